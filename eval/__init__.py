@@ -1,0 +1,1 @@
+"""Judging a run: labels are joined to verdicts here and nowhere else."""
