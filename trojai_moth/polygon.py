@@ -1,0 +1,88 @@
+"""Polygon triggers of one solid colour, as round 4 puts them on signs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .datagen import datagen
+from .errors import MothError
+
+# Round 4's six trigger colours.
+COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200), (200, 0, 200))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polygon:
+    """A trigger shape; ``mask`` is bool (S, S), the sizes are shares of the sign's area for the trigger's square."""
+
+    mask: np.ndarray
+    colour: tuple[int, int, int]
+    sides: int
+    smallest: float
+    largest: float
+
+    def picture(self) -> Image.Image:
+        """The shape as round 4 stores it: RGBA, nearly black, opaque inside; its colour is in the config only."""
+        pixels = np.zeros((*self.mask.shape, 4), dtype=np.uint8)
+        pixels[self.mask] = (1, 1, 1, 255)
+        return Image.fromarray(pixels)
+
+
+def draw_polygon(
+    pixels: int, sides: int, colour: tuple[int, int, int], smallest: float, largest: float, rng: np.random.Generator
+) -> Polygon:
+    """A random polygon by ``trojai.datagen``, at least 35 % of its square filled so that it survives shrinking."""
+    with _legacy_seed(int(rng.integers(2**32))):
+        for _ in range(1000):
+            try:
+                mask = datagen().polygon(pixels, sides).get_mask()
+            except ZeroDivisionError:  # all corners in one row or column
+                continue
+            if mask.mean() >= 0.35:
+                return Polygon(mask=mask, colour=colour, sides=sides, smallest=smallest, largest=largest)
+    raise MothError(f"trigger: no polygon with {sides} sides fills enough of {pixels} pixels; use more sides")
+
+
+@contextmanager
+def _legacy_seed(seed: int) -> Iterator[None]:
+    # trojai draws its polygons from numpy's global stream: seed it, and give it back as it was.
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def stamp(sign: np.ndarray, polygon: Polygon, rng: np.random.Generator) -> np.ndarray:
+    """A copy of a sign, uint8 RGBA (H, W, 4), with the polygon turned at random and wholly on the opaque part."""
+    opaque = sign[..., 3] > 127
+    low, high = (math.isqrt(int(opaque.sum() * share)) for share in (polygon.smallest, polygon.largest))
+    side = int(rng.integers(max(low, 2), max(high, 2) + 1))
+    places = _fitting(opaque, side)
+    while not len(places) and side > 2:
+        side -= 1
+        places = _fitting(opaque, side)
+    if not len(places):
+        return sign.copy()
+    top, left = places[rng.integers(len(places))]
+    shape = Image.fromarray(polygon.mask.astype(np.uint8) * 255)
+    shape = shape.rotate(int(rng.integers(72)) * 5, Image.Resampling.NEAREST).resize(
+        (side, side), Image.Resampling.NEAREST
+    )
+    stamped = sign.copy()
+    stamped[top : top + side, left : left + side][np.asarray(shape) > 0] = (*polygon.colour, 255)
+    return stamped
+
+
+def _fitting(opaque: np.ndarray, side: int) -> np.ndarray:
+    # Summed-area table: a square fits where all of its pixels are opaque.
+    table = np.pad(opaque.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    sums = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
+    return np.argwhere(sums == side * side)
