@@ -1,0 +1,90 @@
+"""The truth about a round's models. Nothing else in the package reads it, so that no scanner can see it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ..errors import MothError
+
+_MEANING = MappingProxyType({"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False})
+_BLANK = frozenset({"", "nan", "na", "none"})
+_TRUTH_GLOBS = ("id-*", "models/id-*", "groundtruth/id-*")
+
+
+class _Claim(NamedTuple):
+    model: str
+    poisoned: bool
+    source: Path
+
+
+def read_labels(round_dir: Path) -> dict[str, bool]:
+    """Model id -> poisoned, for every model of ``round_dir`` whose label is known; sorted by id.
+
+    Labels are looked for in ``METADATA.csv`` (columns ``model_name`` and ``poisoned``) and in ``ground_truth.csv`` (one
+    0 or 1) of each ``id-*`` folder, which may also lie under ``models/`` or ``groundtruth/``. A round without labels
+    gives an empty dict. Raises MothError when two places disagree or one can not be understood.
+    """
+    claims: dict[str, _Claim] = {}
+    for claim in (*_metadata_claims(round_dir / "METADATA.csv"), *_ground_truth_claims(round_dir)):
+        first = claims.setdefault(claim.model, claim)
+        if first.poisoned != claim.poisoned:
+            raise MothError(
+                f"{first.source} says {claim.model} is {_word(first.poisoned)} but {claim.source} says "
+                f"{_word(claim.poisoned)}; correct or delete one of them"
+            )
+    return {model: claims[model].poisoned for model in sorted(claims)}
+
+
+def _metadata_claims(path: Path) -> Iterator[_Claim]:
+    if not path.is_file():
+        return
+    names, *rows = _csv_rows(path) or [[]]
+    columns = {name.strip().lower(): index for index, name in enumerate(names)}
+    if "poisoned" not in columns:
+        return
+    if "model_name" not in columns:
+        raise MothError(f"{path} has a column 'poisoned' but none called 'model_name'; name the column of model ids so")
+    for number, row in enumerate(rows, start=2):
+        if len(row) <= max(columns["poisoned"], columns["model_name"]):
+            continue
+        poisoned = _parse(row[columns["poisoned"]], f"{path} row {number}")
+        if poisoned is not None:
+            yield _Claim(row[columns["model_name"]].strip(), poisoned, path)
+
+
+def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:
+    for pattern in _TRUTH_GLOBS:
+        for path in sorted(round_dir.glob(f"{pattern}/ground_truth.csv")):
+            if not path.is_file():
+                continue
+            cells = [cell for row in _csv_rows(path) for cell in row if cell.strip()]
+            if len(cells) > 1:
+                raise MothError(f"{path} must hold a single 0 or 1 and no header")
+            poisoned = _parse(cells[0] if cells else "", str(path))
+            if poisoned is not None:
+                yield _Claim(path.parent.name, poisoned, path)
+
+
+def _csv_rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MothError(f"{path} can not be read as CSV text: {error}") from None
+
+
+def _parse(text: str, where: str) -> bool | None:
+    value = text.strip().lower()
+    if value in _BLANK:
+        return None
+    if value not in _MEANING:
+        raise MothError(f"{where}: a label must be True, False, 1 or 0, not {text[:40]!r}")
+    return _MEANING[value]
+
+
+def _word(poisoned: bool) -> str:
+    return "poisoned" if poisoned else "clean"
