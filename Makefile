@@ -1,0 +1,58 @@
+# Plain entry points for a fresh clone: `make setup`, `make test`, `make demo`. Settings can be given on the command
+# line; without CUDA, `make setup TORCH='torch==2.14.1 torchvision==0.29.1 --index-url https://download.pytorch.org/whl/cpu'`
+# is a much smaller download.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+TROJAI ?= trojai==0.2.23
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.trojai-moth-setup
+SOURCES := trojai_moth scanners eval
+TYPED := build/typed
+
+.PHONY: help setup test lint types demo clean
+
+help:
+	@echo 'make setup   create $(VENV) and install everything needed; done once, and again when setup.cfg changes'
+	@echo 'make test    style, types and tests'
+	@echo 'make lint    style only'
+	@echo 'make types   types only'
+	@echo 'make demo    make a small round in demo/round and rescan it into demo/run'
+	@echo 'make clean   remove what builds and tests leave behind (keeps $(VENV) and demo)'
+
+setup: $(STAMP)
+
+# torch goes first, so that the pinned build is the one the package finds; trojai goes last and alone, because its own
+# pins are older than what it runs with. setuptools lets the tests build a wheel without a network.
+$(STAMP): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet 'setuptools>=70.1' -e '.[dev,datagen]'
+	$(BIN)/python -m pip install --quiet --no-deps '$(TROJAI)'
+	touch $@
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# scanners/ and eval/ only become trojai_moth.scanners and trojai_moth.eval when installed, which mypy can not follow;
+# so it reads a copy that is laid out like the installed package.
+types: setup
+	rm -rf $(TYPED)
+	mkdir -p $(TYPED)
+	cp -R trojai_moth $(TYPED)/trojai_moth
+	cp -R scanners eval $(TYPED)/trojai_moth/
+	$(BIN)/mypy $(TYPED)/trojai_moth
+
+demo: setup
+	$(BIN)/trojai-moth make-round demo/round
+	$(BIN)/trojai-moth rescan demo/round --out demo/run
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache trojai_moth.egg-info
+	find $(SOURCES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
