@@ -1,0 +1,147 @@
+"""The architectures of the TrojAI image rounds by their TrojAI names, built from today's torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+import torchvision
+from torch import nn
+
+from ..errors import SettingsError
+from .refusal import Refusal, quote
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How torchvision calls a network, and the name of the weight whose first dimension is the class count."""
+
+    factory: str
+    head: str
+    auxiliary: str = ""
+    """How the names of auxiliary classifiers begin, for networks that can have them."""
+
+
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+    {
+        "resnet18": Architecture("resnet18", "fc.weight"),
+        "resnet34": Architecture("resnet34", "fc.weight"),
+        "resnet50": Architecture("resnet50", "fc.weight"),
+        "resnet101": Architecture("resnet101", "fc.weight"),
+        "resnet152": Architecture("resnet152", "fc.weight"),
+        "wideresnet50": Architecture("wide_resnet50_2", "fc.weight"),
+        "wideresnet101": Architecture("wide_resnet101_2", "fc.weight"),
+        "googlenet": Architecture("googlenet", "fc.weight", "aux"),
+        "inceptionv3": Architecture("inception_v3", "fc.weight", "AuxLogits."),
+        "densenet121": Architecture("densenet121", "classifier.weight"),
+        "densenet161": Architecture("densenet161", "classifier.weight"),
+        "densenet169": Architecture("densenet169", "classifier.weight"),
+        "densenet201": Architecture("densenet201", "classifier.weight"),
+        "squeezenetv1_0": Architecture("squeezenet1_0", "classifier.1.weight"),
+        "squeezenetv1_1": Architecture("squeezenet1_1", "classifier.1.weight"),
+        "mobilenetv2": Architecture("mobilenet_v2", "classifier.1.weight"),
+        "shufflenet1_0": Architecture("shufflenet_v2_x1_0", "fc.weight"),
+        "shufflenet1_5": Architecture("shufflenet_v2_x1_5", "fc.weight"),
+        "shufflenet2_0": Architecture("shufflenet_v2_x2_0", "fc.weight"),
+        "vgg11bn": Architecture("vgg11_bn", "classifier.6.weight"),
+        "vgg13bn": Architecture("vgg13_bn", "classifier.6.weight"),
+        "vgg16bn": Architecture("vgg16_bn", "classifier.6.weight"),
+        "vgg19bn": Architecture("vgg19_bn", "classifier.6.weight"),
+    }
+)
+"""Every network of rounds 1 to 4, and those of round 11 that torchvision has."""
+
+_BY_FACTORY = MappingProxyType({entry.factory: name for name, entry in ARCHITECTURES.items()})
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which network a file holds, and the two choices of the inception family that its weights do not show."""
+
+    name: str
+    classes: int
+    aux_logits: bool = False
+    transform_input: bool = False
+
+
+def canonical_name(name: str) -> str | None:
+    """The TrojAI name for a name as round configurations write it ("classification:mobilenet_v2"), or None."""
+    plain = name.rpartition(":")[2]
+    plain = _BY_FACTORY.get(plain, plain)
+    return plain if plain in ARCHITECTURES else None
+
+
+def build_architecture(name: str, classes: int, *, seed: int = 0) -> nn.Module:
+    """Today's torchvision network of a TrojAI name with random weights, on the CPU in float32 and training mode.
+
+    It maps (N, 3, H, W) to logits (N, classes); googlenet and inceptionv3 come without auxiliary classifiers and
+    without their input transform, as TrojAI used them. The weights depend on ``seed`` only, and the global random
+    stream is left as it was. Raises SettingsError for an unknown name or fewer than one class.
+    """
+    known = canonical_name(name)
+    if known is None:
+        raise SettingsError(f"architecture {name!r} is not known; choose one of {', '.join(ARCHITECTURES)}")
+    if classes < 1:
+        raise SettingsError(f"a classifier needs at least one class (got {classes})")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _build(Variant(known, classes), init_weights=True)
+
+
+def build_skeleton(variant: Variant) -> nn.Module:
+    """The network without memory for its weights (on the meta device), in evaluation mode."""
+    with torch.device("meta"):
+        return _build(variant, init_weights=False).eval()
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of everything in a module's state dict."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def identify(shapes: Shapes, hint: str | None = None, transform_input: bool = False) -> Variant:
+    """Find the one architecture whose weights have exactly these names and shapes, trying ``hint`` first.
+
+    The 23 networks differ in names or shapes whatever the class count. Raises Refusal when none fits.
+    """
+    names = sorted(ARCHITECTURES, key=lambda name: name != hint)
+    for name in names:
+        variant = _candidate(name, shapes, transform_input)
+        if variant and shapes_of(build_skeleton(variant)) == shapes:
+            return variant
+    raise Refusal(f"is not an architecture this tool knows{_difference(shapes, hint, transform_input)}")
+
+
+def _candidate(name: str, shapes: Shapes, transform_input: bool) -> Variant | None:
+    entry = ARCHITECTURES[name]
+    head = shapes.get(entry.head, ())
+    if not head or head[0] < 1:
+        return None
+    auxiliary = bool(entry.auxiliary) and any(key.startswith(entry.auxiliary) for key in shapes)
+    return Variant(name, head[0], auxiliary, transform_input and bool(entry.auxiliary))
+
+
+def _difference(shapes: Shapes, hint: str | None, transform_input: bool) -> str:
+    variant = hint and _candidate(hint, shapes, transform_input)
+    if not variant:
+        return ""
+    expected = shapes_of(build_skeleton(variant))
+    for key in [*expected, *shapes]:
+        if expected.get(key) != shapes.get(key):
+            return f" (unlike {hint}: {quote(key)} is {quote(shapes.get(key))} instead of {expected.get(key)})"
+    return ""
+
+
+def _build(variant: Variant, init_weights: bool) -> nn.Module:
+    entry = ARCHITECTURES[variant.name]
+    options: dict[str, object] = {"weights": None, "num_classes": variant.classes}
+    if entry.auxiliary:
+        options["aux_logits"] = variant.aux_logits
+        options["transform_input"] = variant.transform_input
+        options["init_weights"] = init_weights
+    module: nn.Module = getattr(torchvision.models, entry.factory)(**options)
+    return module

@@ -1,0 +1,80 @@
+"""The container of torch <= 1.5: five pickles in a row, then the storages, each behind its length."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import BinaryIO
+
+import torch
+
+from .files import file_size, read_exactly, read_tensor
+from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
+from .refusal import Refusal, quote
+from .symbols import Name, StorageClaim, storage_claim
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_START = b"\x80\x02\x8a\x0a"
+_VERSION = 1001
+_NOT_TORCH = "is not a file that torch.save wrote"
+
+
+class LegacyContainer:
+    """See :class:`~trojai_moth.loading.container.Container`; raises Refusal when the file is not such a container.
+
+    The format has no checksums: what is checked is that the lengths of all storages add up to the file's length.
+    """
+
+    kind = "legacy"
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._claims: dict[str, StorageClaim] = {}
+        head = BytesIO(read_exactly(file, 0, min(file_size(file), MAX_PICKLE_BYTES)))
+        _check_header(head)
+        self.root = run_pickle(head, self._persistent)
+        self._places = self._locate(run_pickle(head), head.tell())
+
+    def read(self, storage: StorageClaim) -> torch.Tensor:
+        """Read one storage."""
+        return read_tensor(self._file, self._places[storage.key], storage.numel, storage.dtype)
+
+    def _persistent(self, identity: tuple[object, ...]) -> object:
+        # The first use of each class comes with its source text, which is only of interest to a reader.
+        if len(identity) == 4 and identity[0] == "module" and isinstance(identity[1], Name):
+            return identity[1]
+        if len(identity) != 6 or identity[0] != "storage":
+            raise Refusal("mentions outside data in an unknown way")
+        if identity[5] is not None:
+            raise Refusal("stores weights as views of each other; save the model again with a newer torch")
+        claim = storage_claim(identity[1], identity[2], identity[4])
+        if self._claims.setdefault(claim.key, claim) != claim:
+            raise Refusal(f"describes the storage {quote(claim.key)} in two ways")
+        return claim
+
+    def _locate(self, keys: object, at: int) -> dict[str, int]:
+        """Where each storage's numbers begin, given the list of keys and where the storages begin."""
+        if not isinstance(keys, list) or len(keys) != len(self._claims):
+            raise Refusal("is damaged (its list of storages does not fit its model)")
+        places: dict[str, int] = {}
+        for key in keys:
+            claim = self._claims.get(key) if isinstance(key, str) else None
+            if claim is None or key in places:
+                raise Refusal("is damaged (its list of storages does not fit its model)")
+            numel = int.from_bytes(read_exactly(self._file, at, 8), "little")
+            if numel != claim.numel:
+                raise Refusal(f"says storage {quote(key)} has {claim.numel} numbers, but it has {numel}")
+            places[key] = at + 8
+            at += 8 + claim.nbytes
+        if at != file_size(self._file):
+            raise Refusal(f"is cut short or damaged ({file_size(self._file)} bytes, but its weights end at {at})")
+        return places
+
+
+def _check_header(head: BytesIO) -> None:
+    if head.getvalue()[: len(_START)] != _START or run_pickle(head) != _MAGIC:
+        raise Refusal(_NOT_TORCH)
+    if run_pickle(head) != _VERSION:
+        raise Refusal("has an unknown version of the old torch format")
+    system = run_pickle(head)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise Refusal("was not written on a little-endian machine; save it again on one")
