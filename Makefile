@@ -9,7 +9,6 @@ TROJAI ?= trojai==0.2.23
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.trojai-moth-setup
-SOURCES := trojai_moth scanners eval
 TYPED := build/typed
 
 .PHONY: help setup test lint types demo clean
@@ -55,4 +54,4 @@ demo: setup
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache trojai_moth.egg-info
-	find $(SOURCES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
