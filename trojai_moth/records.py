@@ -24,7 +24,16 @@ def record(cls: type[T]) -> type[T]:
 
     Write bounds and help text with ``pydantic.Field``; both show up in the command line's list of settings.
     """
-    return dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)  # type: ignore[return-value, call-overload]
+    made: Any = dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)  # type: ignore[call-overload]
+    by_name = made.__init__
+
+    @functools.wraps(by_name)
+    def init(self: T, **fields: Any) -> None:
+        by_name(self, **fields)
+
+    # pydantic takes fields written with Field(...) by position whatever kw_only says
+    made.__init__ = init
+    return made
 
 
 @functools.cache
@@ -34,7 +43,7 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
 
 def to_dict(value: Any) -> dict[str, Any]:
     """Plain JSON types of a record, in field order."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    return _adapter(type(value)).dump_python(value, mode="json")  # type: ignore[arg-type]
 
 
 def to_json(value: Any) -> str:
@@ -45,7 +54,7 @@ def to_json(value: Any) -> str:
 def from_dict(cls: type[T], data: Any, *, source: str = "settings") -> T:
     """Build a record from plain JSON types; a wrong or unknown key raises SettingsError naming ``source``."""
     try:
-        return _adapter(cls).validate_python(data)
+        return _adapter(cls).validate_python(data)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(f"{source}: {_first_problem(error)}") from None
 
