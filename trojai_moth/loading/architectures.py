@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -111,7 +112,9 @@ def identify(shapes: Shapes, hint: str | None = None, transform_input: bool = Fa
     names = sorted(ARCHITECTURES, key=lambda name: name != hint)
     for name in names:
         variant = _candidate(name, shapes, transform_input)
-        if variant and shapes_of(build_skeleton(variant)) == shapes:
+        # Comparing remembered names first spares building most of the networks.
+        names_fit = variant and _weight_names(name, variant.aux_logits) == shapes.keys()
+        if variant and names_fit and shapes_of(build_skeleton(variant)) == shapes:
             return variant
     raise Refusal(f"is not an architecture this tool knows{_difference(shapes, hint, transform_input)}")
 
@@ -123,6 +126,11 @@ def _candidate(name: str, shapes: Shapes, transform_input: bool) -> Variant | No
         return None
     auxiliary = bool(entry.auxiliary) and any(key.startswith(entry.auxiliary) for key in shapes)
     return Variant(name, head[0], auxiliary, transform_input and bool(entry.auxiliary))
+
+
+@functools.cache
+def _weight_names(name: str, aux_logits: bool) -> frozenset[str]:
+    return frozenset(shapes_of(build_skeleton(Variant(name, 2, aux_logits))))
 
 
 def _difference(shapes: Shapes, hint: str | None, transform_input: bool) -> str:

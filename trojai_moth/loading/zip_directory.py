@@ -113,7 +113,7 @@ def _record(fields: tuple[Any, ...], raw_name: bytes, extra: bytes) -> _Record:
     name = raw_name.decode("ascii", "backslashreplace")
     size, packed, header = _widen([size, packed, header], extra)
     if method != 0 or packed != size:
-        raise Refusal("is a compressed zip file, which torch.save does not write; unpack it first if it holds a model")
+        raise Refusal("is a compressed zip file (TorchScript, or no model at all); torch.save the plain module instead")
     if flags & 0x2041:
         raise Refusal(f"has an encrypted zip entry {quote(name)}")
     return _Record(name, header, size, crc)
