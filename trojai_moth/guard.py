@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,26 +12,36 @@ from .subject import Subject
 
 
 class AccuracyGuard:
-    """Remembers the last weights that kept the accuracy, and goes back to them when a round costs too much."""
+    """Remembers the last weights that kept the accuracy, and goes back to them when a round costs too much.
 
-    def __init__(self, subject: Subject, held: ImagePool, limit: float) -> None:
-        """Limit: the drop in accuracy that is allowed, as a share (0.005 is half a percentage point)."""
-        self.subject, self.held, self.limit = subject, held, limit
-        self.before = self.last = subject.accuracy(held.x, held.y)
+    Plain images and augmented ones are watched apart: training on augmentations can gain on the one and lose on the
+    other, and a sum of both would hide it.
+    """
+
+    def __init__(self, subject: Subject, pools: Sequence[ImagePool], limit: float) -> None:
+        """Limit: the drop in accuracy that is allowed on each pool, as a share (0.005 is half a percentage point)."""
+        self.subject, self.pools, self.limit = subject, [pool for pool in pools if len(pool)], limit
+        self.before = self.last = self._measure()
         self._good = _copy(subject)
 
     def passes(self) -> bool:
-        """Measure now; keep the weights if the accuracy is within the limit and every weight is finite."""
-        accuracy = self.subject.accuracy(self.held.x, self.held.y)
-        finite = all(bool(torch.isfinite(p).all()) for p in self.subject.module.parameters())
-        if not finite or self.before - accuracy > self.limit + 1e-9:
+        """Measure now; keep the weights if no pool lost more than the limit and every weight is finite."""
+        accuracies = self._measure()
+        drop = max((old - new for old, new in zip(self.before, accuracies, strict=True)), default=0.0)
+        if drop > self.limit + 1e-9 or not self._finite():
             return False
-        self.last, self._good = accuracy, _copy(self.subject)
+        self.last, self._good = accuracies, _copy(self.subject)
         return True
 
     def go_back(self) -> None:
         """Put the last good weights back."""
         self.subject.module.load_state_dict(self._good)
+
+    def _measure(self) -> list[float]:
+        return [self.subject.accuracy(pool.x, pool.y) for pool in self.pools]
+
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.subject.module.parameters())
 
 
 def _copy(subject: Subject) -> dict[str, Tensor]:

@@ -48,11 +48,11 @@ def harden(
     subject: Subject, samples: Samples, settings: MothSettings, seed: int, progress: Callable[[str], None] | None = None
 ) -> Hardened:
     """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on."""
-    if len(samples.held) == 0:
+    if len(samples.clean) == 0:
         raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
     started = time.perf_counter()
     work = _Hardening(subject.clone(), samples, settings, seed)
-    before = work.guard.before
+    before = work.guard.before[0]
     rounds: list[HardeningRound] = []
     stopped = "all rounds done"
     for number in range(settings.rounds + 1):  # round 0 is the warm-up
@@ -67,8 +67,8 @@ def harden(
         seed=seed,
         data=samples.description,
         accuracy_before=before,
-        accuracy_after=work.guard.last,
-        held_images=len(samples.held),
+        accuracy_after=work.guard.last[0],
+        held_images=len(samples.clean),
         rounds=tuple(rounds),
         stopped=stopped,
         seconds=time.perf_counter() - started,
@@ -83,7 +83,8 @@ class _Hardening:
         self.subject, self.settings, self.seed = subject, settings, seed
         self.train = samples.train.to(subject.device)
         self.stream = generator(seed, "moth")
-        self.guard = AccuracyGuard(subject, samples.held.to(subject.device), settings.accuracy_limit)
+        pools = [pool.to(subject.device) for pool in (samples.clean, samples.held)]
+        self.guard = AccuracyGuard(subject, pools, settings.accuracy_limit)
         self.learning_rate, self.back_offs = settings.learning_rate, 0
         self.optimiser = self._fresh_optimiser()
         self.present = [c for c in range(subject.classes) if len(self.train.positions(c))]
@@ -110,7 +111,7 @@ class _Hardening:
             pairs=tuple(visits),
             loss=loss,
             learning_rate=self.learning_rate,
-            accuracy=self.guard.last,
+            accuracy=self.guard.last[0],
             taken_back=not kept,
         )
 

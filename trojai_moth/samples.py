@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from .compose import compose
+from .errors import UnreadableModelError
 from .images import ImagePool, concatenate
 from .opening import OpenedCase
 from .records import Field, record
@@ -40,11 +42,15 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class Samples:
-    """Images for one model: ``invert`` (part of ``train``) and ``held``, which shares no original with them."""
+    """Images for one model: ``invert`` (part of ``train``) and ``held``, which shares no original with them.
+
+    ``clean`` is the part of ``held`` that is not augmented: what accuracy is stated on.
+    """
 
     invert: ImagePool
     train: ImagePool
     held: ImagePool
+    clean: ImagePool
     description: str
 
 
@@ -58,7 +64,7 @@ def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed
 def _examples(opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
     stream = torch.Generator().manual_seed(derive_seed(seed, "split"))
-    invert, train, held = [], [], []
+    invert, train, held, clean = [], [], [], []
     for label in range(opened.subject.classes):
         own = opened.examples.positions(label)
         own = own[torch.randperm(len(own), generator=stream)]
@@ -69,11 +75,13 @@ def _examples(opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
         train.append(fit)
         invert.append(fit.take(torch.arange(min(settings.invert_per_class, len(fit)))))
         if kept:
+            clean.append(opened.examples.take(own[:kept]))
             held.append(_filled(opened, own[:kept], settings.held_per_class, derive_seed(seed, "held", label)))
     counts = torch.bincount(opened.examples.y, minlength=opened.subject.classes)
     description = f"examples, {int(counts.min())}-{int(counts.max())} per class, {settings.held_fraction:.0%} held back"
     empty = ImagePool(opened.examples.x[:0], opened.examples.y[:0])
-    return Samples(concatenate(invert), concatenate(train), concatenate([*held, empty]), description)
+    held_pool, clean_pool = (concatenate([*parts, empty]) for parts in (held, clean))
+    return Samples(concatenate(invert), concatenate(train), held_pool, clean_pool, description)
 
 
 def _filled(opened: OpenedCase, index: Tensor, count: int, seed: int) -> ImagePool:
@@ -107,7 +115,23 @@ def augment(raw: Tensor, size: int, seed: int) -> Tensor:
 
 def _composed(case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
     """Fresh images of the model's own signs; as many as asked for, so that nothing has to be augmented."""
-    raise NotImplementedError
-
-
-_ = Path
+    foregrounds = sorted(case.foregrounds.glob("*.png"))
+    if len(foregrounds) != opened.subject.classes:
+        raise UnreadableModelError(
+            f"{case.foregrounds}: {len(foregrounds)} signs for {opened.subject.classes} classes; use examples as data"
+        )
+    parts = []
+    for purpose, count in (("train", settings.train_per_class), ("held", settings.held_per_class)):
+        x, y = compose(
+            foregrounds,
+            per_class=count,
+            stored_size=opened.subject.preprocessing.stored_size,
+            size=opened.subject.size,
+            generator=derive_seed(seed, purpose),
+            backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
+        )
+        parts.append(ImagePool(x, y))
+    train, held = parts
+    first = [train.positions(label)[: settings.invert_per_class] for label in range(opened.subject.classes)]
+    description = f"composed, {settings.train_per_class} per class and {settings.held_per_class} held back"
+    return Samples(train.take(torch.cat(first)), train, held, held, description)

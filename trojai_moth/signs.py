@@ -16,7 +16,8 @@ Points = tuple[tuple[float, float], ...]
 SIGN_PIXELS = 128
 _OVERSAMPLE = 4
 _SYMBOL_SCALE = 0.62
-_DOT_CENTRE, _DOT_RADIUS = (0.43, -0.43), 0.17
+_DOT_CENTRE, _DOT_RADIUS = (0.40, -0.40), 0.20
+_DARK, _LIGHT = (10, 10, 10), (235, 235, 235)
 
 
 def _regular(corners: int, turn: float, radius: float = 1.0) -> Points:
@@ -80,7 +81,7 @@ class Sign:
     symbol: str = Field(description="A key of SYMBOLS.")
     turn: int = Field(default=0, ge=0, lt=360, description="Clockwise rotation of the symbol in degrees.")
     dark_symbol: bool = Field(default=False, description="Black symbol instead of a white one.")
-    dot: bool = Field(default=False, description="A small dot in the upper right of the face.")
+    dot: bool = Field(default=False, description="A small dark dot in the upper right of the face.")
 
 
 def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS) -> Image.Image:
@@ -88,14 +89,14 @@ def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS) -> Image.Image:
     side = pixels * _OVERSAMPLE
     image = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(image)
-    symbol_colour = (10, 10, 10) if sign.dark_symbol else (235, 235, 235)
+    symbol_colour = _DARK if sign.dark_symbol else _LIGHT
 
     def fill(points: Points, scale: float, colour: tuple[int, int, int]) -> None:
         draw.polygon([((1 + scale * x) * side / 2, (1 + scale * y) * side / 2) for x, y in points], fill=(*colour, 255))
 
     outline = OUTLINES[sign.outline]
     fill(outline, 0.98, FACES[sign.face])
-    fill(outline, 0.90, (235, 235, 235))
+    fill(outline, 0.90, _LIGHT)
     fill(outline, 0.82, FACES[sign.face])
     for part in SYMBOLS[sign.symbol]:
         fill(
@@ -106,7 +107,7 @@ def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS) -> Image.Image:
     if sign.dot:
         x, y = _DOT_CENTRE
         dot = tuple((x + dx, y + dy) for dx, dy in _regular(24, 0, _DOT_RADIUS))
-        fill(dot, 1.0, symbol_colour)
+        fill(dot, 1.0, _DARK)
     return image.resize((pixels, pixels), Image.Resampling.LANCZOS)
 
 
@@ -131,7 +132,8 @@ def sign_set(classes: int, lookalikes: int, rng: np.random.Generator) -> tuple[l
     signs: list[Sign] = []
     for outline, face in roomy:
         plain = _random_sign(outline, face, ROOMY_SYMBOLS, rng)
-        signs += [plain, Sign(**{**vars(plain), "dot": True})]
+        # A dark dot beside a light symbol is small but can be told apart at 16 pixels.
+        signs += [Sign(**{**vars(plain), "dark_symbol": False, "dot": dot}) for dot in (False, True)]
     signs += [_random_sign(outline, face, tuple(SYMBOLS), rng) for outline, face in rest]
     return signs, [(2 * i, 2 * i + 1) for i in range(lookalikes)]
 

@@ -1,0 +1,106 @@
+"""A run's journal as one row per model, with the labels joined; this is where results.csv and summary.json come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ..files import write_text
+from ..hardening import HardeningTrace
+from ..journal import Journal
+from ..pipeline import Failure, NotHardened, ScanRecord
+from ..records import to_json
+from ..scanner import Candidate, Verdict
+from .report import to_markdown
+from .summary import Summary, summarise
+
+COLUMNS = [
+    "model", "architecture", "classes", "label",
+    "flagged_before", "score_before", "victim_before", "target_before", "size_before", "held_success_before",
+    "flagged_after", "score_after", "victim_after", "target_after", "size_after", "held_success_after",
+    "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "seconds", "device", "reason",
+]  # fmt: skip
+
+PROTOCOLS = {
+    "flagged": "harden every flagged model without knowing labels (naive: a cleared model may be a hardened Trojan)",
+    "clean-only": "harden only flagged models labelled clean (the paper's protocol; needs labels)",
+    "all": "harden every model (naive: a cleared model may be a hardened Trojan)",
+}
+
+
+def result_rows(journal: Journal, labels: Mapping[str, bool]) -> pd.DataFrame:
+    """One row per model of the run, in the run's order; a model that was not reached yet is "not judged"."""
+    rows = [_row(journal, model_id, labels.get(model_id)) for model_id in journal.identity().models]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": "boolean"})
+
+
+def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.DataFrame, Summary]:
+    """Write results.csv, summary.json and report.md into the run directory; returns what they hold."""
+    rows = result_rows(journal, labels)
+    summary = summarise(rows, protocol=PROTOCOLS[str(journal.identity().settings["harden"])])
+    write_text(journal.root / "results.csv", rows.to_csv(index=False))
+    write_text(journal.root / "summary.json", to_json(summary))
+    write_text(journal.root / "report.md", to_markdown(rows, summary))
+    return rows, summary
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """results.csv with the types that result_rows gives."""
+    return pd.read_csv(path, dtype={"model": str, "label": "boolean"})
+
+
+def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, object]:
+    before = journal.read(model_id, "before", ScanRecord)
+    trace = journal.read(model_id, "harden", HardeningTrace)
+    after = journal.read(model_id, "after", ScanRecord)
+    failure = journal.read(model_id, "failure", Failure)
+    left_alone = journal.read(model_id, "not-hardened", NotHardened)
+    verdict, reason = _decide(before, after, failure, left_alone)
+    row: dict[str, object] = {"model": model_id, "label": label, "verdict": verdict, "reason": reason}
+    row |= _scan_columns("before", before) | _scan_columns("after", after)
+    if before:
+        row |= {"architecture": before.architecture, "classes": before.classes, "device": before.device}
+        row |= {"accuracy_before": before.accuracy, "probability_before": before.verdict.probability}
+        row["probability"] = (after.verdict if after and verdict != "clean" else before.verdict).probability
+    if trace:
+        row["accuracy_after"] = trace.accuracy_after
+    row["seconds"] = round(sum(part.seconds for part in (before, trace, after, failure) if part), 1)
+    return row
+
+
+def _decide(
+    before: ScanRecord | None, after: ScanRecord | None, failure: Failure | None, left_alone: NotHardened | None
+) -> tuple[str, str]:
+    """The verdict and why, in words."""
+    if failure:
+        return "not judged", f"{failure.stage}: {failure.reason}"
+    if not before:
+        return "not judged", "not reached yet"
+    if before.verdict.flagged is None:
+        return "not judged", f"scan before: {before.verdict.reason}"
+    if not before.verdict.flagged:
+        return "clean", before.verdict.reason
+    if left_alone:
+        return "kept", f"not hardened: {left_alone.reason}"
+    if not after:
+        return "not judged", "flagged, but hardening or the second scan is not done yet"
+    if after.verdict.flagged is None:
+        return "not judged", f"scan after: {after.verdict.reason}"
+    return "kept" if after.verdict.flagged else "cleared", f"after hardening: {after.verdict.reason}"
+
+
+def _scan_columns(when: str, scan: ScanRecord | None) -> dict[str, object]:
+    if scan is None:
+        return {}
+    best = _best(scan.verdict)
+    columns: dict[str, object] = {f"flagged_{when}": scan.verdict.flagged, f"score_{when}": scan.verdict.score}
+    if best:
+        columns |= {f"victim_{when}": best.victim, f"target_{when}": best.target, f"size_{when}": best.size}
+        columns[f"held_success_{when}"] = best.held_success
+    return columns
+
+
+def _best(verdict: Verdict) -> Candidate | None:
+    return verdict.evidence[0] if verdict.evidence else None

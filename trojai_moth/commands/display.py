@@ -1,0 +1,136 @@
+"""What a person sees: progress while a run goes on, and the verdict table at its end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import click
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+_STEP_EVERY = 30.0
+_VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
+_PIPE_WIDTH = 120
+
+
+class PlainReporter:
+    """Dated lines for logs; a step's sign of life at most twice a minute."""
+
+    def __init__(self) -> None:
+        self._where, self._last = "", 0.0
+
+    def __enter__(self) -> PlainReporter:
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Nothing to clean up."""
+
+    def model(self, model_id: str, number: int, total: int) -> None:
+        """A model's turn has come."""
+        self._where = f"[{number}/{total}] {model_id}"
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._last = time.monotonic()
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self._where}: {text}")
+
+    def step(self, text: str) -> None:
+        """One line, unless there was one just now."""
+        if time.monotonic() - self._last > _STEP_EVERY:
+            self.note(text)
+
+
+class RichReporter:
+    """A progress bar with the current model and stage, and notes above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[where]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[now]}"), console=console, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("models", total=None, where="", now="")
+        self._where = ""
+
+    def __enter__(self) -> RichReporter:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing."""
+        self._progress.stop()
+
+    def model(self, model_id: str, number: int, total: int) -> None:
+        """A model's turn has come."""
+        self._where = model_id
+        self._progress.update(self._task, total=total, completed=number - 1, where=model_id, now="")
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(f"{self._where}: {text}", markup=False, highlight=False)
+
+    def step(self, text: str) -> None:
+        """What the bar shows beside it."""
+        self._progress.update(self._task, now=text)
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal; wide enough for the table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def make_reporter(console: Console) -> AbstractContextManager[PlainReporter | RichReporter]:
+    """A progress bar on a terminal, dated lines elsewhere: bars flood the logs of a cluster."""
+    return RichReporter(console) if console.is_terminal else PlainReporter()
+
+
+def verdict_table(rows: pd.DataFrame) -> Table:
+    """One line per model: what the scanner found before and after, what it cost, and what became of it."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in ("label", "smallest trigger before", "after hardening", "accuracy", "verdict"):
+        table.add_column(name)
+    for row in rows.to_dict("records"):
+        verdict = str(row["verdict"])
+        style = _VERDICT_STYLE[verdict]
+        found = [_trigger(row, when) for when in ("before", "after")]
+        text = verdict if verdict != "not judged" else f"{verdict}: {str(row['reason'])[:60]}"
+        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{_plain(text)}[/]")
+    return table
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _label(label: object) -> str:
+    return "?" if pd.isna(label) else ("poisoned" if label else "clean")  # type: ignore[call-overload]
+
+
+def _trigger(row: dict[str, object], when: str) -> str:
+    """E.g. ``7->4  17 px, held-out 100 %  FLAGGED``."""
+    flagged, size = row[f"flagged_{when}"], row[f"size_{when}"]
+    if pd.isna(flagged):  # type: ignore[call-overload]
+        return "-"
+    word = "[red]flagged[/]" if flagged else "clean"
+    if pd.isna(size):  # type: ignore[call-overload]
+        return f"{word}: no trigger works"
+    victim, held = row[f"victim_{when}"], row[f"held_success_{when}"]
+    source = "any" if pd.isna(victim) else str(int(victim))  # type: ignore[call-overload]
+    text = f"{word} {source}->{int(row[f'target_{when}'])} {size:.0f} px"  # type: ignore[call-overload]
+    return text if pd.isna(held) else f"{text}, held-out {held:.0%}"  # type: ignore[call-overload]
+
+
+def _accuracy(row: dict[str, object]) -> str:
+    before, after = row["accuracy_before"], row["accuracy_after"]
+    if pd.isna(before):  # type: ignore[call-overload]
+        return "-"
+    return f"{before:.1%}" if pd.isna(after) else f"{before:.1%} -> {after:.1%}"  # type: ignore[call-overload]

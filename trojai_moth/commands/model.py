@@ -1,0 +1,129 @@
+"""``scan``, ``harden`` and ``distance``: one model directory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..device import prepare_process, resolve_device
+from ..distance import DistanceSettings, measure_distances
+from ..files import write_text
+from ..hardening import MothSettings
+from ..moth import harden
+from ..opening import OpenedCase, open_case
+from ..records import from_dict, to_json
+from ..rounds import read_case
+from ..samples import DataSettings, Samples, collect_samples
+from ..scanner import Candidate, Verdict, make_scanner
+from ..seeding import derive_seed
+from ..weights import save_trojai_model, save_weights
+from .options import backgrounds_option, data_option, device_option, parse_assignments, scanner_option, seed_option
+from .options import set_option as settings_option
+
+_model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+_EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A model with its images and the settings groups of --set."""
+
+    opened: OpenedCase
+    samples: Samples
+    groups: dict[str, dict[str, Any]]
+    seed: int
+
+
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (device_option, seed_option, settings_option, backgrounds_option, data_option, _model_dir):
+        command = option(command)
+    return command
+
+
+def _open(
+    model_dir: Path, data: str, backgrounds: str | None, assignments: tuple[str, ...], seed: int, device: str
+) -> _Opened:
+    groups = parse_assignments(assignments, ("scanner", "moth", "data", "distance"))
+    target = resolve_device(device)
+    prepare_process(target)
+    case = read_case(model_dir)
+    opened = open_case(case, target)
+    settings = from_dict(DataSettings, {"source": data, "backgrounds": backgrounds, **groups["data"]}, source="--set")
+    model_seed = derive_seed(seed, case.model_id)
+    samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
+    return _Opened(opened, samples, groups, model_seed)
+
+
+def _progress(text: str) -> None:
+    click.echo(f"\r{text}   ", nl=False, err=True)
+
+
+@click.command()
+@_model_options
+@scanner_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdict with its evidence here.")
+def scan(scanner: str, json_file: Path | None, **choices: Any) -> None:
+    """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
+    model = _open(**choices)
+    chosen = make_scanner(scanner, model.groups["scanner"])
+    verdict = chosen(model.opened.subject, model.samples, seed=derive_seed(model.seed, "scan"))
+    if json_file:
+        write_text(json_file, to_json(verdict))
+    for line in _verdict_text(model.opened.subject.model_id, verdict):
+        click.echo(line)
+    raise SystemExit(_EXIT_CODES[verdict.outcome])
+
+
+def _verdict_text(model_id: str, verdict: Verdict) -> list[str]:
+    lines = [f"{model_id}: {verdict.outcome.upper()} by {verdict.scanner}: {verdict.reason}"]
+    lines += [f"  {_candidate_text(candidate)}" for candidate in verdict.evidence[:5]]
+    return [*lines, f"  {verdict.seconds:.0f} seconds"]
+
+
+def _candidate_text(candidate: Candidate) -> str:
+    pair = f"{'any' if candidate.victim is None else candidate.victim}->{candidate.target}"
+    if candidate.size is None:
+        return f"{pair}: no trigger works (best success {candidate.success:.0%})"
+    held = "" if candidate.held_success is None else f", {candidate.held_success:.0%} of {candidate.held_images} held out"
+    return f"{pair}: {candidate.size:.1f} pixels, success {candidate.success:.0%}{held}"
+
+
+@click.command("harden")
+@_model_options
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Hardened weights, a .safetensors file.")
+@click.option("--model-pt", type=click.Path(path_type=Path), help="Also write a whole-module model.pt as TrojAI does.")
+def harden_model(out: Path, model_pt: Path | None, **choices: Any) -> None:
+    """Harden one model directory with MOTH; the trace goes beside the weights as .json."""
+    model = _open(**choices)
+    settings = from_dict(MothSettings, model.groups["moth"], source="--set moth")
+    seed = derive_seed(model.seed, "harden")
+    hardened = harden(model.opened.subject, model.samples, settings, seed, _progress)
+    save_weights(hardened, out)
+    write_text(out.with_suffix(".json"), to_json(hardened.trace))
+    if model_pt:
+        save_trojai_model(hardened.subject, model_pt)
+    trace = hardened.trace
+    click.echo(f"\n{trace.stopped}; {trace.seconds:.0f} seconds", err=True)
+    click.echo(
+        f"{out}: accuracy {trace.accuracy_before:.1%} -> {trace.accuracy_after:.1%} on {trace.held_images} held-back "
+        f"images, {sum(part.taken_back for part in trace.rounds)} of {len(trace.rounds)} rounds taken back"
+    )
+
+
+@click.command()
+@_model_options
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here instead of to standard output.")
+def distance(out: Path | None, **choices: Any) -> None:
+    """Measure the class-distance matrix of one model directory, as JSON."""
+    model = _open(**choices)
+    settings = from_dict(DistanceSettings, model.groups["distance"], source="--set distance")
+    samples = model.samples
+    matrix = measure_distances(model.opened.subject, samples.train, settings, samples.description, _progress)
+    click.echo("", err=True)
+    if out:
+        write_text(out, to_json(matrix))
+    click.echo(f"{out}: mean {matrix.mean} pixels, {matrix.censored} pairs censored" if out else to_json(matrix))

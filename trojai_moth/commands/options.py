@@ -1,0 +1,91 @@
+"""Command-line options that several commands share, and settings as options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+from pydantic.fields import FieldInfo
+
+from ..errors import SettingsError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed; the same seed gives the same result.")
+scanner_option = click.option(
+    "--scanner", default="neural-cleanse", show_default=True, help="Scanner to use; `trojai-moth scanners` lists them."
+)
+data_option = click.option(
+    "--data",
+    type=click.Choice(["examples", "composed"]),
+    default="examples",
+    show_default=True,
+    help="Images to invert on and harden with: the round's examples and augmentations of them, or new ones composed "
+    "from the model's foregrounds/ (needs trojai).",
+)
+backgrounds_option = click.option(
+    "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
+)
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any setting, e.g. moth.rounds=40 or scanner.steps=200; `trojai-moth settings` lists them. Repeatable.",
+)
+
+
+def shared_options(command: F) -> F:
+    """The options of every command that examines models."""
+    options = (scanner_option, data_option, backgrounds_option, set_option, seed_option, device_option)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``("moth.rounds=4",)`` -> ``{"moth": {"rounds": 4}, ...}``, one dictionary per group; SettingsError otherwise."""
+    found: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        group, dot, key = name.partition(".")
+        if not equals or not dot or group not in found:
+            raise SettingsError(f"--set {text}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
+        found[group][key] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def options_from_record(cls: type) -> Callable[[F], F]:
+    """A click option for every field of a record, with its default and help text, so that both exist once."""
+
+    def decorate(command: F) -> F:
+        for field in reversed(dataclasses.fields(cls)):
+            info = record_fields(cls)[field.name]
+            name, kind = "--" + field.name.replace("_", "-"), _click_type(info.annotation)
+            default = info.get_default(call_default_factory=True, validated_data={})
+            command = click.option(name, type=kind, default=default, show_default=True, help=info.description)(command)
+        return command
+
+    return decorate
+
+
+def record_fields(cls: type) -> dict[str, FieldInfo]:
+    """The fields of a record with their help text and bounds."""
+    return dict(cls.__pydantic_fields__)  # type: ignore[attr-defined]
+
+
+def _click_type(annotation: Any) -> Any:
+    return annotation if annotation in (int, float, bool) else str

@@ -1,0 +1,113 @@
+"""``trojai-moth rescan``: the main job."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..device import prepare_process, resolve_device
+from ..errors import MothError, SettingsError
+from ..eval.labels import read_labels
+from ..eval.report import verdict_lines
+from ..eval.results import write_results
+from ..journal import Journal
+from ..pipeline import RescanSettings, Run
+from ..records import from_dict
+from ..rounds import read_round
+from .display import make_console, make_reporter, verdict_table
+from .options import parse_assignments, shared_options
+
+_WARNING = (
+    "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and this verdict does not tell "
+    "them apart yet."
+)
+
+
+@click.command()
+@click.argument("round_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run directory; an unfinished one goes on.")
+@click.option(
+    "--harden",
+    type=click.Choice(["flagged", "clean-only", "all"]),
+    default="flagged",
+    show_default=True,
+    help="Which models to harden. clean-only is the paper's protocol and needs the round's labels.",
+)
+@click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
+@shared_options
+def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any) -> None:
+    """Scan every model of ROUND_DIR, harden the flagged ones with MOTH, and scan those again.
+
+    Writes results.csv, summary.json, report.md, the journal and the hardened weights to the run directory. Exit code 0:
+    nothing is flagged in the end; 1: something is; 2: error.
+    """
+    known = read_labels(round_dir) if labels or choices["harden"] == "clean-only" else {}
+    settings, target = rescan_settings(**choices), resolve_device(device)
+    prepare_process(target)
+    console = make_console()
+    _terminate_as_interrupt()
+    with make_reporter(console) as reporter:
+        chooser = Chooser(settings.harden, known)
+        run = Run(read_round(round_dir), settings, Journal(out), target, chooser.reason_against, reporter)
+        try:
+            run.execute()
+        except KeyboardInterrupt:
+            write_results(run.journal, known if labels else {})
+            raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
+    rows, summary = write_results(run.journal, known if labels else {})
+    console.print(verdict_table(rows))
+    for line in [*verdict_lines(summary), *([_WARNING] if settings.harden != "clean-only" else [])]:
+        console.print(line, markup=False, highlight=False)
+    console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
+    raise SystemExit(1 if summary.flagged_after else 0)
+
+
+def rescan_settings(
+    *, scanner: str, data: str, backgrounds: str | None, assignments: tuple[str, ...], seed: int, harden: str
+) -> RescanSettings:
+    """The run's settings from the command line's words."""
+    groups = parse_assignments(assignments, ("scanner", "moth", "data"))
+    chosen = {"source": data, "backgrounds": backgrounds, **groups["data"]}
+    return from_dict(
+        RescanSettings,
+        {
+            "scanner": scanner,
+            "scanner_options": groups["scanner"],
+            "harden": harden,
+            "moth": groups["moth"],
+            "data": chosen,
+            "seed": seed,
+        },
+    )
+
+
+class Chooser:
+    """Decides by label which flagged models the paper's protocol hardens; the pipeline itself never sees a label."""
+
+    def __init__(self, harden: str, labels: Mapping[str, bool]) -> None:
+        """SettingsError when labels are needed and the round has none."""
+        self.by_label, self.labels = harden == "clean-only", labels
+        if self.by_label and not labels:
+            raise SettingsError("--harden clean-only: the round has no labels; use --harden flagged")
+
+    def reason_against(self, model_id: str) -> str | None:
+        """Why a model is not to be hardened, or None."""
+        if not self.by_label:
+            return None
+        label = self.labels.get(model_id)
+        if label is None:
+            return "it has no label"
+        return "it is labelled poisoned" if label else None
+
+
+def _terminate_as_interrupt() -> None:
+    """A scheduler's SIGTERM ends a run as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,213 @@
+"""Scan, harden what was flagged, scan again: one model after the other, every stage in the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import torch
+
+from . import __version__
+from .device import describe_device
+from .errors import MothError
+from .hardening import HardeningTrace, MothSettings
+from .journal import Journal, RunIdentity
+from .moth import harden
+from .opening import OpenedCase, open_case
+from .records import Field, record, to_dict
+from .rounds import Case, Skip
+from .samples import DataSettings, Samples, collect_samples
+from .scanner import Scanner, Verdict, make_scanner
+from .seeding import derive_seed
+from .subject import Subject
+from .weights import load_weights, save_weights
+
+Stage = Literal["before", "harden", "after"]
+# Stages of a model in the order in which they run.
+STAGES: tuple[Stage, ...] = ("before", "harden", "after")
+
+
+@record
+class RescanSettings:
+    """Everything that decides a run's results, apart from the device."""
+
+    scanner: str = Field(default="neural-cleanse", description="the scanner to use")
+    scanner_options: dict[str, Any] = Field(default_factory=dict, description="its settings, where not the defaults")
+    harden: Literal["flagged", "clean-only", "all"] = Field(default="flagged", description="which models to harden")
+    moth: MothSettings = Field(default_factory=MothSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    seed: int = Field(default=0, ge=0, description="seed of the run; streams are derived from it by model and stage")
+
+
+@record
+class ScanRecord:
+    """The journal's record of one scan."""
+
+    architecture: str
+    classes: int
+    sha256: str
+    check: str
+    data: str
+    accuracy: float
+    device: str
+    verdict: Verdict
+    seconds: float
+
+
+@record
+class Failure:
+    """A model that could not be examined to the end; it is never counted as clean."""
+
+    stage: str
+    reason: str
+    seconds: float
+
+
+@record
+class NotHardened:
+    """A flagged model that the protocol leaves alone, and why."""
+
+    reason: str
+
+
+class Reporter(Protocol):
+    """What the pipeline tells about its progress; the command line shows it, tests ignore it."""
+
+    def model(self, model_id: str, number: int, total: int) -> None:
+        """A model's turn has come."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def step(self, text: str) -> None:
+        """A sign of life within a stage."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run over a round: its cases, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None."""
+
+    cases: list[Case | Skip]
+    settings: RescanSettings
+    journal: Journal
+    device: torch.device
+    may_harden: Callable[[str], str | None]
+    reporter: Reporter
+
+    @cached_property
+    def scanner(self) -> Scanner:
+        """The scanner with its settings; SettingsError if it is not installed or a setting is wrong."""
+        return make_scanner(self.settings.scanner, self.settings.scanner_options)
+
+    def identity(self) -> RunIdentity:
+        """What may not change while the run is continued."""
+        models = tuple(case.model_id for case in self.cases)
+        settings = {**to_dict(self.settings), "scanner_options": to_dict(self.scanner.settings)}
+        return RunIdentity(version=__version__, models=models, settings=settings)
+
+    def execute(self) -> None:
+        """Do what the journal does not hold yet; one model's failure is recorded and does not stop the others."""
+        self.journal.open(self.identity())
+        for number, case in enumerate(self.cases, 1):
+            self.reporter.model(case.model_id, number, len(self.cases))
+            if self.journal.read(case.model_id, "failure", Failure) is not None:
+                self.reporter.note("failed in the run so far; delete its .failure.json in the journal to try again")
+                continue
+            if isinstance(case, Skip):
+                self._fail(case.model_id, "load", case.reason, 0.0)
+                continue
+            self._examine(ModelRun(case, self))
+
+    def _examine(self, model: ModelRun) -> None:
+        started = time.perf_counter()
+        try:
+            model.run()
+        except MothError as error:
+            self._fail(model.case.model_id, model.stage, str(error), time.perf_counter() - started)
+        except Exception as error:  # one model's failure must not end a round of a thousand
+            reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
+            self._fail(model.case.model_id, model.stage, reason, time.perf_counter() - started)
+
+    def _fail(self, model_id: str, stage: str, reason: str, seconds: float) -> None:
+        self.journal.write(model_id, "failure", Failure(stage=stage, reason=reason, seconds=seconds))
+        self.reporter.note(f"not judged: {reason}")
+
+
+class ModelRun:
+    """The stages of one model; the model and its images are read only when a stage needs them."""
+
+    def __init__(self, case: Case, run: Run) -> None:
+        """Prepare, without reading anything."""
+        self.case, self.run_, self.stage = case, run, "load"
+        self.seed = derive_seed(run.settings.seed, case.model_id)
+
+    def run(self) -> None:
+        """All stages that are still to do."""
+        before = self._scan("before", lambda: self.opened.subject)
+        self.run_.reporter.note(f"before: {before.verdict.outcome} ({before.verdict.reason})")
+        if before.verdict.flagged or (self.run_.settings.harden == "all" and before.verdict.flagged is not None):
+            self._harden_and_scan()
+
+    def _harden_and_scan(self) -> None:
+        reason = self.run_.may_harden(self.case.model_id)
+        if reason is not None:
+            self.run_.journal.write(self.case.model_id, "not-hardened", NotHardened(reason=reason))
+            self.run_.reporter.note(f"kept without hardening: {reason}")
+            return
+        trace = self._harden()
+        self.run_.reporter.note(f"hardened: accuracy {trace.accuracy_before:.3f} -> {trace.accuracy_after:.3f}")
+        after = self._scan("after", self._hardened_subject)
+        self.run_.reporter.note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
+
+    @cached_property
+    def opened(self) -> OpenedCase:
+        """The model, safely loaded, with its example images."""
+        return open_case(self.case, self.run_.device)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The images, shared by all stages."""
+        seed = derive_seed(self.seed, "images")
+        return collect_samples(self.case, self.opened, self.run_.settings.data, seed)
+
+    def _hardened_subject(self) -> Subject:
+        return load_weights(self.run_.journal.weights(self.case.model_id), self.opened.subject)
+
+    def _scan(self, stage: Stage, subject_of: Callable[[], Subject]) -> ScanRecord:
+        """Before and after use the same images, seed and settings, so that only the weights differ."""
+        done = self.run_.journal.read(self.case.model_id, stage, ScanRecord)
+        if done is not None:
+            return done
+        self.stage = stage
+        started = time.perf_counter()
+        subject, samples = subject_of(), self.samples
+        self.run_.reporter.step(f"scan {stage}")
+        verdict = self.run_.scanner(subject, samples, seed=derive_seed(self.seed, "scan"))
+        result = ScanRecord(
+            architecture=subject.architecture,
+            classes=subject.classes,
+            sha256=subject.source_sha256,
+            check=self.opened.check,
+            data=samples.description,
+            accuracy=subject.accuracy(samples.clean.x, samples.clean.y),
+            device=describe_device(subject.device),
+            verdict=verdict,
+            seconds=time.perf_counter() - started,
+        )
+        self.run_.journal.write(self.case.model_id, stage, result)
+        return result
+
+    def _harden(self) -> HardeningTrace:
+        done = self.run_.journal.read(self.case.model_id, "harden", HardeningTrace)
+        if done is not None:
+            return done
+        self.stage = "harden"
+        seed = derive_seed(self.seed, "harden")
+        hardened = harden(self.opened.subject, self.samples, self.run_.settings.moth, seed, self.run_.reporter.step)
+        # Weights first: a journal that says "hardened" must never be without them.
+        save_weights(hardened, self.run_.journal.weights(self.case.model_id))
+        self.run_.journal.write(self.case.model_id, "harden", hardened.trace)
+        return hardened.trace

@@ -1,0 +1,124 @@
+"""What a scanner is: a subject and images in, graded evidence and one of three outcomes out."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, final
+
+from .errors import MothError, SettingsError
+from .records import Field, from_dict, record, to_dict
+from .samples import Samples
+from .subject import Subject
+
+GROUP = "trojai_moth.scanners"
+Outcome = Literal["flagged", "clean", "not judged"]
+# A verdict is never certain: NIST's cross-entropy punishes a confident mistake without bound.
+PROBABILITY_FLOOR = 0.02
+
+
+@record
+class Candidate:
+    """One inverted trigger: a class pair that may hide a backdoor. victim None: a universal trigger, of any class.
+
+    size in pixels (L1 of the mask; None where no trigger reached the bound: never the same as a large one); success on
+    the images inverted on, held_success on held_images images held back from the inversion (None without any).
+    """
+
+    victim: int | None
+    target: int
+    size: float | None
+    success: float
+    held_success: float | None
+    held_images: int
+    converged: bool
+
+
+@record
+class Verdict:
+    """What a scanner says about one model; evidence is sorted, most suspicious first.
+
+    score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98].
+    """
+
+    scanner: str
+    outcome: Outcome
+    score: float | None
+    probability: float | None
+    reason: str
+    evidence: tuple[Candidate, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def flagged(self) -> bool | None:
+        """True, False, or None when the model could not be judged."""
+        return None if self.outcome == "not judged" else self.outcome == "flagged"
+
+
+class Scanner(ABC):
+    """Base of all scanners. A scanner never sees a label of poisoning or a path: only a subject and its images."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type]
+
+    def __init__(self, settings: Any = None) -> None:
+        """Take a record of settings_type; the defaults without one."""
+        self.settings = settings if settings is not None else self.settings_type()
+
+    @final
+    def __call__(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+        """Scan, and turn what goes wrong into a verdict of "not judged" with the reason: never into "clean"."""
+        started = time.perf_counter()
+        with subject.frozen():
+            verdict = self._checked(subject, samples, seed)
+        settings, seconds = to_dict(self.settings), time.perf_counter() - started
+        return from_dict(Verdict, {**to_dict(verdict), "settings": settings, "seed": seed, "seconds": seconds})
+
+    @abstractmethod
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+        """Examine ``samples.invert`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
+
+    def _checked(self, subject: Subject, samples: Samples, seed: int) -> Verdict:
+        try:
+            verdict = self.scan(subject, samples, seed=seed)
+        except (MothError, ValueError, RuntimeError) as error:
+            return self.not_judged(f"{type(error).__name__}: {error}")
+        if verdict.outcome != "not judged" and (verdict.score is None or not math.isfinite(verdict.score)):
+            return self.not_judged(f"the scanner gave the score {verdict.score}")
+        return verdict
+
+    def not_judged(self, reason: str) -> Verdict:
+        """The verdict for a model that could not be examined."""
+        return Verdict(scanner=self.name, outcome="not judged", score=None, probability=None, reason=reason)
+
+
+def scanners() -> Mapping[str, type[Scanner]]:
+    """Every scanner of this installation by name; MothError for two of one name or for none at all."""
+    found: dict[str, type[Scanner]] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name in found:
+            raise MothError(f"two installed packages offer the scanner {entry.name!r}; uninstall one of them")
+        found[entry.name] = entry.load()
+    if not found:
+        raise MothError("no scanner is installed; run: pip install -e . (the scanners register when installed)")
+    return found
+
+
+def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
+    """The scanner of this name with these settings; SettingsError lists the names or says which setting is wrong."""
+    known = scanners()
+    if name not in known:
+        raise SettingsError(f"--scanner {name}: not installed; choose from {', '.join(sorted(known))}")
+    scanner_type = known[name]
+    return scanner_type(from_dict(scanner_type.settings_type, dict(options), source=f"scanner {name}"))
+
+
+def logistic(score: float) -> float:
+    """A score as a probability, kept away from 0 and 1; not calibrated."""
+    raw = 1 / (1 + math.exp(-max(-50.0, min(50.0, score))))
+    return min(max(raw, PROBABILITY_FLOOR), 1 - PROBABILITY_FLOOR)
