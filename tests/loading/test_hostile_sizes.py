@@ -102,7 +102,7 @@ def test_very_long_number(refuse, asm, container):
     assert "long integer" in refuse(container(asm.start + b"\x8a\xff" + b"\x7f" * 255 + asm.stop))
 
 
-@pytest.mark.parametrize("text", [b"I" + b"9" * 100_000 + b"\n", b"X\xff\xff\xff\xffabc", b"T\xff\xff\xff\x7fabc"])
+@pytest.mark.parametrize("text", [b"X\xff\xff\xff\xffabc", b"X\x01\x00\x00\x00\xff", b"cos"])
 def test_arguments_that_can_not_be_decoded(refuse, asm, container, text):
     assert "pickle" in refuse(container(asm.start + text + asm.stop))
 

@@ -124,9 +124,14 @@ def _read_weights(container: Container, weights: Weights) -> dict[str, torch.Ten
     tensors = {}
     for name, claim in weights.claims.items():
         tensors[name] = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
-        if not torch.isfinite(tensors[name]).all():
+        if not _finite(tensors[name]):
             raise Refusal(f"has infinite or undefined numbers in {name}")
     return tensors
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    # In parts, because the test of a whole tensor takes several times its memory.
+    return all(bool(torch.isfinite(part).all()) for part in tensor.flatten().split(1 << 20))
 
 
 def _reading_once(read: Callable[[StorageClaim], torch.Tensor]) -> Callable[[StorageClaim], torch.Tensor]:

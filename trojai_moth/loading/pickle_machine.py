@@ -1,26 +1,28 @@
 """A reader of the pickles that torch.save writes, which builds inert symbols and can not call anything.
 
 Only the instructions of pickle protocol 2 that torch.save itself produces are known. Names stay names, objects stay
-:class:`~trojai_moth.loading.symbols.Instance`, and the few constructors in ``_CONSTRUCTORS`` are written out here.
+:class:`~trojai_moth.loading.symbols.Instance`, and only what constructors.py writes out can be called.
 Time and memory are linear in the length of the pickle: nothing is copied that the file can mention twice.
 """
 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from io import BytesIO
+from types import MappingProxyType
 
+from .constructors import CONSTRUCTORS, MODULE_HOMES, parse_name
 from .refusal import Refusal, quote
-from .symbols import STORAGE_TYPES, Instance, Name, SetOf, TensorClaim, tensor_claim
+from .symbols import Instance, Name
 
 MAX_PICKLE_BYTES = 32 << 20
-"""The largest stock model's pickle has 0.3 MB, with embedded class sources 0.5 MB."""
+"""The largest stock model's pickle has 0.3 MB, with embedded class sources 0.4 MB."""
 MAX_OPERATIONS = 500_000
 """The largest stock model needs about 120,000."""
 
-_MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.")
+_OPCODES = MappingProxyType({opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes})
+_UNDECODABLE = "is cut short or damaged (its pickle can not be decoded)"
 
 
 def run_pickle(stream: BytesIO, persistent: Callable[[tuple[object, ...]], object] | None = None) -> object:
@@ -30,33 +32,32 @@ def run_pickle(stream: BytesIO, persistent: Callable[[tuple[object, ...]], objec
     Raises Refusal for anything that is damaged, unknown or too large.
     """
     machine = _Machine(persistent)
+    for _ in range(MAX_OPERATIONS):
+        opcode, argument = _next_instruction(stream)
+        if opcode == "STOP":
+            return machine.result()
+        machine.step(opcode, argument)
+    raise Refusal(f"has a pickle of more than {MAX_OPERATIONS} instructions")
+
+
+def _next_instruction(stream: BytesIO) -> tuple[str, object]:
+    """Name and argument of the next instruction; the arguments of unknown ones are not even decoded."""
+    opcode = _OPCODES.get(stream.read(1))
+    if opcode is None:
+        raise Refusal(_UNDECODABLE)
+    if opcode.name not in _KNOWN:
+        raise Refusal(f"uses the pickle instruction {opcode.name}, which torch.save does not write; nothing was run")
+    if opcode.arg is None:
+        return opcode.name, None
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count >= MAX_OPERATIONS:
-                raise Refusal(f"has a pickle of more than {MAX_OPERATIONS} instructions")
-            machine.step(opcode.name, argument)
+        return opcode.name, opcode.arg.reader(stream)
     except ValueError:
-        raise Refusal("is cut short or damaged (its pickle can not be decoded)") from None
-    return machine.result()
+        raise Refusal(_UNDECODABLE) from None
 
 
 def no_persistent_ids(_: tuple[object, ...]) -> object:
     """Refuse every persistent id."""
     raise Refusal("mentions outside data where none belongs")
-
-
-def parse_name(argument: object) -> Name:
-    """Turn the argument of a GLOBAL into a name that a model file may mention; raises Refusal."""
-    module, _, name = str(argument).partition(" ")
-    symbol = Name(module, name)
-    plain = name.isascii() and name.isidentifier() and module.isascii()
-    if plain and (symbol in _CONSTRUCTORS or _is_storage(symbol) or module.startswith(_MODULE_HOMES)):
-        return symbol
-    raise Refusal(f"asks for {quote(symbol)}, which no model of a known architecture needs; nothing of it was run")
-
-
-def _is_storage(symbol: Name) -> bool:
-    return symbol.module == "torch" and symbol.name in STORAGE_TYPES
 
 
 class _Machine:
@@ -69,15 +70,13 @@ class _Machine:
         self._memo: dict[int, object] = {}
 
     def step(self, opcode: str, argument: object) -> None:
-        """Carry out one instruction."""
+        """Carry out one instruction of those in _KNOWN."""
         if opcode in _PUSH_ARGUMENT:
             self._stack.append(argument)
         elif opcode in _PUSH_NEW:
             self._stack.append(_PUSH_NEW[opcode]())
-        elif opcode in _HANDLERS:
-            _HANDLERS[opcode](self, argument)
         else:
-            raise Refusal(f"uses the pickle instruction {opcode}, which torch.save does not write; nothing was run")
+            _HANDLERS[opcode](self, argument)
 
     def result(self) -> object:
         """The one value that is left at the end."""
@@ -103,9 +102,6 @@ class _Machine:
             raise Refusal("is damaged (its pickle lacks a mark)")
         items, self._stack = self._stack, self._below.pop()
         return items
-
-    def stop(self, _: object) -> None:
-        """The decoder ends here by itself."""
 
     def proto(self, argument: object) -> None:
         if argument != 2:
@@ -186,18 +182,18 @@ class _Machine:
 
     def new_object(self, _: object) -> None:
         arguments, kind = self.pop(), self.pop()
-        if not isinstance(kind, Name) or not kind.module.startswith(_MODULE_HOMES) or arguments != ():
+        if not isinstance(kind, Name) or not kind.module.startswith(MODULE_HOMES) or arguments != ():
             raise Refusal("creates an object that is not a plain module")
         self._stack.append(Instance(kind))
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
-        if not isinstance(function, Name) or function not in _CONSTRUCTORS:
+        if not isinstance(function, Name) or function not in CONSTRUCTORS:
             what = quote(function) if isinstance(function, Name) else "something that is not a function"
             raise Refusal(f"asks to call {what}; nothing of it was run")
         if not isinstance(arguments, tuple):
             raise Refusal(f"is damaged (arguments of {function})")
-        self._stack.append(_CONSTRUCTORS[function](arguments))
+        self._stack.append(CONSTRUCTORS[function](arguments))
 
     def build(self, _: object) -> None:
         state, target = self.pop(), self.top()
@@ -214,69 +210,42 @@ def _index(argument: object) -> int:
     return argument
 
 
-def _ordered_dict(arguments: tuple[object, ...]) -> object:
-    if arguments:
-        raise Refusal("fills an OrderedDict in a way that torch.save does not")
-    return {}
-
-
-def _set(arguments: tuple[object, ...]) -> object:
-    if len(arguments) != 1 or not isinstance(arguments[0], list):
-        raise Refusal("makes a set in a way that torch.save does not")
-    return SetOf(arguments[0])
-
-
-def _tensor(arguments: tuple[object, ...]) -> object:
-    if len(arguments) != 6 or arguments[5] != {}:
-        raise Refusal("has a tensor with hooks or extra state")
-    return tensor_claim(*arguments[:4])
-
-
-def _parameter(arguments: tuple[object, ...]) -> object:
-    if len(arguments) != 3 or not isinstance(arguments[0], TensorClaim) or arguments[2] != {}:
-        raise Refusal("has a parameter with hooks or extra state")
-    return replace(arguments[0], parameter=True)
-
-
-_CONSTRUCTORS: dict[Name, Callable[[tuple[object, ...]], object]] = {
-    Name("collections", "OrderedDict"): _ordered_dict,
-    Name("__builtin__", "set"): _set,
-    Name("builtins", "set"): _set,
-    Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    Name("torch._utils", "_rebuild_parameter"): _parameter,
-}
-
 _PUSH_ARGUMENT = frozenset({"BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE"})
 
-_PUSH_NEW: dict[str, Callable[[], object]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-}
+_PUSH_NEW: Mapping[str, Callable[[], object]] = MappingProxyType(
+    {
+        "NONE": lambda: None,
+        "NEWTRUE": lambda: True,
+        "NEWFALSE": lambda: False,
+        "EMPTY_TUPLE": tuple,
+        "EMPTY_LIST": list,
+        "EMPTY_DICT": dict,
+    }
+)
 
-_HANDLERS: dict[str, Callable[[_Machine, object], None]] = {
-    "PROTO": _Machine.proto,
-    "STOP": _Machine.stop,
-    "MARK": _Machine.mark,
-    "LONG1": _Machine.long1,
-    "TUPLE1": _Machine.tuple1,
-    "TUPLE2": _Machine.tuple2,
-    "TUPLE3": _Machine.tuple3,
-    "TUPLE": _Machine.tuple_to_mark,
-    "BINPUT": _Machine.put,
-    "LONG_BINPUT": _Machine.put,
-    "BINGET": _Machine.get,
-    "LONG_BINGET": _Machine.get,
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.appends,
-    "SETITEM": _Machine.setitem,
-    "SETITEMS": _Machine.setitems,
-    "GLOBAL": _Machine.name,
-    "BINPERSID": _Machine.persistent_id,
-    "NEWOBJ": _Machine.new_object,
-    "REDUCE": _Machine.reduce,
-    "BUILD": _Machine.build,
-}
+_HANDLERS: Mapping[str, Callable[[_Machine, object], None]] = MappingProxyType(
+    {
+        "PROTO": _Machine.proto,
+        "MARK": _Machine.mark,
+        "LONG1": _Machine.long1,
+        "TUPLE1": _Machine.tuple1,
+        "TUPLE2": _Machine.tuple2,
+        "TUPLE3": _Machine.tuple3,
+        "TUPLE": _Machine.tuple_to_mark,
+        "BINPUT": _Machine.put,
+        "LONG_BINPUT": _Machine.put,
+        "BINGET": _Machine.get,
+        "LONG_BINGET": _Machine.get,
+        "APPEND": _Machine.append,
+        "APPENDS": _Machine.appends,
+        "SETITEM": _Machine.setitem,
+        "SETITEMS": _Machine.setitems,
+        "GLOBAL": _Machine.name,
+        "BINPERSID": _Machine.persistent_id,
+        "NEWOBJ": _Machine.new_object,
+        "REDUCE": _Machine.reduce,
+        "BUILD": _Machine.build,
+    }
+)
+
+_KNOWN = frozenset({"STOP", *_PUSH_ARGUMENT, *_PUSH_NEW, *_HANDLERS})

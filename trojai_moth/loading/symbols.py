@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -73,7 +73,6 @@ class TensorClaim:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
-    parameter: bool = field(default=False)
 
 
 def storage_claim(kind: object, key: object, numel: object) -> StorageClaim:

@@ -1,0 +1,62 @@
+"""Which names a model file may mention, and the few constructors among them, written out to return inert symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from .refusal import Refusal, quote
+from .symbols import STORAGE_TYPES, Name, SetOf, TensorClaim, tensor_claim
+
+MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.")
+"""Where the classes of the known architectures live; they stay names all the same."""
+
+
+def _ordered_dict(arguments: tuple[object, ...]) -> object:
+    if arguments:
+        raise Refusal("fills an OrderedDict in a way that torch.save does not")
+    return {}
+
+
+def _set(arguments: tuple[object, ...]) -> object:
+    if len(arguments) != 1 or not isinstance(arguments[0], list):
+        raise Refusal("makes a set in a way that torch.save does not")
+    return SetOf(arguments[0])
+
+
+def _tensor(arguments: tuple[object, ...]) -> object:
+    if len(arguments) != 6 or arguments[5] != {}:
+        raise Refusal("has a tensor with hooks or extra state")
+    return tensor_claim(*arguments[:4])
+
+
+def _parameter(arguments: tuple[object, ...]) -> object:
+    if len(arguments) != 3 or not isinstance(arguments[0], TensorClaim) or arguments[2] != {}:
+        raise Refusal("has a parameter with hooks or extra state")
+    return arguments[0]
+
+
+CONSTRUCTORS: Mapping[Name, Callable[[tuple[object, ...]], object]] = MappingProxyType(
+    {
+        Name("collections", "OrderedDict"): _ordered_dict,
+        Name("__builtin__", "set"): _set,
+        Name("builtins", "set"): _set,
+        Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        Name("torch._utils", "_rebuild_parameter"): _parameter,
+    }
+)
+"""From a name to a function of the arguments that the file passes."""
+
+
+def parse_name(argument: object) -> Name:
+    """Turn the argument of a GLOBAL into a name that a model file may mention; raises Refusal."""
+    module, _, name = str(argument).partition(" ")
+    symbol = Name(module, name)
+    plain = name.isascii() and name.isidentifier() and module.isascii()
+    if plain and (symbol in CONSTRUCTORS or _is_storage(symbol) or module.startswith(MODULE_HOMES)):
+        return symbol
+    raise Refusal(f"asks for {quote(symbol)}, which no model of a known architecture needs; nothing of it was run")
+
+
+def _is_storage(symbol: Name) -> bool:
+    return symbol.module == "torch" and symbol.name in STORAGE_TYPES
