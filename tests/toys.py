@@ -51,7 +51,7 @@ def planted_images(per_class=6, seed=0):
     return ImagePool(x, y)
 
 
-def make_subject(module, classes=len(BRIGHT), size=SIZE):
+def make_subject(module, classes=3, size=SIZE):
     """A subject around any module."""
     preprocessing = Preprocessing(stored_size=size, size=size)
     return Subject("id-toy", module.eval(), "toy", classes, preprocessing, torch.device("cpu"), "0" * 64)
