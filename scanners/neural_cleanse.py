@@ -1,9 +1,14 @@
 """Neural Cleanse (Wang et al., IEEE S&P 2019): invert triggers and flag what is suspiciously small.
 
 ``universal``: one trigger per target over the images of all other classes; flagged when a target's size is an outlier
-below the others by the median absolute deviation (their section V-B). ``pairwise``: one trigger per directed class
-pair, which is what round 4's one-to-one backdoors need; flagged when the smallest that works is within the size that
-K-Arm (Shen et al., ICML 2021) allows an injected trigger. ``both``: flagged when either is.
+below the others by the median absolute deviation (their section V-B).
+
+``pairwise``: one trigger per directed class pair, which is what round 4's one-to-one backdoors need. A short look at
+all pairs on few images, then the pairs with the smallest triggers in full on more of them, since a trigger that fits
+few images is small without meaning much. Flagged when the smallest that works is within the size that K-Arm (Shen et
+al., ICML 2021) allows an injected trigger.
+
+``both``: flagged when either is.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from ..seeding import derive_seed
 from ..subject import Subject
 from ..trigger import pixels_at, stamp
 
+Pair = tuple[int | None, int]
+
 # Makes the median absolute deviation of a normal sample estimate its standard deviation.
 _MAD_TO_DEVIATION = 1.4826
 
@@ -32,14 +39,16 @@ class NeuralCleanseSettings:
     """Settings of Neural Cleanse; sizes are given for 224 x 224 images and scale with the area."""
 
     mode: Literal["pairwise", "universal", "both"] = Field(default="pairwise", description="which triggers to invert")
-    images_per_class: int = Field(default=5, gt=0, description="images of a class that a trigger is inverted on")
+    images_per_class: int = Field(default=16, gt=0, description="images of a class that a trigger is inverted on")
     steps: int = Field(default=100, gt=0, description="inversion steps at most")
+    screen_images: int = Field(default=5, gt=0, description="images of a class in the first look at all pairs")
+    screen_steps: int = Field(default=60, gt=0, description="inversion steps of the first look")
+    screen_keep: int = Field(default=8, gt=0, description="pairs with the smallest triggers that are inverted in full")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate of a pair trigger (MOTH: 0.9)")
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
     pair_bound: float = Field(default=1000.0, gt=0, description="largest suspicious pair trigger, pixels of 224 x 224")
     outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a universal outlier (NC: 2)")
     batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
-    keep: int = Field(default=10, gt=0, description="candidates that the evidence lists per mode")
 
 
 class NeuralCleanse(Scanner):
@@ -50,86 +59,60 @@ class NeuralCleanse(Scanner):
     settings: NeuralCleanseSettings
 
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
-        """Invert on the first images_per_class of each class of samples.invert; test on samples.held."""
-        images = _first_per_class(samples.invert, self.settings.images_per_class)
-        present = sorted(set(images.y.tolist()))
+        """Invert on the first images of each class of samples.train; test on samples.held."""
+        present = sorted(set(samples.train.y.tolist()))
         if len(present) < 2:
             return self.not_judged(f"example images of {len(present)} classes; at least 2 are needed")
         modes = ("pairwise", "universal") if self.settings.mode == "both" else (self.settings.mode,)
-        verdicts = [getattr(self, mode)(subject, samples, images, present, seed) for mode in modes]
+        verdicts = [getattr(self, mode)(subject, samples, present, seed) for mode in modes]
         worst = max(verdicts, key=lambda verdict: verdict.score)
-        evidence = tuple(candidate for verdict in verdicts for candidate in verdict.evidence)
         return Verdict(
             scanner=self.name,
             outcome=worst.outcome,
             score=worst.score,
             probability=worst.probability,
             reason="; ".join(verdict.reason for verdict in verdicts),
-            evidence=evidence,
+            evidence=tuple(candidate for verdict in verdicts for candidate in verdict.evidence),
         )
 
-    def pairwise(
-        self, subject: Subject, samples: Samples, images: ImagePool, present: list[int], seed: int
-    ) -> Verdict:
+    def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
         """Score = ln(bound / smallest size); with no trigger at all the whole image stands for the size."""
-        pairs = [(v, t) for v in present for t in range(subject.classes) if v != t]
-        found = self._invert(subject, samples, images, pairs, self.settings.success_bound, seed)
-        bound = pixels_at(subject.size, self.settings.pair_bound)
-        best = found[0]
+        settings = self.settings
+        pairs: list[Pair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
+        few = _first_per_class(samples.train, settings.screen_images)
+        task = make_task(few.y, pairs)
+        start = random_start(task, subject.size, derive_seed(seed, self.name))
+        screened = invert(subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start)
+        kept = torch.tensor(_smallest_first(screened)[: settings.screen_keep])
+        full = _first_per_class(samples.train, settings.images_per_class)
+        task = make_task(full.y, [pairs[row] for row in kept.tolist()])
+        start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
+        result = invert(subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start)
+        found = _candidates(subject, samples.held, result)
+        best, bound = found[0], pixels_at(subject.size, settings.pair_bound)
         if best.size is None:
             return self._verdict(math.log(bound / subject.size**2), "no pair trigger works", found)
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
         return self._verdict(math.log(bound / max(best.size, 1e-3)), words, found)
 
-    def universal(
-        self, subject: Subject, samples: Samples, images: ImagePool, present: list[int], seed: int
-    ) -> Verdict:
+    def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
-        pairs = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
-        found = self._invert(subject, samples, images, pairs, self.settings.universal_bound, seed)
+        settings = self.settings
+        pairs: list[Pair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
+        images = _first_per_class(samples.train, settings.images_per_class)
+        task = make_task(images.y, pairs)
+        start = random_start(task, subject.size, derive_seed(seed, self.name))
+        result = invert(subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start)
+        found = _candidates(subject, samples.held, result)
         index = anomaly_index([candidate.size for candidate in found if candidate.size is not None])
         if index is None:
             return self._verdict(-1.0, "fewer than 3 universal triggers work, so none is an outlier", found)
         words = f"universal trigger of target {found[0].target} has anomaly index {index:.1f}"
-        return self._verdict(math.log(max(index, 1e-3) / self.settings.outlier_index), words, found)
+        return self._verdict(math.log(max(index, 1e-3) / settings.outlier_index), words, found)
 
-    def _invert(
-        self,
-        subject: Subject,
-        samples: Samples,
-        images: ImagePool,
-        pairs: list[tuple[int | None, int]] | list[tuple[int, int]],
-        bound: float,
-        seed: int,
-    ) -> list[Candidate]:
-        """All candidates, smallest working trigger first, those that never worked last."""
-        settings = self.settings
-        inversion = InversionSettings(
-            steps=settings.steps, success_bound=bound, batch_images=settings.batch_images, stall_steps=settings.steps
-        )
-        task = make_task(images.y, pairs)
-        start = random_start(task, subject.size, derive_seed(seed, self.name))
-        result = invert(subject, images.x, task, inversion, start)
-        size = torch.where(result.converged, result.size, math.inf).tolist()
-        order = sorted(range(len(pairs)), key=lambda row: (size[row], pairs[row][1], pairs[row][0] or 0))
-        return [self._candidate(subject, samples.held, result, row) for row in order]
-
-    def _candidate(self, subject: Subject, held: ImagePool, result: InversionResult, row: int) -> Candidate:
-        trigger, converged = result.trigger(row), bool(result.converged[row])
-        mine = held.y == trigger.victim if trigger.victim is not None else held.y != trigger.target
-        held_success = None
-        if converged and bool(mine.any()):
-            logits = subject.logits(stamp(held.x[mine], trigger.mask, trigger.pattern))
-            held_success = float((logits.argmax(1) == trigger.target).float().mean())
-        return Candidate(
-            victim=trigger.victim,
-            target=trigger.target,
-            size=trigger.size if converged else None,
-            success=float(result.success[row]),
-            held_success=held_success,
-            held_images=int(mine.sum()),
-            converged=converged,
-        )
+    def _inversion(self, steps: int, bound: float) -> InversionSettings:
+        batch = self.settings.batch_images
+        return InversionSettings(steps=steps, success_bound=bound, batch_images=batch, stall_steps=steps)
 
     def _verdict(self, score: float, reason: str, found: list[Candidate]) -> Verdict:
         return Verdict(
@@ -138,7 +121,7 @@ class NeuralCleanse(Scanner):
             score=score,
             probability=logistic(score),
             reason=reason,
-            evidence=tuple(found[: self.settings.keep]),
+            evidence=tuple(found),
         )
 
 
@@ -156,6 +139,36 @@ def anomaly_index(sizes: list[float]) -> float | None:
     return float((median - values.min()) / deviation) if deviation > 0 else None
 
 
+def _smallest_first(result: InversionResult) -> list[int]:
+    """Rows by size of their working trigger; those without one last, most successful first."""
+    size = torch.where(result.converged, result.size, math.inf).tolist()
+    success = result.success.tolist()
+    return sorted(range(len(size)), key=lambda row: (size[row], -success[row], row))
+
+
+def _candidates(subject: Subject, held: ImagePool, result: InversionResult) -> list[Candidate]:
+    """Every row as evidence, smallest working trigger first, those that never worked last."""
+    return [_candidate(subject, held, result, row) for row in _smallest_first(result)]
+
+
+def _candidate(subject: Subject, held: ImagePool, result: InversionResult, row: int) -> Candidate:
+    trigger, converged = result.trigger(row), bool(result.converged[row])
+    mine = held.y == trigger.victim if trigger.victim is not None else held.y != trigger.target
+    held_success = None
+    if converged and bool(mine.any()):
+        logits = subject.logits(stamp(held.x[mine], trigger.mask, trigger.pattern))
+        held_success = float((logits.argmax(1) == trigger.target).float().mean())
+    return Candidate(
+        victim=trigger.victim,
+        target=trigger.target,
+        size=trigger.size if converged else None,
+        success=float(result.success[row]),
+        held_success=held_success,
+        held_images=int(mine.sum()),
+        converged=converged,
+    )
+
+
 def _first_per_class(pool: ImagePool, count: int) -> ImagePool:
     labels = sorted(set(pool.y.tolist()))
-    return pool.take(torch.cat([pool.positions(label)[:count] for label in labels])) if labels else pool
+    return pool.take(torch.cat([pool.positions(label)[:count] for label in labels]))

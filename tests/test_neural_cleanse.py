@@ -64,7 +64,7 @@ def test_a_trigger_that_fits_only_its_own_images_shows_in_held_success():
 
 
 def test_nothing_works_means_clean_with_the_reason():
-    verdict = scan(PlantedNet(), steps=1)
+    verdict = scan(PlantedNet(), steps=1, screen_steps=1)
     assert verdict.outcome == "clean"
     assert "no pair trigger works" in verdict.reason
     assert verdict.evidence[0].size is None and not verdict.evidence[0].converged

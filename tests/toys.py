@@ -58,8 +58,8 @@ def make_subject(module, classes=3, size=SIZE):
 
 
 def make_samples(images, held):
-    """Samples that invert and train on the same images."""
-    return Samples(images, images, held, held, "toy images")
+    """Samples with held-back images of their own."""
+    return Samples(images, held, held, "toy images")
 
 
 def planted_samples(per_class=6):

@@ -103,9 +103,8 @@ class _Hardening:
             found = self._invert(pairs)
             visits = [(v, t, stamp.size if stamp else None) for (v, t), stamp in found.items()]
             loss = self._train([stamp for stamp in found.values() if stamp], self.settings.sgd_steps)
-        kept = self.guard.passes()
-        if not kept:
-            self._back_off()
+        kept = self.guard.passes() or self._recovered()
+        self._adapt(kept)
         return HardeningRound(
             number=number,
             pairs=tuple(visits),
@@ -115,15 +114,28 @@ class _Hardening:
             taken_back=not kept,
         )
 
-    def _back_off(self) -> None:
+    def _recovered(self) -> bool:
+        """Clean steps after a round that cost too much: what fresh triggers cost at first mostly comes back."""
+        self._fit(self._clean_batch, self.settings.recovery_steps)
+        return self.guard.passes()
+
+    def _adapt(self, kept: bool) -> None:
+        """Grow the rate back after a kept round; after a lost one take the weights back and halve it."""
+        if kept:
+            self.back_offs = 0
+            self.learning_rate = min(self.settings.learning_rate, self.learning_rate * self.settings.rate_growth)
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.learning_rate
+            return
         self.guard.go_back()
         self.learning_rate /= 2
         self.back_offs += 1
         self.optimiser = self._fresh_optimiser()
 
     def _fresh_optimiser(self) -> torch.optim.Optimizer:
-        parameters = list(self.subject.module.parameters())
-        settings = self.settings
+        settings, parameters = self.settings, list(self.subject.module.parameters())
+        if settings.optimiser == "adam":
+            return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(settings.momentum, 0.99))
         momentum = settings.momentum
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=momentum, nesterov=momentum > 0)
 
@@ -190,35 +202,40 @@ class _Hardening:
 
     def _train(self, stamps: list[_Stamp], steps: int) -> float | None:
         """Training steps on batches half clean, half stamped under the true labels; mean loss, None without stamps."""
-        settings = self.settings
-        largest = settings.largest_share * self.subject.size**2
+        largest = self.settings.largest_share * self.subject.size**2
         stamps = [stamp for stamp in stamps if stamp.size < largest]
         if not stamps:
             return None
+        return self._fit(lambda: self._stamped_batch(stamps), steps)
+
+    def _fit(self, draw: Callable[[], ImagePool], steps: int) -> float:
+        """``steps`` steps of the optimiser on the batches that ``draw`` gives; the mean loss."""
         total = 0.0
-        with self.subject.trainable(train_batch_norm=settings.train_batch_norm) as module:
+        with self.subject.trainable(train_batch_norm=self.settings.train_batch_norm) as module:
             for _ in range(steps):
-                x, y = self._batch(stamps)
-                loss = F.cross_entropy(module(x), y)
+                batch = draw()
+                loss = F.cross_entropy(module(batch.x), batch.y)
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
+                torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
                 self.optimiser.step()
                 total += float(loss.detach())
             self.optimiser.zero_grad(set_to_none=True)
-        return total / steps
+        return total / max(steps, 1)
 
-    def _batch(self, stamps: list[_Stamp]) -> tuple[Tensor, Tensor]:
-        """X (batch, 3, H, W), y (batch,): random clean images, then each trigger on images of its victim's pool."""
+    def _clean_batch(self) -> ImagePool:
+        return self._random(torch.arange(len(self.train)), self.settings.batch)
+
+    def _stamped_batch(self, stamps: list[_Stamp]) -> ImagePool:
+        """Half random clean images, half images of the triggers' victims with the triggers on."""
         half = self.settings.batch // 2
         parts = [self._random(torch.arange(len(self.train)), half)]
+        labels = self.train.y.cpu()
         for trigger in stamps:
-            labels = self.train.y.cpu()
             own = labels == trigger.victim if trigger.victim is not None else labels != trigger.target
             pool = self._random(torch.nonzero(own).flatten(), max(1, half // len(stamps)))
             parts.append(ImagePool(stamp(pool.x, trigger.mask, trigger.pattern), pool.y))
-        batch = concatenate(parts)
-        return batch.x, batch.y
+        return concatenate(parts)
 
     def _random(self, index: Tensor, count: int) -> ImagePool:
         """``count`` images out of these, without repeats as long as there are enough."""

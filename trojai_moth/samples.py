@@ -31,8 +31,7 @@ class DataSettings:
     source: Literal["examples", "composed"] = Field(
         default="examples", description="examples, or composed from foregrounds/"
     )
-    invert_per_class: int = Field(default=8, gt=0, description="images per class that triggers are inverted on")
-    train_per_class: int = Field(default=40, gt=0, description="images per class that hardening trains on")
+    train_per_class: int = Field(default=40, gt=0, description="images per class to invert on and to harden with")
     held_per_class: int = Field(default=20, gt=0, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
     backgrounds: str | None = Field(
@@ -42,12 +41,11 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class Samples:
-    """Images for one model: ``invert`` (part of ``train``) and ``held``, which shares no original with them.
+    """Images for one model: ``train``, to invert on and to harden with, and ``held``, which shares no original with it.
 
     ``clean`` is the part of ``held`` that is not augmented: what accuracy is stated on.
     """
 
-    invert: ImagePool
     train: ImagePool
     held: ImagePool
     clean: ImagePool
@@ -64,16 +62,14 @@ def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed
 def _examples(opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
     stream = torch.Generator().manual_seed(derive_seed(seed, "split"))
-    invert, train, held, clean = [], [], [], []
+    train, held, clean = [], [], []
     for label in range(opened.subject.classes):
         own = opened.examples.positions(label)
         own = own[torch.randperm(len(own), generator=stream)]
         kept = min(max(1, math.ceil(len(own) * settings.held_fraction)), len(own) - 1) if len(own) > 1 else 0
         if len(own) == 0:
             continue
-        fit = _filled(opened, own[kept:], settings.train_per_class, derive_seed(seed, "train", label))
-        train.append(fit)
-        invert.append(fit.take(torch.arange(min(settings.invert_per_class, len(fit)))))
+        train.append(_filled(opened, own[kept:], settings.train_per_class, derive_seed(seed, "train", label)))
         if kept:
             clean.append(opened.examples.take(own[:kept]))
             held.append(_filled(opened, own[:kept], settings.held_per_class, derive_seed(seed, "held", label)))
@@ -81,7 +77,7 @@ def _examples(opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
     description = f"examples, {int(counts.min())}-{int(counts.max())} per class, {settings.held_fraction:.0%} held back"
     empty = ImagePool(opened.examples.x[:0], opened.examples.y[:0])
     held_pool, clean_pool = (concatenate([*parts, empty]) for parts in (held, clean))
-    return Samples(concatenate(invert), concatenate(train), held_pool, clean_pool, description)
+    return Samples(concatenate(train), held_pool, clean_pool, description)
 
 
 def _filled(opened: OpenedCase, index: Tensor, count: int, seed: int) -> ImagePool:
@@ -132,6 +128,5 @@ def _composed(case: Case, opened: OpenedCase, settings: DataSettings, seed: int)
         )
         parts.append(ImagePool(x, y))
     train, held = parts
-    first = [train.positions(label)[: settings.invert_per_class] for label in range(opened.subject.classes)]
     description = f"composed, {settings.train_per_class} per class and {settings.held_per_class} held back"
-    return Samples(train.take(torch.cat(first)), train, held, held, description)
+    return Samples(train, held, held, description)
