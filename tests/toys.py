@@ -104,6 +104,7 @@ def trained_subject(seed=0):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        optimiser.zero_grad()
     return make_subject(net)
 
 
