@@ -1,6 +1,5 @@
-# Plain entry points for a fresh clone: `make setup`, `make test`, `make demo`. Settings can be given on the command
-# line; without CUDA, `make setup TORCH='torch==2.14.1 torchvision==0.29.1 --index-url https://download.pytorch.org/whl/cpu'`
-# is a much smaller download.
+# Plain entry points for a fresh clone: `make setup`, `make test`, `make demo`. Variables can be given on the command
+# line, e.g. `make setup TORCH='torch torchvision'` for the newest release instead of the one the tests were run with.
 
 PYTHON ?= python3
 VENV ?= .venv

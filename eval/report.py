@@ -68,7 +68,7 @@ def _count_lines(summary: Summary) -> list[str]:
 def _accuracy_lines(summary: Summary) -> list[str]:
     if summary.mean_accuracy_drop is None:
         return []
-    change = -100 * summary.mean_accuracy_drop
+    change = round(-100 * summary.mean_accuracy_drop, 1) + 0.0  # never "-0.0"
     return [f"Accuracy: {change:+.1f} percentage points on average over {summary.hardened} hardened."]
 
 
