@@ -1,7 +1,11 @@
-"""The command line: groups the commands and turns expected failures into one line and exit code 2."""
+"""The command line: finds commands, and turns failures into one line and exit code 2."""
 
 from __future__ import annotations
 
+import importlib
+import traceback
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -9,14 +13,49 @@ import click
 from . import __version__
 from .errors import MothError
 
+# Name -> module, object and first sentence. Commands are imported when they are used, since torch takes seconds.
+COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "rescan": ("rescan", "rescan", "Scan a round, harden what is flagged with MOTH, scan that again."),
+        "scan": ("model", "scan", "Scan one model directory."),
+        "harden": ("model", "harden_model", "Harden one model directory with MOTH."),
+        "distance": ("model", "distance", "Measure the class distances of one model directory."),
+        "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
+        "scanners": ("listing", "list_scanners", "List the installed scanners."),
+        "settings": ("listing", "list_settings", "List every setting that --set takes."),
+    }
+)
+
 
 class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f".commands.{module}", __package__), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a MothError becomes one line on standard error and exit code 2."""
+        """Run the command; whatever goes wrong, the exit code is 2, because 1 means "flagged"."""
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
         except MothError as error:
             raise _Failure(str(error)) from None
+        except (KeyboardInterrupt, click.Abort):
+            raise _Failure("interrupted") from None
+        except OSError as error:
+            raise _Failure(f"{error.filename or 'system'}: {error.strerror or error}") from None
+        except Exception:
+            raise _Failure(f"this is a bug; please report it\n{traceback.format_exc()}") from None
 
 
 class _Failure(click.ClickException):
@@ -30,16 +69,3 @@ def main() -> None:
 
     Model files are untrusted: nothing in them is ever run.
     """
-
-
-def _register() -> None:
-    from .commands.listing import list_scanners, list_settings
-    from .commands.make_round import make_round_command
-    from .commands.model import distance, harden_model, scan
-    from .commands.rescan import rescan
-
-    for command in (rescan, scan, harden_model, distance, make_round_command, list_scanners, list_settings):
-        main.add_command(command)
-
-
-_register()

@@ -99,7 +99,18 @@ def measure_distances(
         distances=tuple(tuple(found.get((v, t)) for t in classes) for v in classes),
         censored=len(pairs) - len(found),
         mean=sum(values) / len(values) if values else None,
-        geometric_mean=math.exp(sum(map(math.log, values)) / len(values)) if values else None,
+        geometric_mean=_geometric_mean(values),
         minimum=min(values, default=None),
         seconds=time.perf_counter() - started,
     )
+
+
+def _geometric_mean(values: list[float]) -> float | None:
+    """None without values; 0 as soon as one pair needs no trigger at all.
+
+    >>> _geometric_mean([2.0, 8.0])
+    4.0
+    """
+    if not values or min(values) <= 0:
+        return 0.0 if values else None
+    return math.exp(sum(map(math.log, values)) / len(values))

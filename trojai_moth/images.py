@@ -46,11 +46,12 @@ def concatenate(pools: Sequence[ImagePool]) -> ImagePool:
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as (3, H, W) uint8, RGB; UnreadableModelError names a file that is not an image."""
+    """A PNG file as (3, H, W) uint8, RGB; UnreadableModelError names a file that is not one."""
     try:
-        with Image.open(path) as image:
+        # Left to guess, Pillow would hand what is called .png to any decoder it has, one of which starts a program.
+        with Image.open(path, formats=["PNG"]) as image:
             array = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise whatever they stumble on, even SyntaxError
         raise UnreadableModelError(f"{path}: not a readable image ({error})") from None
     return torch.from_numpy(array.copy()).permute(2, 0, 1)
 
@@ -60,6 +61,6 @@ def list_examples(folder: Path) -> list[tuple[Path, int]]:
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         match = EXAMPLE_NAME.search(path.name)
-        if match:
+        if match and path.is_file():  # opening a pipe would wait for ever
             found.append((int(match[1]), int(match[2]), path))
     return [(path, label) for label, _, path in sorted(found)]

@@ -33,26 +33,38 @@ class Journal:
 
     def open(self, identity: RunIdentity) -> None:
         """Start a run here or continue it; RunDirectoryError names the first setting that differs."""
-        path = self.root / "run.json"
-        if path.exists():
+        if self.started:
             difference = _difference(self.identity(), identity)
             if difference:
                 raise RunDirectoryError(
                     f"{self.root}: made with other settings ({difference}); give another --out or the same settings"
                 )
             return
-        if self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and not self._fresh():
             raise RunDirectoryError(f"{self.root}: not empty and not a run directory; give another --out")
-        write_text(path, to_json(identity))
+        for model_id in identity.models:  # better now than when that model's turn comes, hours later
+            self.path(model_id, "before")
+        write_text(self.root / "run.json", to_json(identity))
+
+    def _fresh(self) -> bool:
+        """Whether nothing lies here but what a run left that was killed while it wrote its very first file."""
+        return self.root.is_dir() and all(
+            path.name.startswith(".run.json.") and path.suffix == ".part" for path in self.root.iterdir()
+        )
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was started here."""
+        return (self.root / "run.json").exists()
 
     def identity(self) -> RunIdentity:
         """What this run directory was made with."""
-        return self._read(RunIdentity, self.root / "run.json")
+        return self._read(RunIdentity, self.root / "run.json", "give another --out")
 
     def path(self, model_id: str, stage: str) -> Path:
         """Where the record of one model and stage lies."""
         if not _SAFE_NAME.fullmatch(model_id):
-            raise RunDirectoryError(f"{model_id!r:.80}: not usable as a file name")
+            raise RunDirectoryError(f"{model_id!r:.80}: not usable as a file name; rename the model's folder")
         return self.root / "journal" / f"{model_id}.{stage}.json"
 
     def weights(self, model_id: str) -> Path:
@@ -68,11 +80,11 @@ class Journal:
         path = self.path(model_id, stage)
         return self._read(cls, path) if path.exists() else None
 
-    def _read(self, cls: type[T], path: Path) -> T:
+    def _read(self, cls: type[T], path: Path, mend: str = "delete this file to redo its stage") -> T:
         try:
             return read_record(cls, path)
         except (SettingsError, OSError, UnicodeDecodeError) as error:
-            raise RunDirectoryError(f"{path}: damaged ({error}); delete this file to redo its stage") from None
+            raise RunDirectoryError(f"{path}: damaged ({error}); {mend}") from None
 
 
 def _difference(old: RunIdentity, new: RunIdentity) -> str:

@@ -77,7 +77,12 @@ def _read_examples(listed: list[tuple[Path, int]], case: Case) -> torch.Tensor:
 
 def confirm_preprocessing(subject: Subject, examples: ImagePool, names: tuple[str, ...], case: Case) -> str:
     """Compare with the published logits, or with the labels where there are none; says what was found."""
-    logits = subject.logits(examples.x).cpu().numpy()
+    try:
+        logits = subject.logits(examples.x).cpu().numpy()
+    except RuntimeError as reason:
+        raise UnreadableModelError(
+            f"{case.model_file}: can not take images of {subject.size} x {subject.size} pixels ({reason!s:.120})"
+        ) from None
     if not np.isfinite(logits).all():
         raise UnreadableModelError(f"{case.model_file}: gives logits that are not finite on its own example images")
     accuracy = float((logits.argmax(1) == examples.y.numpy()).mean())
@@ -105,13 +110,16 @@ def confirm_preprocessing(subject: Subject, examples: ImagePool, names: tuple[st
 
 def _half_precision(values: np.ndarray) -> bool:
     """Whether every number is written as half precision prints it, e.g. 35.6 for 35.59375."""
-    return all(float(str(np.float16(value))) == value for value in values.flat)
+    with np.errstate(over="ignore"):
+        return all(float(str(np.float16(value))) == value for value in values.flat)
 
 
 def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
     """Rows of a logits CSV: file name -> (classes,) float64; its header is 'Example, Logits' whatever the width."""
     rows = {}
     try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file, skipinitialspace=True)
             next(reader, None)

@@ -12,7 +12,7 @@ import torch
 
 from . import __version__
 from .device import describe_device
-from .errors import MothError
+from .errors import MothError, RunDirectoryError
 from .hardening import HardeningTrace, MothSettings
 from .journal import Journal, RunIdentity
 from .moth import harden
@@ -125,6 +125,8 @@ class Run:
         started = time.perf_counter()
         try:
             model.run()
+        except RunDirectoryError:  # damage to the run's own records says nothing about the model
+            raise
         except MothError as error:
             self._fail(model.case.model_id, model.stage, str(error), time.perf_counter() - started)
         except Exception as error:  # one model's failure must not end a round of a thousand
@@ -152,15 +154,24 @@ class ModelRun:
             self._harden_and_scan()
 
     def _harden_and_scan(self) -> None:
-        reason = self.run_.may_harden(self.case.model_id)
-        if reason is not None:
-            self.run_.journal.write(self.case.model_id, "not-hardened", NotHardened(reason=reason))
-            self.run_.reporter.note(f"kept without hardening: {reason}")
+        left_alone = self._left_alone()
+        if left_alone:
+            self.run_.reporter.note(f"kept without hardening: {left_alone.reason}")
             return
         trace = self._harden()
         self.run_.reporter.note(f"hardened: accuracy {trace.accuracy_before:.3f} -> {trace.accuracy_after:.3f}")
         after = self._scan("after", self._hardened_subject)
         self.run_.reporter.note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
+
+    def _left_alone(self) -> NotHardened | None:
+        """The decision not to harden, which is made once and then stands in the journal."""
+        model_id, journal = self.case.model_id, self.run_.journal
+        done = journal.read(model_id, "not-hardened", NotHardened)
+        reason = None if done else self.run_.may_harden(model_id)
+        if reason is None:
+            return done
+        journal.write(model_id, "not-hardened", NotHardened(reason=reason))
+        return NotHardened(reason=reason)
 
     @cached_property
     def opened(self) -> OpenedCase:

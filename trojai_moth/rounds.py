@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def read_round(root: Path) -> list[Case | Skip]:
         return [_case_or_skip(root)]
     if not root.is_dir():
         raise UnreadableModelError(f"{root}: no such directory; give a round's folder (the one that holds id-*)")
-    names = {path.name for path in root.glob("id-*") if path.is_dir()} | _listed(root / METADATA_FILE)
+    # A link that leads nowhere is a model that can not be read, not one that is not there.
+    found = {path.name for path in root.glob("id-*") if path.is_dir() or path.is_symlink()}
+    names = found | _listed(root / METADATA_FILE)
     if not names:
         raise UnreadableModelError(f"{root}: no id-* folders in it; give the folder that holds the models")
     return [_case_or_skip(root / name) for name in sorted(names)]
@@ -86,12 +89,14 @@ def read_case(directory: Path) -> Case:
         raise UnreadableModelError(f"{directory}: listed in {METADATA_FILE}, but there is no such folder")
     if not (directory / MODEL_FILE).exists():
         raise UnreadableModelError(f"{directory}: no {MODEL_FILE} in it; unpack the model again")
-    return Case(directory.resolve().name, directory, read_config(directory / CONFIG_FILE))
+    return Case(_model_id(directory), directory, read_config(directory / CONFIG_FILE))
 
 
 def read_config(path: Path) -> CaseConfig:
     """A config.json as plain JSON: it is jsonpickle text, and decoding that would build objects of its choice."""
     try:
+        if path.exists() and not path.is_file():
+            raise UnreadableModelError(f"{path}: not a regular file")
         if path.stat().st_size > _CONFIG_LIMIT:
             raise UnreadableModelError(f"{path}: larger than {_CONFIG_LIMIT >> 20} MiB; not a config file")
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -124,7 +129,14 @@ def _case_or_skip(directory: Path) -> Case | Skip:
     try:
         return read_case(directory)
     except MothError as error:
-        return Skip(model_id=directory.resolve().name, reason=str(error))
+        return Skip(model_id=_model_id(directory), reason=str(error))
+    except OSError as error:
+        return Skip(model_id=_model_id(directory), reason=f"{directory}: can not be read ({error.strerror})")
+
+
+def _model_id(directory: Path) -> str:
+    """The folder's own name, even of a link: two links may lead to folders that are called the same elsewhere."""
+    return os.path.basename(os.path.abspath(directory))
 
 
 def _listed(metadata: Path) -> set[str]:

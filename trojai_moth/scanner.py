@@ -86,10 +86,14 @@ class Scanner(ABC):
     def _checked(self, subject: Subject, samples: Samples, seed: int) -> Verdict:
         try:
             verdict = self.scan(subject, samples, seed=seed)
-        except (MothError, ValueError, RuntimeError) as error:
-            return self.not_judged(f"{type(error).__name__}: {error}")
-        if verdict.outcome != "not judged" and (verdict.score is None or not math.isfinite(verdict.score)):
+        except Exception as error:  # a scanner is a plugin, and a crash must not end as exit code 1, "flagged"
+            return self.not_judged(" ".join(f"{type(error).__name__}: {error}".split())[:500])
+        if verdict.outcome == "not judged":
+            return verdict
+        if verdict.score is None or not math.isfinite(verdict.score):
             return self.not_judged(f"the scanner gave the score {verdict.score}")
+        if verdict.flagged != (verdict.score > 0):
+            return self.not_judged(f"the scanner says {verdict.outcome} but gave the score {verdict.score}")
         return verdict
 
     def not_judged(self, reason: str) -> Verdict:
@@ -103,7 +107,11 @@ def scanners() -> Mapping[str, type[Scanner]]:
     for entry in entry_points(group=GROUP):
         if entry.name in found:
             raise MothError(f"two installed packages offer the scanner {entry.name!r}; uninstall one of them")
-        found[entry.name] = entry.load()
+        try:
+            found[entry.name] = entry.load()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise MothError(f"the scanner {entry.name!r} ({entry.value}) can not be imported: {reason}") from None
     if not found:
         raise MothError("no scanner is installed; run: pip install -e . (the scanners register when installed)")
     return found

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from .errors import UnreadableModelError
 from .files import write_atomically
 from .hardening import Hardened
-from .loading import build_architecture
 from .records import to_dict
 from .subject import Subject
 
@@ -45,12 +44,13 @@ def load_weights(path: Path, subject: Subject) -> Subject:
         raise UnreadableModelError(f"{path}: not readable as safetensors ({error})") from None
     if metadata.get("source_sha256") != subject.source_sha256:
         raise UnreadableModelError(f"{path}: was made from another model file than that of {subject.model_id}")
-    module = build_architecture(subject.architecture, subject.classes)
+    # A copy of the subject's own module keeps what its weights do not show, such as inception's input transform.
+    module = subject.clone().module
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError:
         raise UnreadableModelError(f"{path}: its tensors do not fit {subject.architecture}") from None
-    return replace(subject, module=module.to(subject.device).eval())
+    return replace(subject, module=module.eval())
 
 
 def save_trojai_model(subject: Subject, path: Path) -> None:

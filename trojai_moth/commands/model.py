@@ -11,6 +11,7 @@ import click
 
 from ..device import prepare_process, resolve_device
 from ..distance import DistanceSettings, measure_distances
+from ..errors import SettingsError
 from ..files import write_text
 from ..hardening import MothSettings
 from ..moth import harden
@@ -45,9 +46,16 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _open(
-    model_dir: Path, data: str, backgrounds: str | None, assignments: tuple[str, ...], seed: int, device: str
+    group: str,
+    *,
+    model_dir: Path,
+    data: str,
+    backgrounds: str | None,
+    assignments: tuple[str, ...],
+    seed: int,
+    device: str,
 ) -> _Opened:
-    groups = parse_assignments(assignments, ("scanner", "moth", "data", "distance"))
+    groups = parse_assignments(assignments, (group, "data"))
     target = resolve_device(device)
     prepare_process(target)
     case = read_case(model_dir)
@@ -68,7 +76,7 @@ def _progress(text: str) -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdict with its evidence here.")
 def scan(scanner: str, json_file: Path | None, **choices: Any) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
-    model = _open(**choices)
+    model = _open("scanner", **choices)
     chosen = make_scanner(scanner, model.groups["scanner"])
     verdict = chosen(model.opened.subject, model.samples, seed=derive_seed(model.seed, "scan"))
     if json_file:
@@ -88,7 +96,9 @@ def _candidate_text(candidate: Candidate) -> str:
     pair = f"{'any' if candidate.victim is None else candidate.victim}->{candidate.target}"
     if candidate.size is None:
         return f"{pair}: no trigger works (best success {candidate.success:.0%})"
-    held = "" if candidate.held_success is None else f", {candidate.held_success:.0%} of {candidate.held_images} held out"
+    held = ""
+    if candidate.held_success is not None:
+        held = f", {candidate.held_success:.0%} of {candidate.held_images} held out"
     return f"{pair}: {candidate.size:.1f} pixels, success {candidate.success:.0%}{held}"
 
 
@@ -98,7 +108,9 @@ def _candidate_text(candidate: Candidate) -> str:
 @click.option("--model-pt", type=click.Path(path_type=Path), help="Also write a whole-module model.pt as TrojAI does.")
 def harden_model(out: Path, model_pt: Path | None, **choices: Any) -> None:
     """Harden one model directory with MOTH; the trace goes beside the weights as .json."""
-    model = _open(**choices)
+    if out.suffix != ".safetensors":  # the trace's name is made from it, and must not be the same
+        raise SettingsError(f"--out {out}: must end in .safetensors")
+    model = _open("moth", **choices)
     settings = from_dict(MothSettings, model.groups["moth"], source="--set moth")
     seed = derive_seed(model.seed, "harden")
     hardened = harden(model.opened.subject, model.samples, settings, seed, _progress)
@@ -119,7 +131,7 @@ def harden_model(out: Path, model_pt: Path | None, **choices: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here instead of to standard output.")
 def distance(out: Path | None, **choices: Any) -> None:
     """Measure the class-distance matrix of one model directory, as JSON."""
-    model = _open(**choices)
+    model = _open("distance", **choices)
     settings = from_dict(DistanceSettings, model.groups["distance"], source="--set distance")
     samples = model.samples
     matrix = measure_distances(model.opened.subject, samples.train, settings, samples.description, _progress)

@@ -29,7 +29,12 @@ _WARNING = (
 
 @click.command()
 @click.argument("round_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run directory; an unfinished one goes on.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Run directory; an unfinished one goes on.",
+)
 @click.option(
     "--harden",
     type=click.Choice(["flagged", "clean-only", "all"]),
@@ -43,7 +48,7 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
     """Scan every model of ROUND_DIR, harden the flagged ones with MOTH, and scan those again.
 
     Writes results.csv, summary.json, report.md, the journal and the hardened weights to the run directory. Exit code 0:
-    nothing is flagged in the end; 1: something is; 2: error.
+    every model was judged and none is flagged in the end; 1: one is; 2: error, or a model could not be judged.
     """
     known = read_labels(round_dir) if labels or choices["harden"] == "clean-only" else {}
     settings, target = rescan_settings(**choices), resolve_device(device)
@@ -56,14 +61,15 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
         try:
             run.execute()
         except KeyboardInterrupt:
-            write_results(run.journal, known if labels else {})
+            if run.journal.started:
+                write_results(run.journal, known if labels else {})
             raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
     rows, summary = write_results(run.journal, known if labels else {})
     console.print(verdict_table(rows))
     for line in [*verdict_lines(summary), *([_WARNING] if settings.harden != "clean-only" else [])]:
         console.print(line, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
-    raise SystemExit(1 if summary.flagged_after else 0)
+    raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
 
 
 def rescan_settings(
