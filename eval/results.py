@@ -1,4 +1,4 @@
-"""A run's journal as one row per model, with the labels joined; this is where results.csv and summary.json come from."""
+"""A run's journal as one row per model, with the labels joined: what results.csv and summary.json are made of."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ COLUMNS = [
     "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "seconds", "device", "reason",
 ]  # fmt: skip
 
+# Types that know missing values, or class 7 would be "7.0" in one run's table and "7" in another's.
+_TYPES = {
+    "label": "boolean", "flagged_before": "boolean", "flagged_after": "boolean", "classes": "Int64",
+    "victim_before": "Int64", "target_before": "Int64", "victim_after": "Int64", "target_after": "Int64",
+    "score_before": "float64", "size_before": "float64", "held_success_before": "float64",
+    "score_after": "float64", "size_after": "float64", "held_success_after": "float64",
+    "accuracy_before": "float64", "accuracy_after": "float64",
+    "probability_before": "float64", "probability": "float64", "seconds": "float64",
+}  # fmt: skip
+
 PROTOCOLS = {
     "flagged": "harden every flagged model without knowing labels (naive: a cleared model may be a hardened Trojan)",
     "clean-only": "harden only flagged models labelled clean (the paper's protocol; needs labels)",
@@ -33,7 +43,7 @@ PROTOCOLS = {
 def result_rows(journal: Journal, labels: Mapping[str, bool]) -> pd.DataFrame:
     """One row per model of the run, in the run's order; a model that was not reached yet is "not judged"."""
     rows = [_row(journal, model_id, labels.get(model_id)) for model_id in journal.identity().models]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": "boolean"})
+    return pd.DataFrame(rows, columns=COLUMNS).astype(_TYPES)
 
 
 def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.DataFrame, Summary]:
@@ -48,7 +58,7 @@ def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.Data
 
 def read_results(path: Path) -> pd.DataFrame:
     """results.csv with the types that result_rows gives."""
-    return pd.read_csv(path, dtype={"model": str, "label": "boolean"})
+    return pd.read_csv(path, dtype={"model": str, **_TYPES})
 
 
 def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, object]:

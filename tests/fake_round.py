@@ -85,13 +85,11 @@ def fitted_module(directory, architecture, classes, size, seed):
     x, y = cropped(directory, size)
     last = module.classifier[1] if hasattr(module, "classifier") else module.fc
     seen = []
-    hook = last.register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0].flatten(2).mean(2) if inputs[0].dim() == 4 else inputs[0])
-    )
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].reshape(*inputs[0].shape[:2], -1)))
     with torch.no_grad():
         module(x)
         hook.remove()
-        features = torch.cat([seen[0], torch.ones(len(y), 1)], dim=1).double()
+        features = torch.cat([seen[0].mean(2), torch.ones(len(y), 1)], dim=1).double()
         goal = 4.0 * torch.nn.functional.one_hot(y, classes).double() + 1.0
         gram = features @ features.T
         ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(y)).double()

@@ -90,7 +90,7 @@ def test_how_many_of_each_class(cases, per_class, held):
 
 
 def test_originals_come_first_and_are_never_dropped(cases):
-    case, opened = cases(5)
+    _, opened = cases(5)
     samples = collect(cases(5), train_per_class=1, held_per_class=1)
     originals = {bytes(image.numpy()) for image in opened.examples.x}
     assert len(samples.train) == 9 and len(samples.held) == len(samples.clean) == 6
@@ -138,7 +138,7 @@ def test_other_random_streams_are_left_alone(cases):
 def test_augmented_copies_are_all_different_and_near(cases):
     _, opened = cases(2)
     copies = augment(opened.raw[[0] * 10], 32, seed=1)
-    assert copies.shape == (10, 3, 32, 32) and 0 <= copies.min() and copies.max() <= 1
+    assert copies.shape == (10, 3, 32, 32) and copies.min() >= 0 and copies.max() <= 1
     assert len({bytes(image.numpy()) for image in copies}) == 10
     assert torch.equal(copies, augment(opened.raw[[0] * 10], 32, seed=1))
     assert not torch.equal(copies, augment(opened.raw[[0] * 10], 32, seed=2))

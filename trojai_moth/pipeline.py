@@ -192,9 +192,10 @@ class ModelRun:
         done = self.run_.journal.read(self.case.model_id, stage, ScanRecord)
         if done is not None:
             return done
-        self.stage = stage
+        self.stage = "load"
         started = time.perf_counter()
         subject, samples = subject_of(), self.samples
+        self.stage = stage
         self.run_.reporter.step(f"scan {stage}")
         verdict = self.run_.scanner(subject, samples, seed=derive_seed(self.seed, "scan"))
         result = ScanRecord(
@@ -215,9 +216,11 @@ class ModelRun:
         done = self.run_.journal.read(self.case.model_id, "harden", HardeningTrace)
         if done is not None:
             return done
+        self.stage = "load"
+        subject, samples = self.opened.subject, self.samples
         self.stage = "harden"
         seed = derive_seed(self.seed, "harden")
-        hardened = harden(self.opened.subject, self.samples, self.run_.settings.moth, seed, self.run_.reporter.step)
+        hardened = harden(subject, samples, self.run_.settings.moth, seed, self.run_.reporter.step)
         # Weights first: a journal that says "hardened" must never be without them.
         save_weights(hardened, self.run_.journal.weights(self.case.model_id))
         self.run_.journal.write(self.case.model_id, "harden", hardened.trace)

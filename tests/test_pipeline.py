@@ -1,0 +1,345 @@
+import dataclasses
+import json
+import os
+import typing
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trojai_moth import pipeline, scanner
+from trojai_moth.errors import MothError, RunDirectoryError
+from trojai_moth.eval.results import write_results
+from trojai_moth.hardening import HardeningTrace, MothSettings
+from trojai_moth.journal import Journal
+from trojai_moth.loading import load_model
+from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
+from trojai_moth.records import Field, from_dict, record
+from trojai_moth.rounds import read_round
+from trojai_moth.samples import Samples
+from trojai_moth.scanner import Candidate, Scanner, Verdict, make_scanner, scanners
+from trojai_moth.subject import Subject
+
+from .fake_round import write_round
+
+MOTH = {
+    "rounds": 1, "pairs_per_round": 1, "first_steps": 2, "warmup_steps": 2, "sgd_steps": 1, "recovery_steps": 1,
+    "batch": 6, "success_bound": 0.01, "warmup_bound": 0.01, "largest_share": 1.0, "accuracy_limit": 1.0,
+}  # fmt: skip
+DATA = {"train_per_class": 4, "held_per_class": 3}
+A, B, C = "id-00000000", "id-00000001", "id-00000002"
+
+
+@record
+class ScriptSettings:
+    """script: model id -> what to say before and after hardening; originals: the sum of a model's own weights."""
+
+    script: dict[str, str] = Field(default_factory=dict)
+    originals: dict[str, float] = Field(default_factory=dict)
+
+
+class Scripted(Scanner):
+    """Says what its script says, knowing a hardened model by its weights alone."""
+
+    name: typing.ClassVar[str] = "scripted"
+    settings_type: typing.ClassVar[type] = ScriptSettings
+
+    def scan(self, subject, samples, *, seed):
+        before, _, after = self.settings.script.get(subject.model_id, "clean").partition(" ")
+        word = before if weight_sum(subject.module) == self.settings.originals[subject.model_id] else after
+        if word == "crash":
+            raise KeyError("no such\nthing")
+        score = {"flagged": 1.0, "clean": -1.0}[word]
+        found = Candidate(victim=0, target=1, size=4.0 + score, success=1.0, held_success=0.5, held_images=2,
+                          converged=True)  # fmt: skip
+        return Verdict(
+            scanner=self.name, outcome=word, score=score, probability=0.5 + score / 4, reason=f"says {word}",
+            evidence=(found,),
+        )  # fmt: skip
+
+
+class Entry:
+    """An installed entry point of this module."""
+
+    name, value = "scripted", "tests:Scripted"
+
+    def __init__(self, kind=Scripted, **changes):
+        self.kind = kind
+        vars(self).update(changes)
+
+    def load(self):
+        if isinstance(self.kind, Exception):
+            raise self.kind
+        return self.kind
+
+
+class Silent:
+    def __init__(self):
+        self.notes = []
+
+    def model(self, model_id, number, total):
+        self.notes.append(f"{number}/{total} {model_id}")
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def step(self, text):
+        pass
+
+
+def weight_sum(module):
+    return float(sum(value.double().sum() for value in module.state_dict().values()))
+
+
+@pytest.fixture(scope="session")
+def round_dir(tmp_path_factory):
+    """Three models, never changed; the middle one is labelled poisoned."""
+    return write_round(tmp_path_factory.mktemp("pipeline") / "round", models=3, poisoned=[1], per_class=2)
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path, round_dir):
+    """Run the scripted scanner over the round and return (rows, summary, journal, reporter)."""
+    monkeypatch.setattr(scanner, "entry_points", lambda group: [Entry()])
+    originals = {}
+    for case in read_round(round_dir):
+        originals[case.model_id] = weight_sum(load_model(case.model_file).module)
+
+    def start(script, *, harden="flagged", out="run", root=round_dir, against=lambda model_id: None, labels=None):
+        options = {"script": script, "originals": originals}
+        settings = RescanSettings(
+            scanner="scripted", scanner_options=options, harden=harden,
+            moth=from_dict(MothSettings, MOTH), data=from_dict(pipeline.DataSettings, DATA),
+        )  # fmt: skip
+        reporter = Silent()
+        run = Run(read_round(root), settings, Journal(tmp_path / out), torch.device("cpu"), against, reporter)
+        run.execute()
+        rows, summary = write_results(run.journal, labels or {})
+        return rows.set_index("model"), summary, run.journal, reporter
+
+    return start
+
+
+def stamps(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*.json")) if path.parent.name == "journal"}
+
+
+def test_every_verdict_has_its_row(start):
+    rows, summary, journal, _ = start({A: "flagged clean", B: "flagged flagged", C: "clean"})
+    assert rows["verdict"].to_dict() == {A: "cleared", B: "kept", C: "clean"}
+    assert rows["flagged_before"].to_list() == [True, True, False]
+    assert rows["flagged_after"].to_list()[:2] == [False, True] and pd.isna(rows["flagged_after"][C])
+    assert rows["size_before"].to_list() == [5.0, 5.0, 3.0] and rows["size_after"].to_list()[:2] == [3.0, 5.0]
+    assert rows["probability_before"].to_list() == [0.75, 0.75, 0.25]
+    assert rows["probability"].to_list() == [0.25, 0.75, 0.25]
+    assert rows["reason"].to_list() == ["after hardening: says clean", "after hardening: says flagged", "says clean"]
+    assert rows["accuracy_before"].to_list() == [1.0] * 3 and rows["accuracy_after"].notna().to_list() == [1, 1, 0]
+    assert (summary.flagged_before, summary.flagged_after, summary.hardened) == (2, 1, 2)
+    assert sorted(os.listdir(journal.root / "weights")) == [f"{A}.safetensors", f"{B}.safetensors"]
+
+
+def test_hardening_ran_and_was_recorded(start):
+    _, _, journal, reporter = start({A: "flagged clean"})
+    trace = journal.read(A, "harden", HardeningTrace)
+    assert [part.number for part in trace.rounds] == [0, 1] and trace.settings.rounds == 1
+    before, after = (journal.read(A, stage, ScanRecord) for stage in ("before", "after"))
+    assert before.verdict.seed == after.verdict.seed and before.sha256 == after.sha256 and before.data == after.data
+    assert before.check.startswith("published logits reproduced")
+    assert next(note for note in reporter.notes if note.startswith("before")) == "before: flagged (says flagged)"
+    assert f"3/3 {C}" in reporter.notes
+
+
+@pytest.mark.parametrize(
+    ("script", "flagged_before", "reason"),
+    [("crash", None, "scan before: KeyError"), ("flagged crash", True, "scan after: KeyError")],
+)
+def test_a_scanner_that_crashes_judges_nothing(start, script, flagged_before, reason):
+    rows, summary, _, _ = start({A: script, B: "flagged clean"})
+    assert rows["verdict"].to_dict() == {A: "not judged", B: "cleared", C: "clean"}
+    assert rows["reason"][A].startswith(reason) and "\n" not in rows["reason"][A]
+    assert pd.isna(rows["flagged_before"][A]) if flagged_before is None else bool(rows["flagged_before"][A])
+    assert (summary.unfinished, summary.not_judged) == ((1, 0) if flagged_before else (0, 1))
+    assert summary.flagged_after == (1 if flagged_before else 0)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division\nby zero"), MemoryError(), MothError("told why")])
+def test_a_hardening_that_crashes_leaves_the_model_flagged(start, monkeypatch, error):
+    real = pipeline.harden
+
+    def harden(subject, *arguments):
+        if subject.model_id == A:
+            raise error
+        return real(subject, *arguments)
+
+    monkeypatch.setattr(pipeline, "harden", harden)
+    rows, summary, _, reporter = start({A: "flagged clean", B: "flagged clean"})
+    assert rows["verdict"].to_dict() == {A: "not judged", B: "cleared", C: "clean"}
+    assert bool(rows["flagged_before"][A]) and pd.isna(rows["flagged_after"][A])
+    assert rows["reason"][A].startswith("harden: ") and "\n" not in rows["reason"][A]
+    assert (summary.unfinished, summary.flagged_after) == (1, 1)
+    assert any(note.startswith("not judged: ") for note in reporter.notes)
+
+
+def test_models_that_can_not_be_read_are_rows(start, tmp_path, round_dir):
+    root = tmp_path / "round"
+    root.mkdir()
+    for case in read_round(round_dir):
+        (root / case.model_id).symlink_to(case.directory)
+    (root / "id-00000007").mkdir()
+    broken = root / "id-00000008"
+    broken.mkdir()
+    (broken / "config.json").write_bytes((round_dir / A / "config.json").read_bytes())
+    (broken / "model.pt").write_bytes(b"nonsense")
+    (root / "METADATA.csv").write_text("model_name\nid-00000009\n")
+    rows, summary, _, _ = start({A: "flagged clean"}, root=root)
+    assert rows.index.to_list() == [A, B, C, "id-00000007", "id-00000008", "id-00000009"]
+    assert rows["verdict"].to_list() == ["cleared", "clean", "clean", *["not judged"] * 3]
+    assert all(reason.startswith("load: ") for reason in rows["reason"][3:]) and rows["flagged_before"][3:].isna().all()
+    assert (summary.models, summary.judged, summary.not_judged) == (6, 3, 3)
+
+
+def test_clean_only_leaves_poisoned_models_alone(start):
+    """The reason is asked of the caller, once; the pipeline itself knows no labels."""
+    asked = []
+
+    def against(model_id):
+        asked.append(model_id)
+        return "it is labelled poisoned" if model_id == B else None
+
+    script = {A: "flagged clean", B: "flagged clean", C: "clean"}
+    first = start(script, harden="clean-only", against=against, labels={A: False, B: True, C: False})
+    rows, summary, journal, _ = first
+    assert rows["verdict"].to_dict() == {A: "cleared", B: "kept", C: "clean"}
+    assert rows["reason"][B] == "not hardened: it is labelled poisoned" and pd.isna(rows["accuracy_after"][B])
+    assert os.listdir(journal.root / "weights") == [f"{A}.safetensors"]
+    assert (summary.false_positives_removed.count, summary.true_positives_lost.count) == (1, 0)
+    assert asked == [A, B]
+    before = stamps(journal.root)
+    rows, *_ = start(script, harden="clean-only", against=against, labels={A: False, B: True, C: False})
+    assert stamps(journal.root) == before and rows.equals(first[0])
+
+
+def test_all_hardens_the_unflagged_too(start):
+    rows, summary, journal, _ = start({A: "flagged clean", B: "clean clean", C: "crash"}, harden="all")
+    assert rows["verdict"].to_dict() == {A: "cleared", B: "clean", C: "not judged"}
+    assert sorted(os.listdir(journal.root / "weights")) == [f"{A}.safetensors", f"{B}.safetensors"]
+    assert summary.hardened == 2
+
+
+def test_a_second_run_does_nothing(start, monkeypatch):
+    script = {A: "flagged clean", B: "flagged crash", C: "clean"}
+    *_, journal, _ = start(script)
+    table, files = (journal.root / "results.csv").read_bytes(), stamps(journal.root)
+    weights = journal.weights(A).stat().st_mtime_ns
+    assert len(files) == 7
+
+    def never(*_):
+        raise AssertionError("nothing may be read again")
+
+    for name in ("open_case", "collect_samples", "harden", "save_weights"):
+        monkeypatch.setattr(pipeline, name, never)
+    start(script)
+    assert (journal.root / "results.csv").read_bytes() == table and stamps(journal.root) == files
+    assert journal.weights(A).stat().st_mtime_ns == weights
+
+
+def test_a_failed_model_is_tried_again_once_its_failure_is_deleted(start, monkeypatch):
+    script = {A: "flagged clean"}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "harden", lambda *_: 1 / 0)
+        rows, _, journal, _ = start(script)
+    assert rows["verdict"][A] == "not judged"
+    _, _, _, reporter = start(script)
+    assert any("delete its .failure.json" in note for note in reporter.notes)
+    journal.path(A, "failure").unlink()
+    rows, *_ = start(script)
+    assert rows["verdict"][A] == "cleared"
+
+
+@pytest.mark.parametrize("stage", ["before", "harden", "after"])
+def test_a_damaged_record_ends_the_run_and_is_redone_when_deleted(start, stage):
+    """It must not be held against the model: deleting the file, as the line says, is all that is needed."""
+    script = {A: "flagged clean", B: "clean"}
+    rows, _, journal, _ = start(script)
+    path = journal.path(A, stage)
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(RunDirectoryError, match="delete this file to redo its stage") as caught:
+        start(script)
+    assert str(path) in str(caught.value) and not journal.path(A, "failure").exists()
+    path.unlink()
+    again, *_ = start(script)
+    assert again.drop(columns="seconds").equals(rows.drop(columns="seconds"))
+
+
+def test_the_same_seed_gives_the_same_run_in_any_order(start, tmp_path, round_dir):
+    """The table of one model does not depend on which models came before it."""
+    script = {A: "flagged clean", C: "flagged flagged"}
+    rows, _, journal, _ = start(script)
+    alone, _, other, _ = start(script, out="alone", root=round_dir / C)
+    assert alone.drop(columns="seconds").to_csv() == rows.loc[[C]].drop(columns="seconds").to_csv()
+    one, two = load_file(journal.weights(C)), load_file(other.weights(C))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_other_settings_do_not_continue_a_run(start, round_dir):
+    start({A: "clean"})
+    with pytest.raises(RunDirectoryError, match=r"settings\.scanner_options\.script"):
+        start({A: "flagged clean"})
+    with pytest.raises(RunDirectoryError, match="models"):
+        start({A: "clean"}, root=round_dir / B)
+
+
+def test_a_score_must_agree_with_the_verdict():
+    class Liar(Scripted):
+        def scan(self, subject, samples, *, seed):
+            return Verdict(scanner="liar", outcome="clean", score=2.0, probability=0.1, reason="trust me")
+
+    module = torch.nn.Linear(1, 1)
+    subject = Subject("x", module, "none", 2, None, torch.device("cpu"), "")
+    verdict = Liar()(subject, None, seed=0)
+    assert verdict.outcome == "not judged" and "clean but gave the score 2.0" in verdict.reason
+
+
+def test_broken_and_double_plugins_are_named(monkeypatch):
+    for entries, words in (
+        ([Entry(ImportError("no module named x"))], r"'scripted' \(tests:Scripted\) can not be imported: ImportError"),
+        ([Entry(), Entry()], "two installed packages offer the scanner 'scripted'"),
+        ([], "no scanner is installed"),
+    ):
+        monkeypatch.setattr(scanner, "entry_points", lambda group, entries=entries: entries)
+        with pytest.raises(MothError, match=words):
+            scanners()
+    monkeypatch.setattr(scanner, "entry_points", lambda group: [Entry()])
+    with pytest.raises(MothError, match="choose from scripted"):
+        make_scanner("other", {})
+
+
+def leaves(kind, found=None):
+    """All field names of a record and of the records within it."""
+    found = set() if found is None else found
+    for field in dataclasses.fields(kind):
+        found.add(field.name)
+        hint = typing.get_type_hints(kind)[field.name]
+        for part in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(part):
+                leaves(part, found)
+    return found
+
+
+def test_no_label_reaches_scanner_or_pipeline(start, round_dir):
+    """No field of what they see or write has room for one, and the journal is the same whatever the labels say."""
+    names = leaves(Subject) | leaves(Samples) | leaves(ScanRecord) | leaves(HardeningTrace)
+    assert not {name for name in names if "label" in name or "poison" in name or "truth" in name}
+    _, _, journal, _ = start({A: "flagged clean"}, labels={A: True, B: False})
+    _, _, other, _ = start({A: "flagged clean"}, out="other", labels={A: False, B: True})
+    for path in stamps(journal.root):
+        one, two = (json.loads((folder / "journal" / path.name).read_text()) for folder in (journal.root, other.root))
+        assert without_times(one) == without_times(two)
+        assert str(round_dir) not in path.read_text() and "poisoned" not in path.read_text()
+
+
+def without_times(value):
+    if not isinstance(value, dict):
+        return value
+    return {key: without_times(item) for key, item in value.items() if key != "seconds"}
