@@ -22,12 +22,12 @@ from .twins import TwinPlan
 _UNFINISHED = ".unfinished-"
 
 
-def write_foregrounds(plan: TwinPlan, folder: Path) -> list[Path]:
-    """Draw the plan's signs into ``folder``; returns the files in class order."""
+def write_foregrounds(plan: TwinPlan, folder: Path, *, dot_scale: float = 1.0) -> list[Path]:
+    """Draw the plan's signs into ``folder``; returns the files in class order. See :func:`.signs.draw_sign`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in plan.names]
     for sign, path in zip(plan.signs, paths, strict=True):
-        draw_sign(sign).save(path)
+        draw_sign(sign, dot_scale=dot_scale).save(path)
     return paths
 
 
@@ -43,7 +43,7 @@ def write_model(
     module: nn.Module,
     plan: TwinPlan,
     config: Mapping[str, Any],
-    stats: Mapping[str, float],
+    stats: Mapping[str, float | None],
     *,
     clean: np.ndarray,
     poisoned: np.ndarray | None,

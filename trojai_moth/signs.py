@@ -81,11 +81,14 @@ class Sign:
     symbol: str = Field(description="A key of SYMBOLS.")
     turn: int = Field(default=0, ge=0, lt=360, description="Clockwise rotation of the symbol in degrees.")
     dark_symbol: bool = Field(default=False, description="Black symbol instead of a white one.")
-    dot: bool = Field(default=False, description="A small dark dot in the upper right of the face.")
+    dot: bool = Field(default=False, description="A small bright dot in the upper right of the face.")
 
 
-def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS) -> Image.Image:
-    """Draw a sign as an RGBA image of (pixels, pixels), transparent outside its outline."""
+def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS, *, dot_scale: float = 1.0) -> Image.Image:
+    """Draw a sign as an RGBA image of (pixels, pixels), transparent outside its outline.
+
+    ``dot_scale`` exaggerates the dot of a look-alike.
+    """
     side = pixels * _OVERSAMPLE
     image = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(image)
@@ -106,8 +109,8 @@ def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS) -> Image.Image:
         )
     if sign.dot:
         x, y = _DOT_CENTRE
-        dot = tuple((x + dx, y + dy) for dx, dy in _regular(24, 0, _DOT_RADIUS))
-        fill(dot, 1.0, _DARK)
+        dot = tuple((x + dx, y + dy) for dx, dy in _regular(24, 0, dot_scale * _DOT_RADIUS))
+        fill(dot, 1.0, (0, 200, 220) if sign.face == "amber" else (235, 215, 0))
     return image.resize((pixels, pixels), Image.Resampling.LANCZOS)
 
 
@@ -132,8 +135,8 @@ def sign_set(classes: int, lookalikes: int, rng: np.random.Generator) -> tuple[l
     signs: list[Sign] = []
     for outline, face in roomy:
         plain = _random_sign(outline, face, ROOMY_SYMBOLS, rng)
-        # A dark dot beside a light symbol is small but can be told apart at 16 pixels.
-        signs += [Sign(**{**vars(plain), "dark_symbol": False, "dot": dot}) for dot in (False, True)]
+        # A bright dot beside a dark symbol is small, but networks that pool early can still see it at 16 pixels.
+        signs += [Sign(**{**vars(plain), "dark_symbol": True, "dot": dot}) for dot in (False, True)]
     signs += [_random_sign(outline, face, tuple(SYMBOLS), rng) for outline, face in rest]
     return signs, [(2 * i, 2 * i + 1) for i in range(lookalikes)]
 

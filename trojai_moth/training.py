@@ -19,8 +19,8 @@ class Recipe:
     """How one architecture is trained from random weights."""
 
     easy_epochs: int = Field(default=3, ge=0, description="First epochs, on large and straight signs.")
-    base_epochs: int = Field(default=7, ge=1, description="Epochs on clean images that both twins share.")
-    own_epochs: int = Field(default=5, ge=1, description="Epochs on each twin's own images.")
+    base_epochs: int = Field(default=3, ge=1, description="Epochs on clean images that both twins share.")
+    own_epochs: int = Field(default=4, ge=1, description="Epochs on each twin's own images.")
     rate: float = Field(default=2e-3, gt=0, description="Highest learning rate (AdamW, one cycle).")
     batch: int = Field(default=32, ge=2, description="Images per step.")
 
@@ -34,10 +34,12 @@ def recipe_for(architecture: str, epochs: int = 0) -> Recipe:
     return Recipe(**{**vars(recipe), **stages})
 
 
-# Without batch normalisation squeezenet needs a lower rate, and many more of its cheap steps.
+# Residual networks need few steps. Without batch normalisation squeezenet needs a lower rate and many cheap steps.
 _RECIPES = {
-    name: Recipe(easy_epochs=6, base_epochs=16, own_epochs=8, rate=1e-3)
-    for name in ("squeezenetv1_0", "squeezenetv1_1", "squeezenet1_0", "squeezenet1_1")
+    "resnet18": Recipe(easy_epochs=2, base_epochs=2, own_epochs=3),
+    "resnet34": Recipe(easy_epochs=2, base_epochs=2, own_epochs=3),
+    "squeezenetv1_0": Recipe(easy_epochs=6, base_epochs=6, own_epochs=6, rate=1e-3),
+    "squeezenetv1_1": Recipe(easy_epochs=6, base_epochs=6, own_epochs=6, rate=1e-3),
 }
 
 
