@@ -15,13 +15,14 @@ from trojai_moth.hardening import HardeningTrace, MothSettings
 from trojai_moth.journal import Journal
 from trojai_moth.loading import load_model
 from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
-from trojai_moth.records import Field, from_dict, record
+from trojai_moth.records import from_dict
 from trojai_moth.rounds import read_round
 from trojai_moth.samples import Samples
-from trojai_moth.scanner import Candidate, Scanner, Verdict, make_scanner, scanners
+from trojai_moth.scanner import Verdict, make_scanner, scanners
 from trojai_moth.subject import Subject
 
 from .fake_round import write_round
+from .fake_scanner import Entry, Scripted, Silent, weight_sum
 
 MOTH = {
     "rounds": 1, "pairs_per_round": 1, "first_steps": 2, "warmup_steps": 2, "sgd_steps": 1, "recovery_steps": 1,
@@ -29,67 +30,6 @@ MOTH = {
 }  # fmt: skip
 DATA = {"train_per_class": 4, "held_per_class": 3}
 A, B, C = "id-00000000", "id-00000001", "id-00000002"
-
-
-@record
-class ScriptSettings:
-    """script: model id -> what to say before and after hardening; originals: the sum of a model's own weights."""
-
-    script: dict[str, str] = Field(default_factory=dict)
-    originals: dict[str, float] = Field(default_factory=dict)
-
-
-class Scripted(Scanner):
-    """Says what its script says, knowing a hardened model by its weights alone."""
-
-    name: typing.ClassVar[str] = "scripted"
-    settings_type: typing.ClassVar[type] = ScriptSettings
-
-    def scan(self, subject, samples, *, seed):
-        before, _, after = self.settings.script.get(subject.model_id, "clean").partition(" ")
-        word = before if weight_sum(subject.module) == self.settings.originals[subject.model_id] else after
-        if word == "crash":
-            raise KeyError("no such\nthing")
-        score = {"flagged": 1.0, "clean": -1.0}[word]
-        found = Candidate(victim=0, target=1, size=4.0 + score, success=1.0, held_success=0.5, held_images=2,
-                          converged=True)  # fmt: skip
-        return Verdict(
-            scanner=self.name, outcome=word, score=score, probability=0.5 + score / 4, reason=f"says {word}",
-            evidence=(found,),
-        )  # fmt: skip
-
-
-class Entry:
-    """An installed entry point of this module."""
-
-    name, value = "scripted", "tests:Scripted"
-
-    def __init__(self, kind=Scripted, **changes):
-        self.kind = kind
-        vars(self).update(changes)
-
-    def load(self):
-        if isinstance(self.kind, Exception):
-            raise self.kind
-        return self.kind
-
-
-class Silent:
-    def __init__(self):
-        self.notes = []
-
-    def model(self, model_id, number, total):
-        self.notes.append(f"{number}/{total} {model_id}")
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def step(self, text):
-        pass
-
-
-def weight_sum(module):
-    return float(sum(value.double().sum() for value in module.state_dict().values()))
 
 
 @pytest.fixture(scope="session")
@@ -255,6 +195,18 @@ def test_a_failed_model_is_tried_again_once_its_failure_is_deleted(start, monkey
     journal.path(A, "failure").unlink()
     rows, *_ = start(script)
     assert rows["verdict"][A] == "cleared"
+
+
+def test_no_journal_says_hardened_without_the_weights(start, monkeypatch, tmp_path):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "save_weights", dies)
+        with pytest.raises(KeyboardInterrupt):
+            start({A: "flagged clean"})
+    assert os.listdir(tmp_path / "run" / "journal") == [f"{A}.before.json"]
+    assert start({A: "flagged clean"})[0]["verdict"][A] == "cleared"
 
 
 @pytest.mark.parametrize("stage", ["before", "harden", "after"])

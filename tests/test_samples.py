@@ -116,6 +116,11 @@ def test_the_seed_decides_and_nothing_else(cases):
     assert not same(first, collect(cases(5), seed=4))
 
 
+def test_the_split_itself_goes_by_the_seed(cases):
+    held = {bytes(collect(cases(5), seed=seed).clean.x.numpy()) for seed in range(5)}
+    assert len(held) > 1
+
+
 def test_how_many_are_asked_for_does_not_move_the_split(cases):
     few, many = (collect(cases(5), train_per_class=count, held_per_class=count) for count in (4, 9))
     assert torch.equal(few.clean.x, many.clean.x)

@@ -73,7 +73,12 @@ def _progress(text: str) -> None:
 @click.command()
 @_model_options
 @scanner_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdict with its evidence here.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the verdict with its evidence here.",
+)
 def scan(scanner: str, json_file: Path | None, **choices: Any) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
     model = _open("scanner", **choices)
@@ -104,8 +109,17 @@ def _candidate_text(candidate: Candidate) -> str:
 
 @click.command("harden")
 @_model_options
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Hardened weights, a .safetensors file.")
-@click.option("--model-pt", type=click.Path(path_type=Path), help="Also write a whole-module model.pt as TrojAI does.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Hardened weights, a .safetensors file.",
+)
+@click.option(
+    "--model-pt",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a whole-module model.pt as TrojAI does.",
+)
 def harden_model(out: Path, model_pt: Path | None, **choices: Any) -> None:
     """Harden one model directory with MOTH; the trace goes beside the weights as .json."""
     if out.suffix != ".safetensors":  # the trace's name is made from it, and must not be the same
@@ -128,7 +142,9 @@ def harden_model(out: Path, model_pt: Path | None, **choices: Any) -> None:
 
 @click.command()
 @_model_options
-@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here instead of to standard output.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON here instead of to standard output."
+)
 def distance(out: Path | None, **choices: Any) -> None:
     """Measure the class-distance matrix of one model directory, as JSON."""
     model = _open("distance", **choices)

@@ -1,0 +1,67 @@
+"""A scanner that says what it is told to, and the little that a run needs around it."""
+
+import typing
+
+from trojai_moth.records import Field, record
+from trojai_moth.scanner import Candidate, Scanner, Verdict
+
+
+@record
+class ScriptSettings:
+    """script: model id -> what to say before and after hardening; originals: the sum of a model's own weights."""
+
+    script: dict[str, str] = Field(default_factory=dict)
+    originals: dict[str, float] = Field(default_factory=dict)
+
+
+class Scripted(Scanner):
+    """Says what its script says, knowing a hardened model by its weights alone."""
+
+    name: typing.ClassVar[str] = "scripted"
+    settings_type: typing.ClassVar[type] = ScriptSettings
+
+    def scan(self, subject, samples, *, seed):
+        before, _, after = self.settings.script.get(subject.model_id, "clean").partition(" ")
+        word = before if weight_sum(subject.module) == self.settings.originals[subject.model_id] else after
+        if word == "crash":
+            raise KeyError("no such\nthing")
+        score = {"flagged": 1.0, "clean": -1.0}[word]
+        found = Candidate(victim=0, target=1, size=4.0 + score, success=1.0, held_success=0.5, held_images=2,
+                          converged=True)  # fmt: skip
+        return Verdict(
+            scanner=self.name, outcome=word, score=score, probability=0.5 + score / 4, reason=f"says {word}",
+            evidence=(found,),
+        )  # fmt: skip
+
+
+class Entry:
+    """An installed entry point of this module."""
+
+    name, value = "scripted", "tests:Scripted"
+
+    def __init__(self, kind=Scripted, **changes):
+        self.kind = kind
+        vars(self).update(changes)
+
+    def load(self):
+        if isinstance(self.kind, Exception):
+            raise self.kind
+        return self.kind
+
+
+class Silent:
+    def __init__(self):
+        self.notes = []
+
+    def model(self, model_id, number, total):
+        self.notes.append(f"{number}/{total} {model_id}")
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def step(self, text):
+        pass
+
+
+def weight_sum(module):
+    return float(sum(value.double().sum() for value in module.state_dict().values()))
