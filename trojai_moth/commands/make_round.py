@@ -1,5 +1,33 @@
-"""placeholder until make_round lands"""
+"""``trojai-moth make-round``: a small labelled round to try things on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
 import click
+
+from ..make_round import make_round
+from ..records import from_dict
+from ..round_settings import MakeRoundSettings
+from .options import options_from_record
+
+
 @click.command("make-round")
-def make_round_command() -> None:
-    """later"""
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@options_from_record(MakeRoundSettings)
+def make_round_command(out: Path, **choices: Any) -> None:
+    """Write a round of small models to OUT in round 4's layout, half clean, half poisoned.
+
+    Models come as twins that differ in nothing but the backdoor. A round that was interrupted goes on where it stopped.
+    Needs TrojAI's generator (pip install --no-deps trojai==0.2.23).
+    """
+    settings = from_dict(MakeRoundSettings, choices, source="make-round")
+    made = make_round(out, settings, progress=_line)
+    if not made:
+        raise SystemExit(2)
+
+
+def _line(text: str) -> None:
+    click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
