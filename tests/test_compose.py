@@ -8,6 +8,7 @@ from PIL import Image
 
 from trojai_moth.backgrounds import noise_backgrounds, random_crop, read_backgrounds
 from trojai_moth.compose import Composer, ComposeSettings, compose, to_input
+from trojai_moth.datagen import datagen
 from trojai_moth.errors import MissingDependencyError, SettingsError
 from trojai_moth.polygon import Polygon, draw_polygon, stamp
 from trojai_moth.signs import Sign, draw_sign, sign_set
@@ -189,6 +190,7 @@ def test_a_missing_trojai_is_one_line_with_the_mend(foregrounds, monkeypatch):
             raise ModuleNotFoundError("No module named 'trojai'", name="trojai")
         return real(name, *args, **kwargs)
 
+    datagen.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without_trojai)
     with pytest.raises(MissingDependencyError, match=r"trojai is needed .* pip install --no-deps trojai==0\.2\.23"):
         compose(foregrounds, per_class=1, stored_size=37, size=32, generator=0)

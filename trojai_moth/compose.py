@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from pydantic import Field
 
 from .backgrounds import noise_backgrounds, random_crop, read_backgrounds
-from .datagen import datagen
+from .datagen import datagen, legacy_stream
 from .errors import SettingsError
 from .polygon import Polygon, stamp
 from .records import record
@@ -58,7 +58,7 @@ class Composer:
             raise SettingsError("foregrounds: none given; a round's model folder holds them in foregrounds/*.png")
         self.settings = settings
         self.stored_size = stored_size
-        self._adjust = datagen().adjust_brightness
+        self._datagen = datagen()
         self._sides = [int(stored_size * share**0.5) for share in (settings.sign_area_min, settings.sign_area_max)]
         self._signs = [_read_sign(path, 2 * self._sides[1]) for path in sorted(foregrounds, key=lambda path: path.name)]
         if backgrounds is None:
@@ -77,7 +77,7 @@ class Composer:
         if trigger is not None:
             sign = stamp(sign, trigger, rng)
         picture = random_crop(self._pictures[rng.integers(len(self._pictures))], self.stored_size, rng)
-        return self._finish(self._merge(picture, self._placed(sign, rng)), rng)
+        return self._finish(self._merge(picture, self._placed(sign, rng), rng), rng)
 
     def batch(self, labels: Sequence[int], rng: np.random.Generator, trigger: Polygon | None = None) -> np.ndarray:
         """Images uint8 (N, stored_size, stored_size, 3), one per label."""
@@ -98,13 +98,12 @@ class Composer:
         canvas[top : top + sign.shape[0], left : left + sign.shape[1]] = sign
         return canvas
 
-    def _merge(self, picture: np.ndarray, sign: np.ndarray) -> np.ndarray:
-        # Round 4: match the brightness, grain-merge, paste; the grain only shows where the sign is half transparent.
-        lit = self._adjust(sign, picture).astype(np.float64)
-        alpha, colour, below = lit[..., 3:] / 255, lit[..., :3], picture.astype(np.float64)
-        grain = np.clip(below + colour - 127.5, 0, 255)
-        merged = below * (1 - alpha) + grain * alpha
-        return merged * (1 - alpha) + colour * alpha
+    def _merge(self, picture: np.ndarray, sign: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Round 4's merge: match the brightness, grain-merge, paste. Both RGBA of one size; the result is RGB."""
+        opaque = np.dstack([picture, np.full(picture.shape[:2], 255, dtype=np.uint8)])
+        entity = self._datagen.entity
+        merged = self._datagen.merge.do(entity(opaque), entity(sign, sign[..., 3] > 0), legacy_stream(rng))
+        return np.asarray(merged.get_data())[..., :3]
 
     def _finish(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         sigma = rng.uniform(0, self.settings.blur)

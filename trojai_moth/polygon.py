@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .datagen import datagen
+from .datagen import datagen, legacy_stream
 from .errors import MothError
 
 # Round 4's six trigger colours.
@@ -61,28 +61,21 @@ def _legacy_seed(seed: int) -> Iterator[None]:
 
 
 def stamp(sign: np.ndarray, polygon: Polygon, rng: np.random.Generator) -> np.ndarray:
-    """A copy of a sign, uint8 RGBA (H, W, 4), with the polygon turned at random and wholly on the opaque part."""
+    """A copy of a sign, uint8 RGBA (H, W, 4), with the polygon turned at random and wholly on the opaque part.
+
+    ``trojai.datagen`` picks the place, as in round 4; a trigger that fits nowhere is made smaller until it does.
+    """
     opaque = sign[..., 3] > 127
     low, high = (math.isqrt(int(opaque.sum() * share)) for share in (polygon.smallest, polygon.largest))
-    side = int(rng.integers(max(low, 2), max(high, 2) + 1))
-    places = _fitting(opaque, side)
-    while not len(places) and side > 2:
-        side -= 1
-        places = _fitting(opaque, side)
-    if not len(places):
-        return sign.copy()
-    top, left = places[rng.integers(len(places))]
     shape = Image.fromarray(polygon.mask.astype(np.uint8) * 255)
-    shape = shape.rotate(int(rng.integers(72)) * 5, Image.Resampling.NEAREST).resize(
-        (side, side), Image.Resampling.NEAREST
-    )
-    stamped = sign.copy()
-    stamped[top : top + side, left : left + side][np.asarray(shape) > 0] = (*polygon.colour, 255)
-    return stamped
-
-
-def _fitting(opaque: np.ndarray, side: int) -> np.ndarray:
-    # Summed-area table: a square fits where all of its pixels are opaque.
-    table = np.pad(opaque.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    sums = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
-    return np.argwhere(sums == side * side)
+    shape = shape.rotate(int(rng.integers(72)) * 5, Image.Resampling.NEAREST)
+    tools, stream = datagen(), legacy_stream(rng)
+    for side in range(int(rng.integers(max(low, 2), max(high, 2) + 1)), 1, -1):
+        mask = np.asarray(shape.resize((side, side), Image.Resampling.NEAREST)) > 0
+        colour = np.broadcast_to(np.array([*polygon.colour, 255], dtype=np.uint8), (side, side, 4))
+        try:
+            merged = tools.insert.do(tools.entity(sign.copy(), opaque), tools.entity(colour, mask), stream)
+        except RuntimeError:  # trojai: no valid location
+            continue
+        return np.asarray(merged.get_data())
+    return sign.copy()
