@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from PIL import Image
 
 from trojai_moth import twin_training
 from trojai_moth.compose import to_input
-from trojai_moth.errors import RunDirectoryError, SettingsError
+from trojai_moth.errors import MissingDependencyError, RunDirectoryError, SettingsError
 from trojai_moth.loading import build_architecture, load_model
 from trojai_moth.make_round import MakeRoundSettings, make_round
 from trojai_moth.records import from_dict, to_dict
@@ -203,6 +204,14 @@ def test_other_settings_and_foreign_folders_are_refused(made, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_missing_trojai_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trojai.datagen.lighting_utils", None)
+    with pytest.raises(MissingDependencyError, match="pip install --no-deps trojai"):
+        make_round(tmp_path / "round", MakeRoundSettings(**TINY), progress=silent)
+    assert not (tmp_path / "round").exists()
+
+
+@needs_trojai
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -210,6 +219,7 @@ def test_other_settings_and_foreign_folders_are_refused(made, tmp_path):
         ({"architecture": ","}, "architecture"),
         ({"classes": 3}, "at least 4"),
         ({"trigger_area_min": 0.4}, "larger than trigger_area_max"),
+        ({"backgrounds": "no/such/folder"}, "no background picture"),
     ],
 )
 def test_impossible_rounds_are_refused_before_anything_is_written(tmp_path, change, word):

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .backgrounds import read_backgrounds
+from .datagen import datagen
 from .errors import RunDirectoryError, SettingsError
 from .files import write_text
 from .loading import ARCHITECTURES
@@ -31,6 +33,9 @@ def make_round(out: Path, settings: MakeRoundSettings, *, progress: Callable[[st
     it is named in make_round.json and left out of METADATA.csv. Raises SettingsError for settings that no round can
     have, RunDirectoryError when ``out`` holds something else, MissingDependencyError without ``trojai``.
     """
+    datagen()
+    if settings.backgrounds is not None:
+        read_backgrounds(settings.backgrounds, settings.stored_size)
     plans = _checked_plans(settings)
     summary = _opened(out, settings)
     begun = time.monotonic()
