@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,6 +13,10 @@ import click
 
 from . import __version__
 from .errors import MothError
+
+# torch's threads spin while they wait for each other; as soon as anything else runs on the machine, two of them are
+# twenty times slower than one. Read when torch is loaded, which is after this.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Name -> module, object and first sentence. Commands are imported when they are used, since torch takes seconds.
 COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(

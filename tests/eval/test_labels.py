@@ -1,9 +1,9 @@
 import os
 
 import pytest
-from trojai_moth.eval.labels import read_labels
 
 from trojai_moth.errors import MothError
+from trojai_moth.eval.labels import read_labels
 
 
 def write(path, text):

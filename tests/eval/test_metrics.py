@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score
+
 from trojai_moth.eval import metrics
 
 

@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+
 from trojai_moth.eval.report import to_markdown, verdict_lines
 from trojai_moth.eval.summary import summarise
 

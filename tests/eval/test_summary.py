@@ -3,10 +3,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from trojai_moth.eval import metrics
-from trojai_moth.eval.summary import Rate, Summary, make_rate, summarise
 
 from trojai_moth.errors import RunDirectoryError
+from trojai_moth.eval import metrics
+from trojai_moth.eval.summary import Rate, Summary, make_rate, summarise
 from trojai_moth.records import from_json, to_json
 
 LABEL_FIELDS = (
