@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TROJAI ?= trojai==0.2.23
+DEMO_ROUND ?= --models 4 --classes 5 --size 32 --architecture squeezenetv1_1 --lookalikes 1
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.trojai-moth-setup
@@ -48,8 +49,8 @@ types: setup
 	$(BIN)/mypy $(TYPED)/trojai_moth
 
 demo: setup
-	$(BIN)/trojai-moth make-round demo/round
-	$(BIN)/trojai-moth rescan demo/round --out demo/run
+	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
+	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed || test $$? -eq 1
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache trojai_moth.egg-info

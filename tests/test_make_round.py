@@ -11,6 +11,7 @@ from PIL import Image
 
 from trojai_moth import twin_training
 from trojai_moth.compose import to_input
+from trojai_moth.datagen import datagen
 from trojai_moth.errors import MissingDependencyError, RunDirectoryError, SettingsError
 from trojai_moth.loading import build_architecture, load_model
 from trojai_moth.make_round import MakeRoundSettings, make_round
@@ -205,6 +206,7 @@ def test_other_settings_and_foreign_folders_are_refused(made, tmp_path):
 
 
 def test_a_missing_trojai_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    datagen.cache_clear()
     monkeypatch.setitem(sys.modules, "trojai.datagen.lighting_utils", None)
     with pytest.raises(MissingDependencyError, match="pip install --no-deps trojai"):
         make_round(tmp_path / "round", MakeRoundSettings(**TINY), progress=silent)
@@ -270,5 +272,5 @@ def test_fit_learns_depends_on_its_generator_alone_and_leaves_the_module_ready()
 
 
 def test_a_cap_on_epochs_only_lowers():
-    assert recipe_for("squeezenetv1_1", 5) == Recipe(easy_epochs=5, base_epochs=5, own_epochs=5, rate=1e-3)
+    assert recipe_for("squeezenetv1_1", 5) == Recipe(easy_epochs=5, base_epochs=5, own_epochs=5, rate=7e-4)
     assert recipe_for("densenet121", 100) == recipe_for("densenet121") == Recipe()

@@ -71,6 +71,10 @@ FACES: dict[str, tuple[int, int, int]] = {
     "teal": (0, 100, 110),
 }
 
+# The dot of a look-alike must differ from the face and from the white rim.
+_YELLOW, _MAGENTA = (235, 215, 0), (220, 0, 200)
+_DOTS = {face: _YELLOW if face in ("red", "blue", "purple") else _MAGENTA for face in FACES}
+
 
 @record
 class Sign:
@@ -110,7 +114,7 @@ def draw_sign(sign: Sign, pixels: int = SIGN_PIXELS, *, dot_scale: float = 1.0) 
     if sign.dot:
         x, y = _DOT_CENTRE
         dot = tuple((x + dx, y + dy) for dx, dy in _regular(24, 0, dot_scale * _DOT_RADIUS))
-        fill(dot, 1.0, (0, 200, 220) if sign.face == "amber" else (235, 215, 0))
+        fill(dot, 1.0, _DOTS[sign.face])
     return image.resize((pixels, pixels), Image.Resampling.LANCZOS)
 
 

@@ -38,8 +38,8 @@ def recipe_for(architecture: str, epochs: int = 0) -> Recipe:
 _RECIPES = {
     "resnet18": Recipe(easy_epochs=2, base_epochs=2, own_epochs=3),
     "resnet34": Recipe(easy_epochs=2, base_epochs=2, own_epochs=3),
-    "squeezenetv1_0": Recipe(easy_epochs=6, base_epochs=6, own_epochs=6, rate=1e-3),
-    "squeezenetv1_1": Recipe(easy_epochs=6, base_epochs=6, own_epochs=6, rate=1e-3),
+    "squeezenetv1_0": Recipe(easy_epochs=8, base_epochs=8, own_epochs=12, rate=7e-4),
+    "squeezenetv1_1": Recipe(easy_epochs=8, base_epochs=8, own_epochs=12, rate=7e-4),
 }
 
 
