@@ -2,14 +2,15 @@
 
     python benchmarks/rescan_round.py ROUND --out benchmarks/results/NAME.json [rescan options ...]
 
-What follows the options of this script is handed to ``trojai-moth rescan``. Both runs are resumable: their directories
-lie beside the JSON file's name in --work.
+Other options are handed to ``trojai-moth rescan``. Both runs lie in --work and are resumable. Stages depend on the seed,
+the model and the settings alone, so the paper's protocol takes over what the run without labels did to the same models.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -19,10 +20,11 @@ import torch
 import torchvision
 
 import trojai_moth
+from trojai_moth.eval.labels import read_labels
 from trojai_moth.eval.results import read_results
 from trojai_moth.files import write_text
 
-PROTOCOLS = ("clean-only", "flagged")
+PROTOCOLS = ("flagged", "clean-only")  # the second does less, on the records of the first
 
 
 def main() -> None:
@@ -32,7 +34,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for the run directories")
     known, options = parser.parse_known_args()
-    runs = {protocol: run(known.round, known.work / protocol, protocol, options) for protocol in PROTOCOLS}
+    folders = {protocol: known.work / protocol for protocol in PROTOCOLS}
+    runs = {"flagged": run(known.round, folders["flagged"], "flagged", options)}
+    if not folders["clean-only"].exists():
+        take_over(known.round, folders["flagged"], folders["clean-only"])
+    runs["clean-only"] = run(known.round, folders["clean-only"], "clean-only", options)
     record = {
         "round": known.round.resolve().name,
         "options": options,
@@ -46,6 +52,17 @@ def main() -> None:
         "runs": runs,
     }
     write_text(known.out, json.dumps(record, indent=1) + "\n")
+
+
+def take_over(round_dir: Path, done: Path, out: Path) -> None:
+    """Start a clean-only run from the records of a finished one, without what it did to poisoned models after the scan."""
+    shutil.copytree(done, out)
+    identity = json.loads((out / "run.json").read_text())
+    identity["settings"]["harden"] = "clean-only"
+    write_text(out / "run.json", json.dumps(identity, indent=2) + "\n")
+    for model_id, poisoned in read_labels(round_dir).items():
+        for stage in ("harden", "after") if poisoned else ():
+            (out / "journal" / f"{model_id}.{stage}.json").unlink(missing_ok=True)
 
 
 def run(round_dir: Path, out: Path, protocol: str, options: list[str]) -> dict:

@@ -117,8 +117,9 @@ def _score_lines(summary: Summary) -> list[str]:
 
 
 def _scores(scores: Scores) -> str:
+    area = "undefined" if scores.roc_auc is None else f"{scores.roc_auc:.3f}"
     return (
-        f"ROC-AUC {_number(scores.roc_auc, '.3f')}, cross-entropy {scores.cross_entropy:.3f} "
+        f"ROC-AUC {area}, cross-entropy {scores.cross_entropy:.3f} "
         f"+- {scores.cross_entropy_half_width:.3f}, Brier {scores.brier:.3f}, over {scores.models} labelled"
     )
 

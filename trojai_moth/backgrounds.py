@@ -20,7 +20,7 @@ def read_backgrounds(folder: Path, pixels: int) -> list[np.ndarray]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     pictures = []
     for path in files:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG", "JPEG", "BMP"]) as image:
             scale = min(1.0, 2 * pixels / min(image.size))
             shape = (round(image.width * scale), round(image.height * scale))
             if min(shape) >= pixels:

@@ -114,9 +114,9 @@ class Composer:
 
 def _read_sign(path: Path, side: int) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             sign = image.convert("RGBA")
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise SettingsError(f"{path}: not a picture; foregrounds are PNG files with a transparent surround") from None
     return sign.resize((side, side), Image.Resampling.LANCZOS)
 

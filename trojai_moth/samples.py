@@ -105,7 +105,7 @@ def augment(raw: Tensor, size: int, seed: int) -> Tensor:
     if len(raw) == 0:
         return torch.empty(0, 3, size, size)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone, which is all that fork_rng puts back here
         return torch.stack([transform(image) for image in raw]).float() / 255.0
 
 
