@@ -2,8 +2,8 @@
 
     python benchmarks/rescan_round.py ROUND --out benchmarks/results/NAME.json [rescan options ...]
 
-Other options are handed to ``trojai-moth rescan``. Both runs lie in --work and are resumable. Stages depend on the seed,
-the model and the settings alone, so the paper's protocol takes over what the run without labels did to the same models.
+Other options are handed to ``trojai-moth rescan``. Both runs lie in --work and are resumable. Stages depend on the
+seed, the model and the settings alone, so the paper's protocol takes over what the run without labels did to a model.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def take_over(round_dir: Path, done: Path, out: Path) -> None:
-    """Start a clean-only run from the records of a finished one, without what it did to poisoned models after the scan."""
+    """Start a clean-only run from a finished one's records, without what followed the scan of poisoned models."""
     shutil.copytree(done, out)
     identity = json.loads((out / "run.json").read_text())
     identity["settings"]["harden"] = "clean-only"
