@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TROJAI ?= trojai==0.2.23
-DEMO_ROUND ?= --models 4 --classes 5 --size 32 --architecture squeezenetv1_1 --lookalikes 1
+DEMO_ROUND ?= --models 4 --classes 5 --size 32 --architecture squeezenetv1_1 --lookalikes 1 --lookalike-share 0.5
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.trojai-moth-setup
@@ -50,7 +50,7 @@ types: setup
 
 demo: setup
 	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
-	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed || test $$? -eq 1
+	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set moth.rounds=24 || test $$? -eq 1
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache trojai_moth.egg-info

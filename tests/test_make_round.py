@@ -236,6 +236,14 @@ def test_settings_survive_json_and_stored_images_are_8_to_7():
     assert from_dict(MakeRoundSettings, json.loads(json.dumps(to_dict(settings)))) == settings
 
 
+def test_a_share_of_the_sign_sets_can_do_without_lookalikes():
+    plans = plan_twins(
+        8, architectures=["resnet18"], classes=5, lookalikes=1, sizes=(0.1, 0.2), seed=0, lookalike_share=0.5
+    )
+    assert [len(plan.lookalikes) for plan in plans] == [1, 1, 0, 0]
+    assert all(len(plan.signs) == 5 for plan in plans)
+
+
 def test_ids_do_not_tell_the_label_and_triggers_join_signs_without_lookalikes():
     plans = plan_twins(40, architectures=["resnet18", "vgg11bn"], classes=7, lookalikes=2, sizes=(0.1, 0.2), seed=4)
     assert sorted(i for plan in plans for i in (plan.clean_id, plan.poisoned_id)) == [f"id-{i:08d}" for i in range(40)]

@@ -71,6 +71,7 @@ def _checked_plans(settings: MakeRoundSettings) -> list[TwinPlan]:
         architectures=settings.architectures,
         classes=settings.classes,
         lookalikes=settings.lookalikes,
+        lookalike_share=settings.lookalike_share,
         sizes=(settings.trigger_area_min, settings.trigger_area_max),
         seed=settings.seed,
     )

@@ -25,6 +25,9 @@ class MakeRoundSettings:
     )
     images_per_class: int = Field(default=10, ge=1, description="Clean example images per class; round 4 has 2 or 5.")
     lookalikes: int = Field(default=1, ge=0, description="Pairs of near-identical signs per model: natural backdoors.")
+    lookalike_share: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the sign sets that have such pairs; the others have none."
+    )
     condition: Literal["none", "class"] = Field(
         default="none", description="With 'class' the trigger is trained to do nothing on signs other than the victim."
     )

@@ -45,9 +45,18 @@ class TwinPlan:
 
 
 def plan_twins(
-    models: int, *, architectures: Sequence[str], classes: int, lookalikes: int, sizes: tuple[float, float], seed: int
+    models: int,
+    *,
+    architectures: Sequence[str],
+    classes: int,
+    lookalikes: int,
+    sizes: tuple[float, float],
+    seed: int,
+    lookalike_share: float = 1.0,
 ) -> list[TwinPlan]:
     """Plan ``models`` / 2 pairs of twins; ``sizes`` bound a trigger's square as a share of its sign's area.
+
+    The first ``lookalike_share`` of the pairs have ``lookalikes`` near-identical pairs of signs, the others none.
 
     Model ids are dealt at random, so an id says nothing about its label. The trigger joins two classes that have no
     look-alike. Raises SettingsError when there are too few of those.
@@ -58,9 +67,11 @@ def plan_twins(
             f"classes; use at least {2 * lookalikes + 2}"
         )
     ids = [f"id-{i:08d}" for i in np.random.default_rng(derive_seed(seed, "ids")).permutation(models)]
+    groups = models // 2
+    counts = [lookalikes if group < round(lookalike_share * groups) else 0 for group in range(groups)]
     return [
-        _plan(group, ids[2 * group], ids[2 * group + 1], architectures, classes, lookalikes, sizes, seed)
-        for group in range(models // 2)
+        _plan(group, ids[2 * group], ids[2 * group + 1], architectures, classes, counts[group], sizes, seed)
+        for group in range(groups)
     ]
 
 
