@@ -107,6 +107,12 @@ def verdict_table(rows: pd.DataFrame) -> Table:
     return table
 
 
+LEGEND = (
+    "The smallest trigger that turns images of one class into another, in pixels, and how often it does so on images "
+    "held back. cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
+)
+
+
 def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
@@ -116,7 +122,7 @@ def _label(label: object) -> str:
 
 
 def _trigger(row: dict[str, object], when: str) -> str:
-    """E.g. ``7->4  17 px, held-out 100 %  FLAGGED``."""
+    """E.g. ``flagged 7->4 17 px, held-out 100%``."""
     flagged, size = row[f"flagged_{when}"], row[f"size_{when}"]
     if pd.isna(flagged):  # type: ignore[call-overload]
         return "-"

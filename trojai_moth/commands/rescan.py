@@ -18,7 +18,7 @@ from ..journal import Journal
 from ..pipeline import RescanSettings, Run
 from ..records import from_dict
 from ..rounds import read_round
-from .display import make_console, make_reporter, verdict_table
+from .display import LEGEND, make_console, make_reporter, verdict_table
 from .options import parse_assignments, shared_options
 
 _WARNING = (
@@ -66,6 +66,7 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
             raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
     rows, summary = write_results(run.journal, known if labels else {})
     console.print(verdict_table(rows))
+    console.print("", LEGEND, "", sep="\n", markup=False, highlight=False)
     for line in [*verdict_lines(summary), *([_WARNING] if settings.harden != "clean-only" else [])]:
         console.print(line, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
