@@ -25,8 +25,9 @@ def read_labels(round_dir: Path) -> dict[str, bool]:
     """Model id -> poisoned, for every model of ``round_dir`` whose label is known; sorted by id.
 
     Labels are looked for in ``METADATA.csv`` (columns ``model_name`` and ``poisoned``) and in ``ground_truth.csv`` (one
-    0 or 1) of each ``id-*`` folder, which may also lie under ``models/`` or ``groundtruth/``. A round without labels
-    gives an empty dict. Raises MothError when two places disagree or one can not be understood.
+    0 or 1) of each ``id-*`` folder, which may also lie under ``models/`` or ``groundtruth/``, or of ``round_dir``
+    itself when that is one model's folder. A round without labels gives an empty dict. Raises MothError when two places
+    disagree or one can not be understood.
     """
     claims: dict[str, _Claim] = {}
     for claim in (*_metadata_claims(round_dir / "METADATA.csv"), *_ground_truth_claims(round_dir)):
@@ -57,7 +58,7 @@ def _metadata_claims(path: Path) -> Iterator[_Claim]:
 
 
 def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:
-    for pattern in _TRUTH_GLOBS:
+    for pattern in (".", *_TRUTH_GLOBS):
         for path in sorted(round_dir.glob(f"{pattern}/ground_truth.csv")):
             if not path.is_file():
                 continue
@@ -66,7 +67,8 @@ def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:
                 raise MothError(f"{path} must hold a single 0 or 1 and no header")
             poisoned = _parse(cells[0] if cells else "", str(path))
             if poisoned is not None:
-                yield _Claim(path.parent.name, poisoned, path)
+                name = round_dir.resolve().name if pattern == "." else path.parent.name
+                yield _Claim(name, poisoned, path)
 
 
 def _csv_rows(path: Path) -> list[list[str]]:

@@ -109,3 +109,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     (tmp_path / "id-1").mkdir()
     os.mkfifo(tmp_path / "id-1/ground_truth.csv")
     assert read_labels(tmp_path) == {}
+
+
+def test_one_model_folder_is_a_round_of_one(tmp_path):
+    folder = tmp_path / "id-00000009"
+    folder.mkdir()
+    (folder / "ground_truth.csv").write_text("1")
+    assert read_labels(folder) == {"id-00000009": True}
