@@ -14,9 +14,10 @@ import click
 from . import __version__
 from .errors import MothError
 
-# torch's threads spin while they wait for each other; as soon as anything else runs on the machine, two of them are
-# twenty times slower than one. Read when torch is loaded, which is after this.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# torch's threads (GNU OpenMP) spin while they wait for each other. Spinning long, the default, makes two of them twenty
+# times slower than one as soon as anything else runs on the machine; not spinning at all makes small networks twice as
+# slow as need be. A short spin avoids both. It is read when torch is loaded, which is after this.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # Name -> module, object and first sentence. Commands are imported when they are used, since torch takes seconds.
 COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
