@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,22 +25,8 @@ from .pairs import Pair, PairScheduler
 from .samples import Samples
 from .seeding import derive_seed, generator
 from .subject import Subject
-from .trigger import stamp
+from .trigger import Trigger, stamp
 from .warmup import WarmUp, warm_up
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """A trigger to train against: on images of ``victim``, or of every class but ``target`` where victim is None."""
-
-    victim: int | None
-    target: int
-    mask: Tensor
-    pattern: Tensor
-
-    @property
-    def size(self) -> float:
-        return float(self.mask.sum())
 
 
 def harden(
@@ -157,14 +142,14 @@ class _Hardening:
             chosen.append(own[order])
         return self.train.take(torch.cat(chosen))
 
-    def _invert(self, pairs: list[Pair]) -> dict[Pair, _Stamp | None]:
+    def _invert(self, pairs: list[Pair]) -> dict[Pair, Trigger | None]:
         """Both directions of every pair at once: first visits from the universal trigger, later ones from their own.
 
         A direction without a trigger that works is None: it is neither stamped nor counted as a size.
         """
         directed = [pair for a, b in pairs for pair in ((a, b), (b, a)) if pair[0] in self.present]
         images = self._draw(sorted({victim for victim, _ in directed}), self.settings.images_per_direction)
-        found: dict[Pair, _Stamp | None] = {}
+        found: dict[Pair, Trigger | None] = {}
         for later in (False, True):
             group = [pair for pair in directed if (pair in self.starts) == later and pair not in found]
             if group:
@@ -172,7 +157,7 @@ class _Hardening:
         self.scheduler.observe({pair: stamp.size for pair, stamp in found.items() if stamp})
         return found
 
-    def _invert_group(self, group: list[Pair], images: ImagePool, later: bool) -> dict[Pair, _Stamp | None]:
+    def _invert_group(self, group: list[Pair], images: ImagePool, later: bool) -> dict[Pair, Trigger | None]:
         settings = self.settings
         start = [
             self.starts[pair] if later else (self.warm.mask[pair[1]], self.warm.pattern[pair[1]]) for pair in group
@@ -182,12 +167,12 @@ class _Hardening:
         cost = torch.full((len(group),), settings.later_cost if later else settings.first_cost)
         task = make_task(images.y.cpu(), group)
         result = invert(self.subject, images.x, task, inversion, (masks, patterns), initial_cost=cost)
-        found: dict[Pair, _Stamp | None] = {}
+        found: dict[Pair, Trigger | None] = {}
         for row, (victim, target) in enumerate(group):
             found[victim, target] = None
             if result.converged[row]:
                 self.starts[victim, target] = (result.mask[row].clone(), result.pattern[row].clone())
-                found[victim, target] = _Stamp(victim, target, result.mask[row], result.pattern[row])
+                found[victim, target] = Trigger(victim, target, result.mask[row], result.pattern[row])
         return found
 
     def _train_on_universal(self) -> float | None:
@@ -195,12 +180,12 @@ class _Hardening:
         losses = []
         for target in range(self.subject.classes):
             if self.warm.converged[target]:
-                trigger = _Stamp(None, target, self.warm.mask[target], self.warm.pattern[target])
+                trigger = Trigger(None, target, self.warm.mask[target], self.warm.pattern[target])
                 losses.append(self._train([trigger], 1))
         known = [loss for loss in losses if loss is not None]
         return sum(known) / len(known) if known else None
 
-    def _train(self, stamps: list[_Stamp], steps: int) -> float | None:
+    def _train(self, stamps: list[Trigger], steps: int) -> float | None:
         """Training steps on batches half clean, half stamped under the true labels; mean loss, None without stamps."""
         largest = self.settings.largest_share * self.subject.size**2
         stamps = [stamp for stamp in stamps if stamp.size < largest]
@@ -226,7 +211,7 @@ class _Hardening:
     def _clean_batch(self) -> ImagePool:
         return self._random(torch.arange(len(self.train)), self.settings.batch)
 
-    def _stamped_batch(self, stamps: list[_Stamp]) -> ImagePool:
+    def _stamped_batch(self, stamps: list[Trigger]) -> ImagePool:
         """Half random clean images, half images of the triggers' victims with the triggers on."""
         half = self.settings.batch // 2
         parts = [self._random(torch.arange(len(self.train)), half)]
