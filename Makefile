@@ -50,7 +50,7 @@ types: setup
 
 demo: setup
 	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
-	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set moth.rounds=24 || test $$? -eq 1
+	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set hardener.rounds=24 || test $$? -eq 1
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache trojai_moth.egg-info

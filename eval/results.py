@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import write_text
-from ..hardening import HardeningTrace
+from ..hardener import HardeningTrace
 from ..journal import Journal
 from ..pipeline import Failure, NotHardened, ScanRecord
 from ..records import to_json

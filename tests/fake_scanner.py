@@ -1,7 +1,9 @@
 """A scanner that says what it is told to, and the little that a run needs around it."""
 
+import importlib.metadata
 import typing
 
+from trojai_moth import plugins
 from trojai_moth.records import Field, record
 from trojai_moth.scanner import Candidate, Scanner, Verdict
 
@@ -47,6 +49,19 @@ class Entry:
         if isinstance(self.kind, Exception):
             raise self.kind
         return self.kind
+
+
+class _Finder:
+    def __init__(self, group, entries):
+        self.group, self.entries = group, entries
+
+    def __call__(self, group):
+        return self.entries if group == self.group else importlib.metadata.entry_points(group=group)
+
+
+def install(monkeypatch, *entries, group="trojai_moth.scanners"):
+    """Make these the only plugins of their group; other groups stay as they are."""
+    monkeypatch.setattr(plugins, "entry_points", _Finder(group, entries))
 
 
 class Silent:

@@ -22,7 +22,13 @@ from .fake_round import write_round
 
 SMALL = ["data.train_per_class=3", "data.held_per_class=2"]
 SCAN = [*SMALL, "scanner.steps=2", "scanner.screen_steps=2"]
-MOTH = ["moth.rounds=1", "moth.first_steps=2", "moth.warmup_steps=2", "moth.sgd_steps=1", "moth.batch=6"]
+MOTH = [
+    "hardener.rounds=1",
+    "hardener.first_steps=2",
+    "hardener.warmup_steps=2",
+    "hardener.sgd_steps=1",
+    "hardener.batch=6",
+]
 # Bounds on the trigger's size between which everything lies.
 ALWAYS, NEVER = "scanner.pair_bound=1e9", "scanner.pair_bound=1e-9"
 
@@ -161,7 +167,7 @@ def test_lists(call):
     assert result.exit_code == 0 and result.stdout.startswith("neural-cleanse: ")
     result = call("settings")
     assert result.exit_code == 0
-    for name in ("data.held_fraction = 0.3", "moth.rounds = ", "scanner.steps = ", "distance.seeds = "):
+    for name in ("data.held_fraction = 0.3", "hardener.rounds = ", "scanner.steps = ", "distance.seeds = "):
         assert f"\n{name}" in f"\n{result.stdout}"
 
 
@@ -170,7 +176,7 @@ def test_lists(call):
     [
         (["scan", "MODEL", "--set", "scanner.nonsense=1"], ["scanner", "nonsense"]),
         (["scan", "MODEL", "--set", "scanner.steps=many"], ["steps", "'many'"]),
-        (["scan", "MODEL", "--set", "moth.rounds=1"], ["moth.rounds=1", "one of scanner, data"]),
+        (["scan", "MODEL", "--set", "hardener.rounds=1"], ["hardener.rounds=1", "one of scanner, data"]),
         (["scan", "MODEL", "--set", "nonsense"], ["--set nonsense", "GROUP.NAME=VALUE"]),
         (["scan", "MODEL", "--scanner", "nonsense"], ["nonsense", "neural-cleanse"]),
         (["scan", "MODEL", "--device", "nonsense"], ["--device nonsense", "use auto, cpu or cuda:N"]),
@@ -178,11 +184,11 @@ def test_lists(call):
         (["scan", "."], ["model.pt"]),
         (["scan", "nothing"], ["nothing", "does not exist"]),
         (["harden", "MODEL", "--out", "w.json"], ["w.json", ".safetensors"]),
-        (["harden", "MODEL", "--out", "w.safetensors", "--set", "moth.rounds=0"], ["rounds", "got 0"]),
+        (["harden", "MODEL", "--out", "w.safetensors", "--set", "hardener.rounds=0"], ["rounds", "got 0"]),
         (["distance", "MODEL", "--set", "distance.seeds=[]"], ["seed"]),
         (["distance", "MODEL", "--set", "distance.steps=-1"], ["steps", "got -1"]),
-        (["rescan", "ROUND", "--out", "r", "--set", "moth.rounds=0"], ["moth.rounds", "got 0"]),
-        (["rescan", "ROUND", "--out", "r", "--set", "moth.nonsense=0"], ["moth.nonsense"]),
+        (["rescan", "ROUND", "--out", "r", "--set", "hardener.rounds=0"], ["hardener moth: rounds", "got 0"]),
+        (["rescan", "ROUND", "--out", "r", "--set", "hardener.nonsense=0"], ["hardener moth: nonsense"]),
         (["rescan", "ROUND", "--out", "r", "--set", "scanner.nonsense=0"], ["nonsense"]),
         (["rescan", "ROUND", "--out", "r", "--set", "data.held_fraction=2"], ["data.held_fraction", "got 2"]),
         (["rescan", "ROUND", "--out", "r", "--seed", "-1"], ["seed", "got -1"]),

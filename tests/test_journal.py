@@ -50,7 +50,7 @@ def test_the_same_run_goes_on(journal):
     ("changes", "named"),
     [
         ({"settings": {"seed": 7}}, "settings.seed: 0 there, 7 now"),
-        ({"settings": {"moth": {"rounds": 3}}}, "settings.moth."),
+        ({"settings": {"hardener_options": {"rounds": 3}}}, "settings.hardener_options."),
         ({"settings": {"scanner_options": {"steps": 3}}}, "settings.scanner_options.steps: None there, 3 now"),
         ({"settings": {"harden": "all"}}, "settings.harden: 'flagged' there, 'all' now"),
         ({"models": ("a",)}, "models: "),

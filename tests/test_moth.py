@@ -18,15 +18,20 @@ from toys import (
 from trojai_moth.distance import DistanceSettings, measure_distances
 from trojai_moth.errors import SettingsError
 from trojai_moth.guard import AccuracyGuard
-from trojai_moth.hardening import HardeningTrace, MothSettings
+from trojai_moth.hardener import HardeningTrace
+from trojai_moth.hardeners.moth import Moth
+from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.images import ImagePool
 from trojai_moth.inversion import InversionSettings
-from trojai_moth.moth import harden
 from trojai_moth.records import from_json, to_json
 from trojai_moth.warmup import warm_up
 
 SETTINGS = MothSettings(rounds=8, pairs_per_round=2, sgd_steps=10, learning_rate=1e-3, batch=32)
 METER = DistanceSettings(images_per_class=10, steps=80, seeds=(1,))
+
+
+def harden(subject, samples, settings, seed):
+    return Moth(settings)(subject, samples, seed=seed)
 
 
 @pytest.fixture(scope="module")

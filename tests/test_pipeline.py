@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trojai_moth import pipeline, scanner
+from trojai_moth import pipeline
 from trojai_moth.errors import MothError, RunDirectoryError
 from trojai_moth.eval.results import write_results
-from trojai_moth.hardening import HardeningTrace, MothSettings
+from trojai_moth.hardener import HardeningTrace
 from trojai_moth.journal import Journal
 from trojai_moth.loading import load_model
 from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
@@ -22,7 +22,7 @@ from trojai_moth.scanner import Verdict, make_scanner, scanners
 from trojai_moth.subject import Subject
 
 from .fake_round import write_round
-from .fake_scanner import Entry, Scripted, Silent, weight_sum
+from .fake_scanner import Entry, Scripted, Silent, install, weight_sum
 
 MOTH = {
     "rounds": 1, "pairs_per_round": 1, "first_steps": 2, "warmup_steps": 2, "sgd_steps": 1, "recovery_steps": 1,
@@ -41,7 +41,7 @@ def round_dir(tmp_path_factory):
 @pytest.fixture
 def start(monkeypatch, tmp_path, round_dir):
     """Run the scripted scanner over the round and return (rows, summary, journal, reporter)."""
-    monkeypatch.setattr(scanner, "entry_points", lambda group: [Entry()])
+    install(monkeypatch, Entry())
     originals = {}
     for case in read_round(round_dir):
         originals[case.model_id] = weight_sum(load_model(case.model_file).module)
@@ -50,7 +50,7 @@ def start(monkeypatch, tmp_path, round_dir):
         options = {"script": script, "originals": originals}
         settings = RescanSettings(
             scanner="scripted", scanner_options=options, harden=harden,
-            moth=from_dict(MothSettings, MOTH), data=from_dict(pipeline.DataSettings, DATA),
+            hardener_options=MOTH, data=from_dict(pipeline.DataSettings, DATA),
         )  # fmt: skip
         reporter = Silent()
         run = Run(read_round(root), settings, Journal(tmp_path / out), torch.device("cpu"), against, reporter)
@@ -259,10 +259,10 @@ def test_broken_and_double_plugins_are_named(monkeypatch):
         ([Entry(), Entry()], "two installed packages offer the scanner 'scripted'"),
         ([], "no scanner is installed"),
     ):
-        monkeypatch.setattr(scanner, "entry_points", lambda group, entries=entries: entries)
+        install(monkeypatch, *entries)
         with pytest.raises(MothError, match=words):
             scanners()
-    monkeypatch.setattr(scanner, "entry_points", lambda group: [Entry()])
+    install(monkeypatch, Entry())
     with pytest.raises(MothError, match="choose from scripted"):
         make_scanner("other", {})
 

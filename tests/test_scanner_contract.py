@@ -11,6 +11,8 @@ from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.records import from_json, to_json
 from trojai_moth.scanner import Scanner, Verdict, logistic, make_scanner, scanners
 
+from .fake_scanner import install
+
 NAMES = sorted(scanners())
 
 
@@ -95,13 +97,13 @@ class FakeEntry:
 
 
 def test_two_scanners_of_one_name_are_refused(monkeypatch):
-    monkeypatch.setattr(contract, "entry_points", lambda group: [FakeEntry("a"), FakeEntry("a")])
+    install(monkeypatch, FakeEntry("a"), FakeEntry("a"))
     with pytest.raises(MothError, match="two installed packages"):
         scanners()
 
 
 def test_no_scanner_at_all_says_what_to_run(monkeypatch):
-    monkeypatch.setattr(contract, "entry_points", lambda group: [])
+    install(monkeypatch)
     with pytest.raises(MothError, match="pip install"):
         scanners()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trojai_moth.errors import UnreadableModelError
-from trojai_moth.hardening import Hardened, HardeningTrace, MothSettings
+from trojai_moth.hardener import Hardened, HardeningTrace
 from trojai_moth.loading import build_architecture, load_model
 from trojai_moth.loading.architectures import Variant, build_skeleton
 from trojai_moth.subject import Preprocessing, Subject
@@ -21,7 +21,7 @@ def make_subject(architecture="resnet18", seed=0, module=None, sha="a" * 64):
 
 def hardened(subject):
     trace = HardeningTrace(
-        settings=MothSettings(rounds=2), seed=9, data="examples", accuracy_before=1.0, accuracy_after=0.5,
+        hardener="moth", settings={"rounds": 2}, seed=9, data="examples", accuracy_before=1.0, accuracy_after=0.5,
         held_images=4, rounds=(), stopped="all rounds done", seconds=1.0,
     )  # fmt: skip
     return Hardened(subject, trace)

@@ -13,9 +13,8 @@ import torch
 from . import __version__
 from .device import describe_device
 from .errors import MothError, RunDirectoryError
-from .hardening import HardeningTrace, MothSettings
+from .hardener import Hardener, HardeningTrace, make_hardener
 from .journal import Journal, RunIdentity
-from .moth import harden
 from .opening import OpenedCase, open_case
 from .records import Field, record, to_dict
 from .rounds import Case, Skip
@@ -37,7 +36,8 @@ class RescanSettings:
     scanner: str = Field(default="neural-cleanse", description="the scanner to use")
     scanner_options: dict[str, Any] = Field(default_factory=dict, description="its settings, where not the defaults")
     harden: Literal["flagged", "clean-only", "all"] = Field(default="flagged", description="which models to harden")
-    moth: MothSettings = Field(default_factory=MothSettings)
+    hardener: str = Field(default="moth", description="the hardener to use")
+    hardener_options: dict[str, Any] = Field(default_factory=dict, description="its settings, where not the defaults")
     data: DataSettings = Field(default_factory=DataSettings)
     seed: int = Field(default=0, ge=0, description="seed of the run; streams are derived from it by model and stage")
 
@@ -102,10 +102,19 @@ class Run:
         """The scanner with its settings; SettingsError if it is not installed or a setting is wrong."""
         return make_scanner(self.settings.scanner, self.settings.scanner_options)
 
+    @cached_property
+    def hardener(self) -> Hardener:
+        """The hardener with its settings; SettingsError if it is not installed or a setting is wrong."""
+        return make_hardener(self.settings.hardener, self.settings.hardener_options)
+
     def identity(self) -> RunIdentity:
         """What may not change while the run is continued."""
         models = tuple(case.model_id for case in self.cases)
-        settings = {**to_dict(self.settings), "scanner_options": to_dict(self.scanner.settings)}
+        chosen = {
+            "scanner_options": to_dict(self.scanner.settings),
+            "hardener_options": to_dict(self.hardener.settings),
+        }
+        settings = {**to_dict(self.settings), **chosen}
         return RunIdentity(version=__version__, models=models, settings=settings)
 
     def execute(self) -> None:
@@ -220,7 +229,7 @@ class ModelRun:
         subject, samples = self.opened.subject, self.samples
         self.stage = "harden"
         seed = derive_seed(self.seed, "harden")
-        hardened = harden(subject, samples, self.run_.settings.moth, seed, self.run_.reporter.step)
+        hardened = self.run_.hardener(subject, samples, seed=seed, progress=self.run_.reporter.step)
         # Weights first: a journal that says "hardened" must never be without them.
         save_weights(hardened, self.run_.journal.weights(self.case.model_id))
         self.run_.journal.write(self.case.model_id, "harden", hardened.trace)

@@ -6,10 +6,10 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, final
 
-from .errors import MothError, SettingsError
+from .errors import SettingsError
+from .plugins import load_plugins
 from .records import Field, from_dict, record, to_dict
 from .samples import Samples
 from .subject import Subject
@@ -103,18 +103,7 @@ class Scanner(ABC):
 
 def scanners() -> Mapping[str, type[Scanner]]:
     """Every scanner of this installation by name; MothError for two of one name or for none at all."""
-    found: dict[str, type[Scanner]] = {}
-    for entry in entry_points(group=GROUP):
-        if entry.name in found:
-            raise MothError(f"two installed packages offer the scanner {entry.name!r}; uninstall one of them")
-        try:
-            found[entry.name] = entry.load()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise MothError(f"the scanner {entry.name!r} ({entry.value}) can not be imported: {reason}") from None
-    if not found:
-        raise MothError("no scanner is installed; run: pip install -e . (the scanners register when installed)")
-    return found
+    return load_plugins(GROUP, "scanner")
 
 
 def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 
 from .errors import UnreadableModelError
 from .files import write_atomically
-from .hardening import Hardened
-from .records import to_dict
+from .hardener import Hardened
 from .subject import Subject
 
 FORMAT = "trojai-moth hardened weights 1"
@@ -27,7 +26,8 @@ def save_weights(hardened: Hardened, path: Path) -> None:
         "architecture": subject.architecture,
         "classes": str(subject.classes),
         "source_sha256": subject.source_sha256,
-        "settings": json.dumps(to_dict(hardened.trace.settings)),
+        "hardener": hardened.trace.hardener,
+        "settings": json.dumps(hardened.trace.settings),
         "seed": str(hardened.trace.seed),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in subject.module.state_dict().items()}

@@ -4,7 +4,7 @@ import pytest
 from trojai_moth.errors import RunDirectoryError
 from trojai_moth.eval.results import COLUMNS, PROTOCOLS, read_results, result_rows, write_results
 from trojai_moth.eval.summary import Summary
-from trojai_moth.hardening import HardeningTrace, MothSettings
+from trojai_moth.hardener import HardeningTrace
 from trojai_moth.journal import Journal, RunIdentity
 from trojai_moth.pipeline import Failure, NotHardened, RescanSettings, ScanRecord
 from trojai_moth.records import read_record, to_dict
@@ -31,8 +31,8 @@ def scan(outcome, *evidence, score=None, probability=None, accuracy=0.9, seconds
 
 def trace(after=0.8, seconds=10.0):
     return HardeningTrace(
-        settings=MothSettings(), seed=1, data="d", accuracy_before=0.9, accuracy_after=after, held_images=5, rounds=(),
-        stopped="all rounds done", seconds=seconds,
+        hardener="moth", settings={}, seed=1, data="d", accuracy_before=0.9, accuracy_after=after, held_images=5,
+        rounds=(), stopped="all rounds done", seconds=seconds,
     )  # fmt: skip
 
 

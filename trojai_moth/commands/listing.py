@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from ..distance import DistanceSettings
-from ..hardening import MothSettings
+from ..hardener import hardeners
 from ..samples import DataSettings
 from ..scanner import scanners
 from .options import record_fields
@@ -14,25 +17,40 @@ from .options import record_fields
 @click.command("scanners")
 def list_scanners() -> None:
     """List the installed scanners."""
-    for name, kind in sorted(scanners().items()):
+    _list(scanners())
+
+
+@click.command("hardeners")
+def list_hardeners() -> None:
+    """List the installed hardeners."""
+    _list(hardeners())
+
+
+def _list(known: Mapping[str, type]) -> None:
+    for name, kind in sorted(known.items()):
         text = (kind.__doc__ or "").strip().splitlines()
         click.echo(f"{name}: {text[0] if text else kind.__module__}")
 
 
 @click.command("settings")
 @click.option("--scanner", default="neural-cleanse", show_default=True, help="Whose settings to show as scanner.*")
-def list_settings(scanner: str) -> None:
+@click.option("--hardener", default="moth", show_default=True, help="Whose settings to show as hardener.*")
+def list_settings(scanner: str, hardener: str) -> None:
     """List every setting that --set takes, with its default and meaning."""
-    known = scanners()
-    if scanner not in known:
-        raise click.BadParameter(f"{scanner} is not installed; choose from {', '.join(sorted(known))}")
-    groups = {
+    groups: dict[str, type] = {
         "data": DataSettings,
-        "moth": MothSettings,
-        "scanner": known[scanner].settings_type,
+        "hardener": _settings_of(hardeners(), hardener),
+        "scanner": _settings_of(scanners(), scanner),
         "distance": DistanceSettings,
     }
     for group, cls in groups.items():
         for name, info in record_fields(cls).items():
             click.echo(f"{group}.{name} = {info.get_default(call_default_factory=True, validated_data={})}")
             click.echo(f"    {info.description}")
+
+
+def _settings_of(known: Mapping[str, Any], name: str) -> type:
+    if name not in known:
+        raise click.BadParameter(f"{name} is not installed; choose from {', '.join(sorted(known))}")
+    settings: type = known[name].settings_type
+    return settings

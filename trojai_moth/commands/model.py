@@ -13,8 +13,7 @@ from ..device import prepare_process, resolve_device
 from ..distance import DistanceSettings, measure_distances
 from ..errors import SettingsError
 from ..files import write_text
-from ..hardening import MothSettings
-from ..moth import harden
+from ..hardener import make_hardener
 from ..opening import OpenedCase, open_case
 from ..records import from_dict, to_json
 from ..rounds import read_case
@@ -22,7 +21,15 @@ from ..samples import DataSettings, Samples, collect_samples
 from ..scanner import Candidate, Verdict, make_scanner
 from ..seeding import derive_seed
 from ..weights import save_trojai_model, save_weights
-from .options import backgrounds_option, data_option, device_option, parse_assignments, scanner_option, seed_option
+from .options import (
+    backgrounds_option,
+    data_option,
+    device_option,
+    hardener_option,
+    parse_assignments,
+    scanner_option,
+    seed_option,
+)
 from .options import set_option as settings_option
 
 _model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -109,6 +116,7 @@ def _candidate_text(candidate: Candidate) -> str:
 
 @click.command("harden")
 @_model_options
+@hardener_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -120,14 +128,13 @@ def _candidate_text(candidate: Candidate) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a whole-module model.pt as TrojAI does.",
 )
-def harden_model(out: Path, model_pt: Path | None, **choices: Any) -> None:
-    """Harden one model directory with MOTH; the trace goes beside the weights as .json."""
+def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any) -> None:
+    """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json."""
     if out.suffix != ".safetensors":  # the trace's name is made from it, and must not be the same
         raise SettingsError(f"--out {out}: must end in .safetensors")
-    model = _open("moth", **choices)
-    settings = from_dict(MothSettings, model.groups["moth"], source="--set moth")
-    seed = derive_seed(model.seed, "harden")
-    hardened = harden(model.opened.subject, model.samples, settings, seed, _progress)
+    model = _open("hardener", **choices)
+    chosen, seed = make_hardener(hardener, model.groups["hardener"]), derive_seed(model.seed, "harden")
+    hardened = chosen(model.opened.subject, model.samples, seed=seed, progress=_progress)
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
     if model_pt:

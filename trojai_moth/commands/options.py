@@ -22,6 +22,9 @@ seed_option = click.option("--seed", default=0, show_default=True, help="Seed; t
 scanner_option = click.option(
     "--scanner", default="neural-cleanse", show_default=True, help="Scanner to use; `trojai-moth scanners` lists them."
 )
+hardener_option = click.option(
+    "--hardener", default="moth", show_default=True, help="Hardener to use; `trojai-moth hardeners` lists them."
+)
 data_option = click.option(
     "--data",
     type=click.Choice(["examples", "composed"]),
@@ -38,20 +41,20 @@ set_option = click.option(
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any setting, e.g. moth.rounds=40 or scanner.steps=200; `trojai-moth settings` lists them. Repeatable.",
+    help="Any setting, e.g. hardener.rounds=40 or scanner.steps=200; `trojai-moth settings` lists them. Repeatable.",
 )
 
 
 def shared_options(command: F) -> F:
     """The options of every command that examines models."""
-    options = (scanner_option, data_option, backgrounds_option, set_option, seed_option, device_option)
+    options = (scanner_option, hardener_option, data_option, backgrounds_option, set_option, seed_option, device_option)
     for option in reversed(options):
         command = option(command)
     return command
 
 
 def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``("moth.rounds=4",)`` -> ``{"moth": {"rounds": 4}, ...}``, one dictionary per group; SettingsError otherwise."""
+    """``("data.seed=4",)`` -> ``{"data": {"seed": 4}, ...}``, one dictionary per group; SettingsError otherwise."""
     found: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for text in assignments:
         name, equals, value = text.partition("=")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ..pipeline import RescanSettings, Run
 from ..records import from_dict
 from ..rounds import read_round
 from .display import LEGEND, make_console, make_reporter, verdict_table
+from .interruption import Interruption, Stopping
 from .options import parse_assignments, shared_options
 
 _WARNING = (
@@ -54,12 +54,15 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
     settings, target = rescan_settings(**choices), resolve_device(device)
     prepare_process(target)
     console = make_console()
-    _terminate_as_interrupt()
+    interruption = Interruption()
+    interruption.listen()
     with make_reporter(console) as reporter:
         chooser = Chooser(settings.harden, known)
-        run = Run(read_round(round_dir), settings, Journal(out), target, chooser.reason_against, reporter)
+        cases, journal = read_round(round_dir), Journal(out)
+        run = Run(cases, settings, journal, target, chooser.reason_against, Stopping(reporter, interruption))
         try:
             run.execute()
+            interruption.check()
         except KeyboardInterrupt:
             if run.journal.started:
                 write_results(run.journal, known if labels else {})
@@ -74,10 +77,17 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
 
 
 def rescan_settings(
-    *, scanner: str, data: str, backgrounds: str | None, assignments: tuple[str, ...], seed: int, harden: str
+    *,
+    scanner: str,
+    hardener: str,
+    data: str,
+    backgrounds: str | None,
+    assignments: tuple[str, ...],
+    seed: int,
+    harden: str,
 ) -> RescanSettings:
     """The run's settings from the command line's words."""
-    groups = parse_assignments(assignments, ("scanner", "moth", "data"))
+    groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
     chosen = {"source": data, "backgrounds": backgrounds, **groups["data"]}
     return from_dict(
         RescanSettings,
@@ -85,7 +95,8 @@ def rescan_settings(
             "scanner": scanner,
             "scanner_options": groups["scanner"],
             "harden": harden,
-            "moth": groups["moth"],
+            "hardener": hardener,
+            "hardener_options": groups["hardener"],
             "data": chosen,
             "seed": seed,
         },
@@ -109,12 +120,3 @@ class Chooser:
         if label is None:
             return "it has no label"
         return "it is labelled poisoned" if label else None
-
-
-def _terminate_as_interrupt() -> None:
-    """A scheduler's SIGTERM ends a run as Ctrl-C does."""
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

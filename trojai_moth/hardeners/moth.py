@@ -9,56 +9,45 @@ an accuracy guard takes back every round that costs too much.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import SettingsError
-from .guard import AccuracyGuard
-from .hardening import Hardened, HardeningRound, HardeningTrace, MothSettings
-from .images import ImagePool, concatenate
-from .inversion import InversionSettings, invert, make_task
-from .pairs import Pair, PairScheduler
-from .samples import Samples
-from .seeding import derive_seed, generator
-from .subject import Subject
-from .trigger import Trigger, stamp
-from .warmup import WarmUp, warm_up
+from ..guard import AccuracyGuard
+from ..hardener import Hardener, HardeningRound, Progress
+from ..images import ImagePool, concatenate
+from ..inversion import InversionSettings, invert, make_task
+from ..pairs import Pair, PairScheduler
+from ..samples import Samples
+from ..seeding import derive_seed, generator
+from ..subject import Subject
+from ..trigger import Trigger, stamp
+from ..warmup import WarmUp, warm_up
+from .moth_settings import MothSettings
 
 
-def harden(
-    subject: Subject, samples: Samples, settings: MothSettings, seed: int, progress: Callable[[str], None] | None = None
-) -> Hardened:
-    """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on."""
-    if len(samples.clean) == 0:
-        raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
-    started = time.perf_counter()
-    work = _Hardening(subject.clone(), samples, settings, seed)
-    before = work.guard.before[0]
-    rounds: list[HardeningRound] = []
-    stopped = "all rounds done"
-    for number in range(settings.rounds + 1):  # round 0 is the warm-up
-        rounds.append(work.round(number))
-        if progress:
+class Moth(Hardener):
+    """Model orthogonalization: train on freshly inverted pair triggers under their true labels."""
+
+    name: ClassVar[str] = "moth"
+    settings_type: ClassVar[type] = MothSettings
+    settings: MothSettings
+
+    def harden(
+        self, work: Subject, samples: Samples, *, seed: int, progress: Progress
+    ) -> tuple[list[HardeningRound], str]:
+        """Round 0 is the warm-up; the accuracy guard ends what keeps costing too much."""
+        settings, rounds = self.settings, []
+        course = _Hardening(work, samples, settings, seed)
+        for number in range(settings.rounds + 1):
+            rounds.append(course.round(number))
             progress(f"round {number}/{settings.rounds}")
-        if work.back_offs > settings.back_offs:
-            stopped = f"accuracy guard: {work.back_offs} rounds cost more than {settings.accuracy_limit:.1%}"
-            break
-    trace = HardeningTrace(
-        settings=settings,
-        seed=seed,
-        data=samples.description,
-        accuracy_before=before,
-        accuracy_after=work.guard.last[0],
-        held_images=len(samples.clean),
-        rounds=tuple(rounds),
-        stopped=stopped,
-        seconds=time.perf_counter() - started,
-    )
-    return Hardened(work.subject, trace)
+            if course.back_offs > settings.back_offs:
+                return rounds, f"accuracy guard: {course.back_offs} rounds cost more than {settings.accuracy_limit:.1%}"
+        return rounds, "all rounds done"
 
 
 class _Hardening:
@@ -81,7 +70,7 @@ class _Hardening:
     def round(self, number: int) -> HardeningRound:
         """Invert, train, check; the weights of a round that costs too much are taken back. Round 0 is the warm-up."""
         if number == 0:
-            visits: list[tuple[int, int, float | None]] = []
+            visits: list[tuple[int | None, int, float | None]] = []
             loss = self._train_on_universal()
         else:
             pairs = self.scheduler.pick(self.settings.pairs_per_round, number, self.stream)

@@ -1,12 +1,10 @@
-"""What hardeners share: MOTH's settings, the trace of every round, and the result."""
+"""MOTH's settings; the paper's and its public code's values where they carry over."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from .records import Field, record
-from .subject import Subject
+from ..records import Field, record
 
 
 @record
@@ -61,38 +59,3 @@ class MothSettings:
     )
     accuracy_limit: float = Field(default=0.005, ge=0, description="largest drop of held-back accuracy, as a share")
     back_offs: int = Field(default=6, ge=0, description="rounds in a row that may be taken back before hardening stops")
-
-
-@record
-class HardeningRound:
-    """What one round did: directed pairs with their trigger sizes (pixels; None where no trigger was found)."""
-
-    number: int
-    pairs: tuple[tuple[int, int, float | None], ...]
-    loss: float | None
-    learning_rate: float
-    accuracy: float
-    taken_back: bool
-
-
-@record
-class HardeningTrace:
-    """Everything there is to know afterwards about one hardening."""
-
-    settings: MothSettings
-    seed: int
-    data: str
-    accuracy_before: float
-    accuracy_after: float
-    held_images: int
-    rounds: tuple[HardeningRound, ...]
-    stopped: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Hardened:
-    """The new subject (the one given is untouched) and the trace of how it came to be."""
-
-    subject: Subject
-    trace: HardeningTrace

@@ -1,0 +1,112 @@
+"""What a hardener is: a subject and images in, a changed copy of the subject and the trace of what was done out."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from .errors import SettingsError
+from .plugins import load_plugins
+from .records import from_dict, record, to_dict
+from .samples import Samples
+from .subject import Subject
+
+GROUP = "trojai_moth.hardeners"
+Progress = Callable[[str], None]
+
+
+@record
+class HardeningRound:
+    """What one round did: directed pairs with their trigger sizes (pixels; None where no trigger was found)."""
+
+    number: int
+    pairs: tuple[tuple[int | None, int, float | None], ...]
+    loss: float | None
+    learning_rate: float
+    accuracy: float
+    taken_back: bool
+
+
+@record
+class HardeningTrace:
+    """Everything there is to know afterwards about one hardening. Accuracies are those on ``samples.clean``."""
+
+    hardener: str
+    settings: dict[str, Any]
+    seed: int
+    data: str
+    accuracy_before: float
+    accuracy_after: float
+    held_images: int
+    rounds: tuple[HardeningRound, ...]
+    stopped: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Hardened:
+    """The new subject (the one given is untouched) and the trace of how it came to be."""
+
+    subject: Subject
+    trace: HardeningTrace
+
+
+class Hardener(ABC):
+    """Base of all hardeners. A hardener never sees a label of poisoning or a path: only a subject and its images."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type]
+
+    def __init__(self, settings: Any = None) -> None:
+        """Take a record of settings_type; the defaults without one."""
+        self.settings = settings if settings is not None else self.settings_type()
+
+    @final
+    def __call__(self, subject: Subject, samples: Samples, *, seed: int, progress: Progress | None = None) -> Hardened:
+        """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on."""
+        if len(samples.clean) == 0:
+            raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
+        started = time.perf_counter()
+        work, clean = subject.clone(), samples.clean
+        before = work.accuracy(clean.x, clean.y)
+        rounds, stopped = self.harden(work, samples, seed=seed, progress=progress or (lambda _: None))
+        trace = HardeningTrace(
+            hardener=self.name,
+            settings=to_dict(self.settings),
+            seed=seed,
+            data=samples.description,
+            accuracy_before=before,
+            accuracy_after=work.accuracy(clean.x, clean.y),
+            held_images=len(clean),
+            rounds=tuple(rounds),
+            stopped=stopped,
+            seconds=time.perf_counter() - started,
+        )
+        return Hardened(work, trace)
+
+    @abstractmethod
+    def harden(
+        self, work: Subject, samples: Samples, *, seed: int, progress: Progress
+    ) -> tuple[list[HardeningRound], str]:
+        """Change the weights of ``work``, which is a copy, in place; return what each round did and why it ended.
+
+        Train on ``samples.train``; watch the accuracy on ``samples.clean`` and ``samples.held``, which are not for
+        training. Derive randomness with seeding.generator(seed, ...). ``progress`` takes a word now and then.
+        """
+
+
+def hardeners() -> Mapping[str, type[Hardener]]:
+    """Every hardener of this installation by name; MothError for two of one name or for none at all."""
+    return load_plugins(GROUP, "hardener")
+
+
+def make_hardener(name: str, options: Mapping[str, Any]) -> Hardener:
+    """The hardener of this name with these settings; SettingsError lists the names or says which setting is wrong."""
+    known = hardeners()
+    if name not in known:
+        raise SettingsError(f"--hardener {name}: not installed; choose from {', '.join(sorted(known))}")
+    kind = known[name]
+    return kind(from_dict(kind.settings_type, dict(options), source=f"hardener {name}"))
