@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "rescan": ("rescan", "rescan", "Scan a round, harden what is flagged with MOTH, scan that again."),
         "scan": ("model", "scan", "Scan one model directory."),
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
-        "distance": ("model", "distance", "Measure the class distances of one model directory."),
+        "distance": ("distance", "distance", "Measure the class distances of one model directory."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),
         "hardeners": ("listing", "list_hardeners", "List the installed hardeners."),

@@ -1,4 +1,4 @@
-"""``scan``, ``harden`` and ``distance``: one model directory at a time."""
+"""``scan`` and ``harden``: one model directory at a time; what ``distance`` opens a model with is here too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from ..device import prepare_process, resolve_device
-from ..distance import DistanceSettings, measure_distances
 from ..errors import SettingsError
 from ..files import write_text
 from ..hardener import make_hardener
@@ -37,7 +36,7 @@ _EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
 
 
 @dataclass(frozen=True)
-class _Opened:
+class OpenedModel:
     """A model with its images and the settings groups of --set."""
 
     opened: OpenedCase
@@ -46,13 +45,14 @@ class _Opened:
     seed: int
 
 
-def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """MODEL_DIR and the options that say with which images, seed and device it is opened."""
     for option in (device_option, seed_option, settings_option, backgrounds_option, data_option, _model_dir):
         command = option(command)
     return command
 
 
-def _open(
+def open_model(
     group: str,
     *,
     model_dir: Path,
@@ -61,7 +61,8 @@ def _open(
     assignments: tuple[str, ...],
     seed: int,
     device: str,
-) -> _Opened:
+) -> OpenedModel:
+    """The model, its images, and the settings given for ``group`` and for the data."""
     groups = parse_assignments(assignments, (group, "data"))
     target = resolve_device(device)
     prepare_process(target)
@@ -70,15 +71,16 @@ def _open(
     settings = from_dict(DataSettings, {"source": data, "backgrounds": backgrounds, **groups["data"]}, source="--set")
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
-    return _Opened(opened, samples, groups, model_seed)
+    return OpenedModel(opened, samples, groups, model_seed)
 
 
-def _progress(text: str) -> None:
+def show_progress(text: str) -> None:
+    """One line on standard error that the next one overwrites."""
     click.echo(f"\r{text}   ", nl=False, err=True)
 
 
 @click.command()
-@_model_options
+@model_options
 @scanner_option
 @click.option(
     "--json",
@@ -88,7 +90,7 @@ def _progress(text: str) -> None:
 )
 def scan(scanner: str, json_file: Path | None, **choices: Any) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
-    model = _open("scanner", **choices)
+    model = open_model("scanner", **choices)
     chosen = make_scanner(scanner, model.groups["scanner"])
     verdict = chosen(model.opened.subject, model.samples, seed=derive_seed(model.seed, "scan"))
     if json_file:
@@ -115,7 +117,7 @@ def _candidate_text(candidate: Candidate) -> str:
 
 
 @click.command("harden")
-@_model_options
+@model_options
 @hardener_option
 @click.option(
     "--out",
@@ -132,9 +134,9 @@ def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any
     """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json."""
     if out.suffix != ".safetensors":  # the trace's name is made from it, and must not be the same
         raise SettingsError(f"--out {out}: must end in .safetensors")
-    model = _open("hardener", **choices)
+    model = open_model("hardener", **choices)
     chosen, seed = make_hardener(hardener, model.groups["hardener"]), derive_seed(model.seed, "harden")
-    hardened = chosen(model.opened.subject, model.samples, seed=seed, progress=_progress)
+    hardened = chosen(model.opened.subject, model.samples, seed=seed, progress=show_progress)
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
     if model_pt:
@@ -145,20 +147,3 @@ def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any
         f"{out}: accuracy {trace.accuracy_before:.1%} -> {trace.accuracy_after:.1%} on {trace.held_images} held-back "
         f"images, {sum(part.taken_back for part in trace.rounds)} of {len(trace.rounds)} rounds taken back"
     )
-
-
-@click.command()
-@_model_options
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON here instead of to standard output."
-)
-def distance(out: Path | None, **choices: Any) -> None:
-    """Measure the class-distance matrix of one model directory, as JSON."""
-    model = _open("distance", **choices)
-    settings = from_dict(DistanceSettings, model.groups["distance"], source="--set distance")
-    samples = model.samples
-    matrix = measure_distances(model.opened.subject, samples.train, settings, samples.description, _progress)
-    click.echo("", err=True)
-    if out:
-        write_text(out, to_json(matrix))
-    click.echo(f"{out}: mean {matrix.mean} pixels, {matrix.censored} pairs censored" if out else to_json(matrix))
