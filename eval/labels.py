@@ -1,4 +1,4 @@
-"""The truth about a round's models. Nothing else in the package reads it, so that no scanner can see it."""
+"""The truth about a round's models. Only eval and the commands use this, so that no scanner can see it."""
 
 from __future__ import annotations
 

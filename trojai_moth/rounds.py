@@ -57,6 +57,16 @@ class Case:
         """The published logits of the clean example images."""
         return self.directory / "clean-example-logits.csv"
 
+    @property
+    def poisoned_examples(self) -> Path:
+        """The folder of example images that carry the injected trigger. Ground truth: see poisoned.py."""
+        return self.directory / "poisoned_example_data"
+
+    @property
+    def poisoned_logits_file(self) -> Path:
+        """The published logits of the poisoned example images. Ground truth: see poisoned.py."""
+        return self.directory / "poisoned-example-logits.csv"
+
 
 @record
 class Skip:
@@ -93,6 +103,21 @@ def read_case(directory: Path) -> Case:
 
 
 def read_config(path: Path) -> CaseConfig:
+    """What a config.json says of the model's input and shape, and nothing else of it."""
+    data = read_config_text(path)
+    size = _whole(data, "cnn_img_size_pixels", path)
+    stored = _whole(data, "img_size_pixels", path)
+    if stored < size:
+        raise UnreadableModelError(f"{path}: img_size_pixels {stored} is below cnn_img_size_pixels {size}")
+    architecture = data.get("model_architecture")
+    if not isinstance(architecture, str):
+        raise UnreadableModelError(f"{path}: model_architecture is missing or not a name")
+    classes = _whole(data, "number_classes", path)
+    preprocessing = Preprocessing(stored_size=stored, size=size)
+    return CaseConfig(architecture=architecture, classes=classes, preprocessing=preprocessing)
+
+
+def read_config_text(path: Path) -> dict[str, Any]:
     """A config.json as plain JSON: it is jsonpickle text, and decoding that would build objects of its choice."""
     try:
         if path.exists() and not path.is_file():
@@ -106,16 +131,7 @@ def read_config(path: Path) -> CaseConfig:
         raise UnreadableModelError(f"{path}: not JSON ({error})") from None
     if not isinstance(data, dict):
         raise UnreadableModelError(f"{path}: not a JSON object")
-    size = _whole(data, "cnn_img_size_pixels", path)
-    stored = _whole(data, "img_size_pixels", path)
-    if stored < size:
-        raise UnreadableModelError(f"{path}: img_size_pixels {stored} is below cnn_img_size_pixels {size}")
-    architecture = data.get("model_architecture")
-    if not isinstance(architecture, str):
-        raise UnreadableModelError(f"{path}: model_architecture is missing or not a name")
-    classes = _whole(data, "number_classes", path)
-    preprocessing = Preprocessing(stored_size=stored, size=size)
-    return CaseConfig(architecture=architecture, classes=classes, preprocessing=preprocessing)
+    return data
 
 
 def _whole(data: dict[str, Any], key: str, path: Path) -> int:

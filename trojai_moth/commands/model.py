@@ -10,15 +10,17 @@ from typing import Any
 import click
 
 from ..device import prepare_process, resolve_device
-from ..errors import SettingsError
+from ..errors import MothError, SettingsError
 from ..files import write_text
 from ..hardener import make_hardener
 from ..opening import OpenedCase, open_case
+from ..poisoned import attack_success, read_poisoned
 from ..records import from_dict, to_json
-from ..rounds import read_case
+from ..rounds import Case, read_case
 from ..samples import DataSettings, Samples, collect_samples
 from ..scanner import Candidate, Verdict, make_scanner
 from ..seeding import derive_seed
+from ..subject import Subject
 from ..weights import save_trojai_model, save_weights
 from .options import (
     backgrounds_option,
@@ -39,6 +41,7 @@ _EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
 class OpenedModel:
     """A model with its images and the settings groups of --set."""
 
+    case: Case
     opened: OpenedCase
     samples: Samples
     groups: dict[str, dict[str, Any]]
@@ -71,7 +74,7 @@ def open_model(
     settings = from_dict(DataSettings, {"source": data, "backgrounds": backgrounds, **groups["data"]}, source="--set")
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
-    return OpenedModel(opened, samples, groups, model_seed)
+    return OpenedModel(case, opened, samples, groups, model_seed)
 
 
 def show_progress(text: str) -> None:
@@ -131,7 +134,11 @@ def _candidate_text(candidate: Candidate) -> str:
     help="Also write a whole-module model.pt as TrojAI does.",
 )
 def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any) -> None:
-    """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json."""
+    """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json.
+
+    Where the folder has poisoned example images, it also prints how many of them still get their trigger's target,
+    before and after. That is ground truth: it is printed, and no hardener, weights or trace ever hold it.
+    """
     if out.suffix != ".safetensors":  # the trace's name is made from it, and must not be the same
         raise SettingsError(f"--out {out}: must end in .safetensors")
     model = open_model("hardener", **choices)
@@ -147,3 +154,17 @@ def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any
         f"{out}: accuracy {trace.accuracy_before:.1%} -> {trace.accuracy_after:.1%} on {trace.held_images} held-back "
         f"images, {sum(part.taken_back for part in trace.rounds)} of {len(trace.rounds)} rounds taken back"
     )
+    for line in _attack_lines(model, hardened.subject):
+        click.echo(line)
+
+
+def _attack_lines(model: OpenedModel, hardened: Subject) -> list[str]:
+    """How well the injected trigger works before and after; nothing for a model without poisoned examples."""
+    try:
+        poisoned = read_poisoned(model.case)
+    except MothError as error:  # what was hardened is worth more than this figure
+        return [f"attack success not measured: {error}"]
+    before, after = (attack_success(subject, poisoned) for subject in (model.opened.subject, hardened))
+    if poisoned is None or before is None or after is None:
+        return []
+    return [f"attack success {before:.0%} -> {after:.0%} on {len(poisoned)} poisoned example images"]
