@@ -12,6 +12,7 @@ from trojai_moth import pipeline
 from trojai_moth.errors import MothError, RunDirectoryError
 from trojai_moth.eval.results import write_results
 from trojai_moth.hardener import HardeningTrace
+from trojai_moth.hardeners.moth import Moth
 from trojai_moth.journal import Journal
 from trojai_moth.loading import load_model
 from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
@@ -82,7 +83,7 @@ def test_every_verdict_has_its_row(start):
 def test_hardening_ran_and_was_recorded(start):
     _, _, journal, reporter = start({A: "flagged clean"})
     trace = journal.read(A, "harden", HardeningTrace)
-    assert [part.number for part in trace.rounds] == [0, 1] and trace.settings.rounds == 1
+    assert [part.number for part in trace.rounds] == [0, 1] and trace.settings["rounds"] == 1
     before, after = (journal.read(A, stage, ScanRecord) for stage in ("before", "after"))
     assert before.verdict.seed == after.verdict.seed and before.sha256 == after.sha256 and before.data == after.data
     assert before.check.startswith("published logits reproduced")
@@ -105,14 +106,14 @@ def test_a_scanner_that_crashes_judges_nothing(start, script, flagged_before, re
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division\nby zero"), MemoryError(), MothError("told why")])
 def test_a_hardening_that_crashes_leaves_the_model_flagged(start, monkeypatch, error):
-    real = pipeline.harden
+    real = Moth.harden
 
-    def harden(subject, *arguments):
-        if subject.model_id == A:
+    def harden(self, work, *arguments, **options):
+        if work.model_id == A:
             raise error
-        return real(subject, *arguments)
+        return real(self, work, *arguments, **options)
 
-    monkeypatch.setattr(pipeline, "harden", harden)
+    monkeypatch.setattr(Moth, "harden", harden)
     rows, summary, _, reporter = start({A: "flagged clean", B: "flagged clean"})
     assert rows["verdict"].to_dict() == {A: "not judged", B: "cleared", C: "clean"}
     assert bool(rows["flagged_before"][A]) and pd.isna(rows["flagged_after"][A])
@@ -174,11 +175,12 @@ def test_a_second_run_does_nothing(start, monkeypatch):
     weights = journal.weights(A).stat().st_mtime_ns
     assert len(files) == 7
 
-    def never(*_):
+    def never(*_, **__):
         raise AssertionError("nothing may be read again")
 
-    for name in ("open_case", "collect_samples", "harden", "save_weights"):
+    for name in ("open_case", "collect_samples", "save_weights"):
         monkeypatch.setattr(pipeline, name, never)
+    monkeypatch.setattr(Moth, "harden", never)
     start(script)
     assert (journal.root / "results.csv").read_bytes() == table and stamps(journal.root) == files
     assert journal.weights(A).stat().st_mtime_ns == weights
@@ -187,7 +189,7 @@ def test_a_second_run_does_nothing(start, monkeypatch):
 def test_a_failed_model_is_tried_again_once_its_failure_is_deleted(start, monkeypatch):
     script = {A: "flagged clean"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "harden", lambda *_: 1 / 0)
+        patch.setattr(Moth, "harden", lambda *_, **__: 1 / 0)
         rows, _, journal, _ = start(script)
     assert rows["verdict"][A] == "not judged"
     _, _, _, reporter = start(script)
