@@ -7,53 +7,64 @@ None, never 0 and never a large number, and it is left out of the means, which s
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import __version__
+from .device import describe_device
+from .distance_partial import Partial, image_hashes, weights_hash
+from .distance_records import CHANNELS, DistanceMatrix, DistanceSettings, PairDistance
 from .errors import SettingsError
 from .images import ImagePool
 from .inversion import InversionSettings, invert, make_task, random_start
-from .records import Field, record
+from .seeding import generator
 from .subject import Subject
 
+__all__ = ["DistanceMatrix", "DistanceSettings", "PairDistance", "choose_pairs", "measure_distances"]
 
-@record
-class DistanceSettings:
-    """The paper's protocol: up to 100 images, 1000 steps, success >= 0.9, smallest of three seeds."""
+Pair = tuple[int, int]
 
-    images_per_class: int = Field(default=100, gt=0, description="images of the victim class at most")
-    steps: int = Field(default=1000, gt=0, description="inversion steps at most")
-    patience: int = Field(default=10, gt=0, description="successes or failures in a row before the weight moves")
-    success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
-    seeds: tuple[int, ...] = Field(default=(1024, 557540351, 157301989), description="random starts; smallest counts")
-    stall_steps: int = Field(default=200, gt=0, description="stop a pair that has not shrunk in so many steps")
-    batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
+# A class with this many images or fewer has distances that are clearly too small (the paper's own redraws: 6 % smaller
+# with 100 images than with 200).
+FEW_IMAGES = 5
+# Work is saved whenever a group is done, so groups grow until one takes this long.
+_GROUP_SECONDS = 60.0
 
 
-@record
-class DistanceMatrix:
-    """distances[victim][target] in pixels (the paper's figure is 3 times that: it counts three channels).
+def choose_pairs(images: ImagePool, classes: int, wanted: str | None, seed: int) -> list[Pair]:
+    """Directed pairs for ``"1->2,3->0"``, for a number of random ones, or all if None; in order, SettingsError if none.
 
-    None on the diagonal and for censored pairs. images[class] is how many were inverted on.
+    Random ones depend on the seed and on which classes have images; fewer are a subset of more.
     """
+    counts = _counts(images, classes)
+    every = [(v, t) for v in range(classes) for t in range(classes) if v != t and counts[v]]
+    if wanted is None:
+        return every
+    if wanted.strip().isdecimal():
+        order = torch.randperm(len(every), generator=generator(seed, "distance pairs"))
+        chosen = [every[position] for position in order[: int(wanted)].tolist()]
+    else:
+        chosen = [_parse_pair(part) for part in wanted.split(",")]
+    unknown = set(chosen) - set(every)
+    if unknown:
+        victim, target = min(unknown)
+        raise SettingsError(
+            f"--pairs {victim}->{target}: needs two different classes of 0 to {classes - 1}, the first with images"
+        )
+    return sorted(set(chosen))
 
-    model_id: str
-    architecture: str
-    classes: int
-    source_sha256: str
-    version: str
-    data: str
-    settings: DistanceSettings
-    images: tuple[int, ...]
-    distances: tuple[tuple[float | None, ...], ...]
-    censored: int
-    mean: float | None
-    geometric_mean: float | None
-    minimum: float | None
-    seconds: float
+
+def _parse_pair(text: str) -> Pair:
+    victim, arrow, target = text.partition("->")
+    if not (arrow and victim.strip().isdecimal() and target.strip().isdecimal()):
+        raise SettingsError(f"--pairs {text.strip()}: write VICTIM->TARGET, as in 1->2,3->0, or a number of pairs")
+    return int(victim), int(target)
 
 
 def measure_distances(
@@ -62,50 +73,149 @@ def measure_distances(
     settings: DistanceSettings,
     data: str,
     progress: Callable[[str], None] | None = None,
+    *,
+    pairs: Sequence[Pair] | None = None,
+    originals: Sequence[int] | None = None,
+    partial: Path | None = None,
 ) -> DistanceMatrix:
-    """All directed pairs whose victim class has images; SettingsError without any."""
+    """The distances of ``pairs``, or of all directed pairs whose victim class has images; SettingsError without any.
+
+    ``originals`` are the images per class that are not augmented copies of others, if some are. What is done is kept in
+    the file ``partial`` and taken from there by the next call for the same weights, images and settings.
+    """
     started = time.perf_counter()
-    classes = range(subject.classes)
-    index = [images.positions(label)[: settings.images_per_class] for label in classes]
+    if not settings.seeds:
+        raise SettingsError("distance.seeds: at least one seed is needed")
+    index = [images.positions(label)[: settings.images_per_class] for label in range(subject.classes)]
     pool = images.take(torch.cat(index))
-    pairs = [(v, t) for v in classes for t in classes if v != t and len(index[v])]
-    if not pairs or not settings.seeds:
-        raise SettingsError("distance: needs images of at least one class and one seed")
-    task = make_task(pool.y, pairs)
-    inversion = InversionSettings(
+    chosen = sorted(set(pairs)) if pairs is not None else choose_pairs(pool, subject.classes, None, 0)
+    if not chosen:
+        raise SettingsError("distance: needs at least one pair whose victim class has images")
+    weights, hashes = weights_hash(subject), image_hashes(pool, subject.classes)
+    done = Partial.open(partial, weights, hashes, settings)
+    _measure(subject, pool, settings, [pair for pair in chosen if pair not in done.pairs], done, progress)
+    counts = _counts(pool, subject.classes)
+    return _matrix(
+        subject,
+        [done.pairs[pair] for pair in chosen],
+        weights_sha256=weights,
+        data=data,
+        settings=settings,
+        images=counts,
+        image_sha256=hashes,
+        warnings=_warnings(counts, originals or counts, {victim for victim, _ in chosen}),
+        seconds=done.seconds_before + time.perf_counter() - started,
+    )
+
+
+def _counts(images: ImagePool, classes: int) -> tuple[int, ...]:
+    return tuple(torch.bincount(images.y.cpu(), minlength=classes).tolist())
+
+
+def _warnings(images: Sequence[int], originals: Sequence[int], victims: set[int]) -> tuple[str, ...]:
+    own = {victim: min(images[victim], originals[victim]) for victim in victims}
+    few = sorted(victim for victim, count in own.items() if count <= FEW_IMAGES)
+    if not few:
+        return ()
+    named = ", ".join(map(str, few[:8])) + (", ..." if len(few) > 8 else "")
+    fewest = min(own[victim] for victim in few)
+    noun = "class" if len(few) == 1 else "classes"
+    return (
+        f"{FEW_IMAGES} different images or fewer of {noun} {named} (fewest {fewest}): distances come out too small",
+    )
+
+
+def _measure(
+    subject: Subject,
+    pool: ImagePool,
+    settings: DistanceSettings,
+    todo: list[Pair],
+    done: Partial,
+    progress: Callable[[str], None] | None,
+) -> None:
+    """Fill ``done`` group by group; a group's masks and patterns are dropped before the next."""
+    y, x, started, total = pool.y.cpu(), pool.x.to(subject.device), time.perf_counter(), len(todo)
+    seeds, most = len(settings.seeds), max(1, settings.rows_per_group // len(settings.seeds))
+    # As many as fill one forward pass at least.
+    count = min(most, math.ceil(settings.batch_images / (seeds * int(torch.bincount(y).max()))))
+    while todo:
+        group, todo, began = todo[:count], todo[count:], time.perf_counter()
+        for pair, sizes in zip(group, _sizes(subject, x, y, settings, group).tolist(), strict=True):
+            done.pairs[pair] = _pair_distance(pair, sizes, int((y == pair[0]).sum()))
+        now = time.perf_counter()
+        done.save(now - started)
+        count = min(most, 2 * count) if now - began < _GROUP_SECONDS else max(1, count // 2)
+        if progress:
+            finished = total - len(todo)
+            left = (now - started) / finished * len(todo)
+            progress(f"{finished * seeds}/{total * seeds} rows ({finished} pairs x {seeds} seeds), {left:.0f} s left")
+
+
+def _sizes(subject: Subject, x: Tensor, y: Tensor, settings: DistanceSettings, pairs: Sequence[Pair]) -> Tensor:
+    """(pairs, seeds) float64 sizes in pixels, nan where censored; a pair's seeds are rows of the same inversion."""
+    once = make_task(y, pairs)
+    starts = [random_start(once, subject.size, seed) for seed in settings.seeds]
+    start = tuple(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*starts, strict=True))
+    task = make_task(y, [pair for pair in pairs for _ in settings.seeds])
+    result = invert(subject, x, task, _inversion_settings(settings), (start[0], start[1]))
+    sizes = torch.where(result.converged, result.size, math.nan)
+    return sizes.double().cpu().view(len(pairs), len(settings.seeds))
+
+
+def _inversion_settings(settings: DistanceSettings) -> InversionSettings:
+    return InversionSettings(
         steps=settings.steps,
+        initial_cost=settings.initial_cost,
         patience=settings.patience,
         success_bound=settings.success_bound,
         stall_steps=settings.stall_steps,
         batch_images=settings.batch_images,
     )
-    smallest = torch.full((len(pairs),), math.inf)
-    for number, seed in enumerate(settings.seeds, 1):
-        result = invert(subject, pool.x, task, inversion, random_start(task, subject.size, seed))
-        smallest = torch.minimum(smallest, torch.where(result.converged, result.size, math.inf).cpu())
-        if progress:
-            progress(f"seed {number}/{len(settings.seeds)}")
-    found = {pair: size for pair, size in zip(pairs, smallest.tolist(), strict=True) if math.isfinite(size)}
-    values = list(found.values())
+
+
+def _pair_distance(pair: Pair, sizes: Sequence[float], images: int) -> PairDistance:
+    found = [size for size in sizes if math.isfinite(size)]
+    smallest = min(found, default=None)
+    logs = [math.log(size) for size in found if size > 0]
+    return PairDistance(
+        victim=pair[0],
+        target=pair[1],
+        images=images,
+        sizes=tuple(size if math.isfinite(size) else None for size in sizes),
+        distance=smallest,
+        l1=None if smallest is None else CHANNELS * smallest,
+        spread=statistics.stdev(logs) if len(logs) > 1 else None,
+    )
+
+
+def _matrix(subject: Subject, pairs: Sequence[PairDistance], **given: Any) -> DistanceMatrix:
+    """The record with everything that follows from the pairs."""
+    classes = range(subject.classes)
+    found = {(pair.victim, pair.target): pair.distance for pair in pairs}
+    values = [pair.distance for pair in pairs if pair.distance is not None]
+    spreads = [pair.spread for pair in pairs if pair.spread is not None]
+    mean = statistics.fmean(values) if values else None
     return DistanceMatrix(
         model_id=subject.model_id,
         architecture=subject.architecture,
         classes=subject.classes,
         source_sha256=subject.source_sha256,
         version=__version__,
-        data=data,
-        settings=settings,
-        images=tuple(len(own) for own in index),
+        torch=str(torch.__version__),
+        device=describe_device(subject.device),
         distances=tuple(tuple(found.get((v, t)) for t in classes) for v in classes),
-        censored=len(pairs) - len(found),
-        mean=sum(values) / len(values) if values else None,
+        pairs=tuple(pairs),
+        censored=len(pairs) - len(values),
+        mean=mean,
+        mean_l1=None if mean is None else CHANNELS * mean,
         geometric_mean=_geometric_mean(values),
         minimum=min(values, default=None),
-        seconds=time.perf_counter() - started,
+        spread=statistics.fmean(spreads) if spreads else None,
+        **given,
     )
 
 
-def _geometric_mean(values: list[float]) -> float | None:
+def _geometric_mean(values: Sequence[float]) -> float | None:
     """None without values; 0 as soon as one pair needs no trigger at all.
 
     >>> _geometric_mean([2.0, 8.0])
