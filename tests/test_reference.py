@@ -3,13 +3,14 @@
 import copy
 import importlib
 import importlib.util
+import itertools
 import sys
 
 import pytest
 import torch
 from conftest import ROOT
 from torch import nn
-from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images, square_images, trained_subject
+from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images, square_images, square_samples, trained_subject
 
 from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
 
@@ -143,3 +144,70 @@ def test_both_directions_of_a_pair_are_searched_together(reference):
     assert found.converged.all()
     for size, wanted in zip(found.size.tolist(), BRIGHT[:2], strict=True):
         assert 0.8 * wanted <= size <= 1.6 * wanted
+
+
+@pytest.fixture(scope="module")
+def published(reference, subject):
+    """The toy after the published hardening, with what was seen on the way."""
+    moth, seen = reference("moth"), []
+    short = {"universal_steps": 30, "first_steps": 30, "later_steps": 10}
+    settings = moth.Published(sgd_steps=63, learning_rate=1e-2, portion=0.3, **short)
+    before = copy.deepcopy(subject.module.state_dict())
+
+    def watch(checkpoint):
+        seen.append((checkpoint.step, checkpoint.seconds))
+        return False
+
+    last = moth.harden(subject, square_samples().train, settings, seed=1, watch=watch)
+    assert all(torch.equal(value, before[name]) for name, value in subject.module.state_dict().items())
+    return last, seen
+
+
+def sizes_of(model):
+    images = square_images(10, seed=77)
+    task, settings = make_task(images.y, PAIRS), InversionSettings(steps=200, stall_steps=200)
+    found = invert(model, images.x, task, settings, random_start(task, SIZE, 3))
+    return torch.where(found.converged, found.size, torch.inf)
+
+
+def test_the_published_hardening_enlarges_the_distances_of_a_toy(subject, published):
+    last, _ = published
+    ratio = sizes_of(last.subject) / sizes_of(subject)
+    assert ratio.log().mean().exp() > 1.1  # 1.2 to 1.4 for other seeds; single pairs may stay behind
+    held = square_samples().held
+    assert last.subject.accuracy(held.x, held.y) > 0.9
+
+
+def test_the_watcher_sees_every_period_and_a_copy_in_the_mode_it_had(subject, published):
+    last, seen = published
+    assert [step for step, _ in seen] == list(range(3, 64, 3))
+    assert all(b > a for (_, a), (_, b) in itertools.pairwise(seen))
+    assert last.subject.module is not subject.module
+    assert not last.subject.module.training
+    statistics = [name for name in last.subject.module.state_dict() if "running" in name]
+    assert all(torch.equal(last.subject.module.state_dict()[n], subject.module.state_dict()[n]) for n in statistics)
+
+
+def test_batches_hold_ten_images_of_both_classes(reference, subject):
+    """What the published code leaves to chance, and then does nothing: here no period goes without stamped images."""
+    moth, pool = reference("moth"), square_samples().train
+    run = moth._Run(subject.clone(), pool, moth.Published(batch=24), seed=0)
+    run.pair = (2, 0)
+    scarce = torch.nonzero(pool.y == 1).flatten()[:24]
+    index = run._topped_up(scarce)
+    assert torch.bincount(pool.y[index], minlength=3).tolist() == [10, 4, 10]
+    assert len(index.unique()) == len(index) == 24
+    full = torch.cat([pool.positions(label)[:12] for label in range(3)])
+    assert torch.equal(run._topped_up(full), full)  # enough of both: the batch stays as it is
+
+
+def test_a_stored_trigger_is_used_for_the_direction_it_was_made_for_unless_picked_in_reverse(reference, subject):
+    """The published scheduler's swapped starts are kept, since they are no reason for nothing to happen."""
+    moth, pool = reference("moth"), square_samples().train
+    run = moth._Run(subject.clone(), pool, moth.Published(), seed=0)
+    run.universal = [(torch.full((1, 2, 2), float(t)), torch.full((3, 2, 2), float(t))) for t in range(3)]
+    run.gain[:] = 2.0
+    run._end_warm_up()
+    mask, _ = run.starts[0, 2]
+    assert mask.flatten(1)[:, 0].tolist() == [2.0, 0.0]  # 0 -> 2 starts at the trigger of 2
+    assert float(run.gain.max()) == 1.0

@@ -12,8 +12,9 @@ Mended, because without it nothing happens or the result hangs on what ran befor
    switches back.
 3. The minibatch is 32 or the number of images in each call; there, it shrinks to the smallest number ever seen and
    stays there.
-4. If every universal trigger fails, the scheduler's gains are left at 0; there, they are divided by 0.
-5. Files, printing and the test accuracy every ten steps are left out, which makes the reference a little faster.
+4. The scheduler's gains are left at 0 if every universal trigger fails; there, they are divided by 0.
+5. A class is never paired with itself; there, it is when every other priority is negative.
+6. Files, printing and the test accuracy every ten steps are left out, which makes the reference a little faster.
 
 Kept, although better is possible: fixed numbers of steps (500, 200, 50); one pair per three training steps; a summed
 loss for pairs, a mean one for universal triggers; images dropped when a pair's last minibatch is not full, and a
