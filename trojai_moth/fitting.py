@@ -1,0 +1,198 @@
+"""What hardeners share: gentle training on batches they draw, and a guard that takes back what costs too much.
+
+A hardener is then the batches it draws (and, rarely, a loss of its own) and the order of its rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .guard import AccuracyGuard
+from .hardener import HardeningRound, Progress
+from .images import ImagePool, concatenate
+from .records import Field, record
+from .samples import Samples
+from .subject import Subject
+from .trigger import Trigger, stamp
+
+Visit = tuple[int | None, int, float | None]
+Draw = Callable[[], ImagePool]
+Loss = Callable[[nn.Module, ImagePool], Tensor]
+
+
+@record
+class FitSettings:
+    """How weights are changed and what it may cost; hardeners add their own settings to these."""
+
+    batch: int = Field(default=64, gt=1, description="images per training step")
+    optimiser: Literal["adam", "sgd"] = Field(
+        default="adam", description="adam (ours: keeps gentle steps effective) or sgd with Nesterov momentum"
+    )
+    learning_rate: float = Field(default=5e-4, gt=0, description="rate at the start")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd's Nesterov momentum, adam's first beta")
+    clip_norm: float = Field(default=1.0, gt=0, description="bound on the gradient's norm per step")
+    train_batch_norm: bool = Field(
+        default=False, description="update batch-norm statistics and use dropout while training"
+    )
+    recovery_steps: int = Field(
+        default=40, ge=0, description="clean steps that may win accuracy back before a round counts"
+    )
+    rate_growth: float = Field(default=1.25, ge=1, description="factor of the rate after a kept round, up to its start")
+    accuracy_limit: float = Field(default=0.005, ge=0, description="largest drop of held-back accuracy, as a share")
+    back_offs: int = Field(default=6, ge=0, description="rounds in a row that may be taken back before hardening stops")
+
+
+def cross_entropy(module: nn.Module, batch: ImagePool) -> Tensor:
+    """The loss of a classifier on a batch under its labels."""
+    output = module(batch.x)
+    # GoogLeNet and Inception give their side outputs too while they train; the first is the classifier's.
+    return F.cross_entropy(output[0] if isinstance(output, tuple) else output, batch.y)
+
+
+class Trainer:
+    """The weights that are changed, the images they are trained on, the optimiser and the accuracy guard.
+
+    ``train`` are the images; ``stream`` draws batches and nothing else, so that the same calls give the same weights.
+    """
+
+    def __init__(self, subject: Subject, samples: Samples, settings: FitSettings, stream: torch.Generator) -> None:
+        self.subject, self.settings, self.stream = subject, settings, stream
+        self.train = samples.train.to(subject.device)
+        pools = [pool.to(subject.device) for pool in (samples.clean, samples.held)]
+        self.guard = AccuracyGuard(subject, pools, settings.accuracy_limit)
+        self.learning_rate, self.back_offs = settings.learning_rate, 0
+        self.present = [label for label in range(subject.classes) if len(self.train.positions(label))]
+        self._labels = self.train.y.cpu()
+        self._optimiser = self._fresh_optimiser()
+
+    @property
+    def epoch_steps(self) -> int:
+        """Training steps that see as many images as there are."""
+        return -(-len(self.train) // self.settings.batch)
+
+    def run(
+        self,
+        count: int,
+        play: Callable[[int], tuple[Sequence[Visit], float | None]],
+        progress: Progress,
+        *,
+        first: int = 1,
+    ) -> tuple[list[HardeningRound], str]:
+        """Rounds ``first`` to ``count``: play gives what was visited and the loss, the guard keeps it or takes it back.
+
+        Ends early once more rounds in a row were taken back than the settings allow.
+        """
+        rounds = []
+        for number in range(first, count + 1):
+            visits, loss = play(number)
+            kept = self.settle()
+            rounds.append(
+                HardeningRound(
+                    number=number,
+                    pairs=tuple(visits),
+                    loss=loss,
+                    learning_rate=self.learning_rate,
+                    accuracy=self.guard.last[0],
+                    taken_back=not kept,
+                )
+            )
+            progress(f"round {number}/{count}")
+            if self.back_offs > self.settings.back_offs:
+                limit = self.settings.accuracy_limit
+                return rounds, f"accuracy guard: {self.back_offs} rounds cost more than {limit:.1%}"
+        return rounds, "all rounds done"
+
+    def settle(self) -> bool:
+        """Keep the weights if the accuracy allows, with clean steps to win it back; else go back and halve the rate."""
+        if self.guard.passes() or self._recovered():
+            self.back_offs = 0
+            self.learning_rate = min(self.settings.learning_rate, self.learning_rate * self.settings.rate_growth)
+            for group in self._optimiser.param_groups:
+                group["lr"] = self.learning_rate
+            return True
+        self.guard.go_back()
+        self.learning_rate /= 2
+        self.back_offs += 1
+        self._optimiser = self._fresh_optimiser()
+        return False
+
+    def fit(self, draw: Draw, steps: int, loss: Loss = cross_entropy) -> float:
+        """``steps`` steps of the optimiser on the batches that ``draw`` gives; the mean loss."""
+        total = torch.zeros((), device=self.subject.device)
+        with self.subject.trainable(train_batch_norm=self.settings.train_batch_norm) as module, self._own_dropout():
+            for _ in range(steps):
+                value = loss(module, draw())
+                self._optimiser.zero_grad(set_to_none=True)
+                value.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
+                self._optimiser.step()
+                total += value.detach()
+            self._optimiser.zero_grad(set_to_none=True)
+        return float(total) / max(steps, 1)
+
+    def clean_batch(self) -> ImagePool:
+        """Random images as they are."""
+        return self.random(torch.arange(len(self.train)), self.settings.batch)
+
+    def stamped_batch(self, triggers: Sequence[Trigger]) -> ImagePool:
+        """Half random clean images, half images of the triggers' victims with the triggers on, under true labels."""
+        half = self.settings.batch // 2
+        parts = [self.random(torch.arange(len(self.train)), half)]
+        for trigger in triggers:
+            own = self._labels == trigger.victim if trigger.victim is not None else self._labels != trigger.target
+            pool = self.random(torch.nonzero(own).flatten(), max(1, half // len(triggers)))
+            parts.append(stamped(pool, trigger))
+        return concatenate(parts)
+
+    def random(self, index: Tensor, count: int) -> ImagePool:
+        """``count`` of the images at ``index``, without repeats as long as there are enough."""
+        rounds = [index[torch.randperm(len(index), generator=self.stream)] for _ in range(-(-count // len(index)))]
+        return self.train.take(torch.cat(rounds)[:count].to(self.train.x.device))
+
+    def per_class(self, classes: Sequence[int], count: int) -> ImagePool:
+        """``count`` different images of each class (all, where it has fewer), in the order of ``classes``."""
+        chosen = []
+        for label in classes:
+            own = self.train.positions(label)
+            order = torch.randperm(len(own), generator=self.stream)[:count].to(own.device)
+            chosen.append(own[order])
+        return self.train.take(torch.cat(chosen))
+
+    def _recovered(self) -> bool:
+        self.fit(self.clean_batch, self.settings.recovery_steps)
+        return self.guard.passes()
+
+    def _fresh_optimiser(self) -> torch.optim.Optimizer:
+        settings, parameters = self.settings, list(self.subject.module.parameters())
+        if settings.optimiser == "adam":
+            return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(settings.momentum, 0.99))
+        momentum = settings.momentum
+        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=momentum, nesterov=momentum > 0)
+
+    @contextmanager
+    def _own_dropout(self) -> Iterator[None]:
+        """Dropout can not be given a stream, so the CPU's global one is seeded from ours and put back afterwards."""
+        if not self.settings.train_batch_norm:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=self.stream)))
+            yield
+
+
+def stamped(pool: ImagePool, trigger: Trigger) -> ImagePool:
+    """The same images with the trigger on, under their own labels."""
+    mask, pattern = trigger.mask.to(pool.x.device), trigger.pattern.to(pool.x.device)
+    return ImagePool(stamp(pool.x, mask, pattern), pool.y)
+
+
+def split_share(pool: ImagePool, share: float) -> tuple[ImagePool, ImagePool]:
+    """The first ``share`` of the images, rounded, and the rest, of which there is at least one."""
+    cut = min(round(share * len(pool)), len(pool) - 1)
+    return pool.take(torch.arange(cut)), pool.take(torch.arange(cut, len(pool)))

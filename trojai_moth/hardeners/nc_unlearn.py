@@ -1,0 +1,85 @@
+"""Unlearning of Neural Cleanse (Wang et al., IEEE S&P 2019, section VI-C): train the suspicious trigger away.
+
+Universal triggers are inverted once. Those whose size is an outlier below the others, or else the smallest one, are
+stamped on a fifth of the images under their true labels, and the model is fine-tuned on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+
+from ..fitting import FitSettings, Trainer, Visit, stamped
+from ..fresh_triggers import fresh_triggers
+from ..hardener import Hardener, HardeningRound, Progress
+from ..images import ImagePool, concatenate
+from ..inversion import InversionSettings
+from ..outliers import anomaly_indices
+from ..records import Field, record
+from ..samples import Samples
+from ..seeding import derive_seed, generator
+from ..subject import Subject
+from ..trigger import Trigger
+
+
+@record
+class NcUnlearnSettings(FitSettings):
+    """What is inverted, which triggers are unlearned and for how long."""
+
+    images_per_class: int = Field(default=8, gt=0, description="images per class to invert on")
+    inversion_steps: int = Field(default=100, gt=0, description="inversion steps, as in our neural-cleanse scanner")
+    success_bound: float = Field(default=0.99, gt=0, le=1, description="success rate that a trigger must reach (NC)")
+    outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a suspicious target (NC: 2)")
+    stamped_share: float = Field(default=0.2, gt=0, le=1, description="share of the images that is stamped (NC: 0.2)")
+    epochs: int = Field(
+        default=10, gt=0, description="epochs (NC: 1, over a tenth of its training data: thousands of images, not ours)"
+    )
+
+
+class NcUnlearn(Hardener):
+    """Neural Cleanse's unlearning: fine-tune with the smallest universal trigger stamped under true labels."""
+
+    name: ClassVar[str] = "nc-unlearn"
+    settings_type: ClassVar[type] = NcUnlearnSettings
+    settings: NcUnlearnSettings
+
+    def harden(
+        self, work: Subject, samples: Samples, *, seed: int, progress: Progress
+    ) -> tuple[list[HardeningRound], str]:
+        """Invert once; then a round is an epoch. Every round lists the triggers that are unlearned."""
+        settings = self.settings
+        trainer = Trainer(work, samples, settings, generator(seed, self.name))
+        chosen = suspicious(self._invert(trainer, seed), settings.outlier_index)
+        if not chosen:
+            return [], "no universal trigger works, so there is none to unlearn"
+        visits: list[Visit] = [(None, trigger.target, trigger.size) for trigger in chosen]
+
+        def batch() -> ImagePool:
+            # Images of any class are stamped, the target's own too, as in the paper.
+            images = trainer.clean_batch()
+            each = max(1, round(settings.stamped_share * len(images) / len(chosen)))
+            cuts = [*(each * number for number in range(len(chosen) + 1)), len(images)]
+            *parts, rest = [images.take(torch.arange(start, end)) for start, end in pairwise(cuts)]
+            return concatenate([*map(stamped, parts, chosen), rest])
+
+        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+            return visits, trainer.fit(batch, trainer.epoch_steps)
+
+        return trainer.run(settings.epochs, play, progress)
+
+    def _invert(self, trainer: Trainer, seed: int) -> list[Trigger]:
+        settings, steps = self.settings, self.settings.inversion_steps
+        pairs = [(None, t) for t in range(trainer.subject.classes) if any(label != t for label in trainer.present)]
+        images = trainer.per_class(trainer.present, settings.images_per_class)
+        inversion = InversionSettings(steps=steps, success_bound=settings.success_bound, stall_steps=steps)
+        return fresh_triggers(trainer.subject, images, pairs, inversion, derive_seed(seed, self.name))[1]
+
+
+def suspicious(triggers: Sequence[Trigger], bound: float) -> list[Trigger]:
+    """Those that are outliers by an anomaly index over ``bound``; the smallest alone where none is; [] without any."""
+    indices = anomaly_indices([trigger.size for trigger in triggers]) or []
+    outliers = [trigger for trigger, index in zip(triggers, indices, strict=False) if index > bound]
+    return outliers or sorted(triggers, key=lambda trigger: trigger.size)[:1]
