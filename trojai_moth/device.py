@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+from contextlib import suppress
+
 import torch
 
 from .errors import SettingsError
@@ -39,3 +43,50 @@ def prepare_process(device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+    else:
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep the memory of activations instead of giving it back and faulting it in anew at every step.
+
+    A quarter of the time of squeezenet at batch 210 and 64 pixels went there. Other allocators are left alone.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        with suppress(OSError, AttributeError):
+            set_option = ctypes.CDLL(None).mallopt
+            set_option(m_mmap_max, 0)
+            set_option(m_trim_threshold, 2**31 - 1)
+            set_option(m_top_pad, 64 * 2**20)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether products in bf16 are done by the hardware, as a GPU since 2020 and a CPU with AMX or AVX512-BF16 does."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported
+
+
+def default_batch(device: torch.device, size: int) -> int:
+    """Images of size x size pixels per forward pass to begin with; where that is too many it is halved."""
+    most, at = (1024, 224) if device.type == "cuda" else (64, 64)
+    return max(8, min(4 * most if device.type == "cuda" else most, int(most * (at / size) ** 2)))
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given; for timing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether smaller batches would help."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what is cached, after running out."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,24 +1,27 @@
-"""The one optimisation loop: many triggers at once, each a row of one problem.
+"""Trigger inversion: many triggers at once, each a row of one problem, from a queue of any length.
 
 In evaluation mode images do not interact, the loss is a sum over rows and Adam works element by element, so a row's
-trigger does not depend on the other rows, up to rounding. The schedule follows Neural Cleanse and MOTH's public code
-(cost raised after ``patience`` successes in a row, lowered after as many failures; best = smallest mask that works),
-without its moving-trigger success rates, minibatch-dependent updates and re-starts.
+trigger does not depend on the other rows, their order or the size of the batch, up to rounding (which, over a hundred
+steps, moves a size by a few percent at most; tests/test_inversion.py holds it to that). The schedule follows Neural
+Cleanse and MOTH's public code (cost raised after ``patience`` successes in a row, lowered after as many failures; best
+= smallest mask that works), without its moving-trigger success rates, minibatch-dependent updates and re-starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .engine import Engine
 from .records import Field, record
+from .search import Rows, Search
 from .seeding import generator
 from .subject import Subject
-from .trigger import Trigger, squash, stamp, unsquash
+from .trigger import Trigger, stamp
 
 
 @record
@@ -41,11 +44,15 @@ class InversionSettings:
     stall_steps: int = Field(
         default=60, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps"
     )
-    batch_images: int = Field(default=256, gt=0, description="images per forward pass at most")
+    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    precision: Literal["fp32", "auto"] = Field(
+        default="fp32", description="auto: bf16 where that is faster, and what is found is checked again in fp32"
+    )
+    recheck_steps: int = Field(
+        default=20, gt=0, description="fp32 steps for a trigger that works in bf16 and fails in fp32"
+    )
 
 
-# A row is finished only by a gain below this share within stall_steps.
-_STALL_GAIN = 0.99
 # Steps between two looks from the host at which rows are finished.
 _HOST_EVERY = 25
 
@@ -65,6 +72,11 @@ class InversionTask:
 
     def __len__(self) -> int:
         return len(self.victims)
+
+    def part(self, rows: list[int]) -> InversionTask:
+        """The problem of these rows alone."""
+        victims = tuple(self.victims[row] for row in rows)
+        return InversionTask(victims, self.targets[rows], self.index[rows], self.weight[rows])
 
 
 @dataclass(frozen=True)
@@ -125,136 +137,92 @@ def invert(
     start: tuple[Tensor, Tensor],
     *,
     initial_cost: Tensor | None = None,
+    engine: Engine | None = None,
 ) -> InversionResult:
     """Search the smallest trigger of every row; x (N, 3, H, W) in [0, 1], start as random_start gives it.
 
-    initial_cost (P,) overrides the settings' per row (MOTH's dynamic adjustment). The subject is left as it was.
+    initial_cost (P,) overrides the settings' per row (MOTH's dynamic adjustment). engine: one made for this subject and
+    refreshed since its weights last changed, where many inversions follow each other. The subject is left as it was.
     """
-    state = _State(subject, task, settings, start, initial_cost)
-    x = x.to(subject.device)
-    with subject.frozen():
-        for step in range(settings.steps):
-            rows = state.rows
-            for part in _chunks(rows, task.index.shape[1], settings.batch_images):
-                state.update(x, part, step)
-            if step % _HOST_EVERY == _HOST_EVERY - 1:
-                state.drop_finished()
-                if len(state.rows) == 0:
-                    break
-    return state.result()
+    engine = engine or Engine(subject, settings.precision, settings.batch_images)
+    cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
+    result = _work_off(engine, x.to(subject.device), task, settings, start, cost)
+    return result if engine.exact else _checked(subject, x, result, settings, cost)
 
 
-def _chunks(rows: Tensor, width: int, batch_images: int) -> Iterator[Tensor]:
-    return iter(rows.split(max(1, batch_images // max(width, 1))))
+def _work_off(
+    engine: Engine, x: Tensor, task: InversionTask, settings: InversionSettings, start: tuple[Tensor, Tensor],
+    cost: Tensor,
+) -> InversionResult:  # fmt: skip
+    """As many rows at a time as fill a batch; those that are finished make room for the next in the queue."""
+    result = _blank(task, start, engine.device)
+    search = Search(engine, x, settings)
+    at_once = max(1, engine.batch // max(task.index.shape[1], 1))
+    rows, first = Rows.start([], task, start, cost, engine.device), 0
+    with engine.running():
+        while first < len(task) or len(rows):
+            fresh = list(range(first, min(first + at_once - len(rows), len(task))))
+            if fresh:
+                rows = rows.joined(Rows.start(fresh, task, start, cost, engine.device))
+                first = fresh[-1] + 1
+            search.run(rows, min(_HOST_EVERY, settings.steps - int(rows.age.max())))
+            finished = rows.stopped.cpu() | (rows.age >= settings.steps)  # the one look at the device
+            if finished.any():
+                _put(result, rows.picked(torch.nonzero(finished).flatten()))
+                rows = rows.picked(torch.nonzero(~finished).flatten())
+    return result
 
 
-class _State:
-    """Everything that changes while triggers are searched, one entry per row, on the subject's device."""
+def _blank(task: InversionTask, start: tuple[Tensor, Tensor], device: torch.device) -> InversionResult:
+    count, width = task.index.shape
+    return InversionResult(
+        task=task,
+        mask=torch.empty_like(start[0], device=device),
+        pattern=torch.empty_like(start[1], device=device),
+        size=torch.zeros(count, device=device),
+        success=torch.zeros(count, device=device),
+        converged=torch.zeros(count, dtype=torch.bool, device=device),
+        first_loss=torch.zeros(count, width, device=device),
+        best_loss=torch.zeros(count, width, device=device),
+        steps=torch.zeros(count, dtype=torch.int64, device=device),
+    )
 
-    def __init__(
-        self,
-        subject: Subject,
-        task: InversionTask,
-        settings: InversionSettings,
-        start: tuple[Tensor, Tensor],
-        initial_cost: Tensor | None,
-    ) -> None:
-        device, count, width = subject.device, len(task), task.index.shape[1]
-        self.subject, self.task, self.settings = subject, task, settings
-        self.index, self.weight = task.index.to(device), task.weight.to(device)
-        self.targets = task.targets.to(device)
-        self.mask, self.pattern = (unsquash(part.to(device)) for part in start)
-        self.moments = [torch.zeros_like(z) for z in (self.mask, self.mask, self.pattern, self.pattern)]
-        cost = initial_cost if initial_cost is not None else torch.full((count,), settings.initial_cost)
-        self.cost = cost.to(device).clone()
-        self.wins, self.losses = (torch.zeros(count, dtype=torch.int64, device=device) for _ in range(2))
-        self.best_mask, self.best_pattern = start[0].to(device).clone(), start[1].to(device).clone()
-        self.best_size = torch.full((count,), float("inf"), device=device)
-        self.best_success = torch.zeros(count, device=device)
-        self.first_loss, self.best_loss = (torch.zeros(count, width, device=device) for _ in range(2))
-        self.mark_size, self.mark_step = self.best_size.clone(), torch.zeros(count, device=device)
-        self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
-        self.steps = torch.zeros(count, dtype=torch.int64, device=device)
-        self.rows = torch.arange(count, device=device)
 
-    def update(self, x: Tensor, rows: Tensor, step: int) -> None:
-        """One forward, backward and Adam step of some rows."""
-        live = ~self.stopped[rows]
-        z_mask, z_pattern = (z[rows].requires_grad_() for z in (self.mask, self.pattern))
-        mask, pattern = squash(z_mask), squash(z_pattern)
-        stamped = stamp(x[self.index[rows]], mask[:, None], pattern[:, None])  # (p, n, 3, H, W)
-        logits = self.subject.module(stamped.flatten(0, 1)).float()
-        width, weight = self.index.shape[1], self.weight[rows]
-        target = self.targets[rows].repeat_interleave(width)
-        loss = F.cross_entropy(logits, target, reduction="none").view(-1, width)  # (p, n)
-        size = mask.sum(dim=(1, 2, 3))
-        total = (loss * weight).sum() + (self.cost[rows] * size).sum()
-        gradients = torch.autograd.grad(total, (z_mask, z_pattern))
-        with torch.no_grad():
-            success = ((logits.argmax(1) == target).view(-1, width) * weight).sum(1)
-            self._record(rows, live, step, mask, pattern, size, success, loss)
-            self._move_cost(rows, live, success)
-            self._adam(rows, live, step, (z_mask, z_pattern), gradients)
+def _put(result: InversionResult, rows: Rows) -> None:
+    at, converged = rows.row, torch.isfinite(rows.best_size)
+    result.mask[at], result.pattern[at] = rows.best_mask, rows.best_pattern
+    result.size[at] = torch.where(converged, rows.best_size, rows.best_mask.sum(dim=(1, 2, 3)))
+    result.success[at], result.converged[at] = rows.best_success, converged
+    result.first_loss[at], result.best_loss[at] = rows.first_loss, rows.best_loss
+    result.steps[at] = rows.steps
 
-    def _record(
-        self, rows: Tensor, live: Tensor, step: int, mask: Tensor, pattern: Tensor, size: Tensor, success: Tensor,
-        loss: Tensor,
-    ) -> None:  # fmt: skip
-        """Keep this forward's trigger where it works and is the smallest so far; notice rows that stopped shrinking."""
-        if step == 0:
-            self.first_loss[rows] = loss
-            self.best_loss[rows] = loss
-        works = success >= self.settings.success_bound - 1e-6
-        better = live & works & (size < self.best_size[rows])
-        never = live & ~works & torch.isinf(self.best_size[rows])
-        keep = (better | never)[:, None]
-        self.best_mask[rows] = torch.where(keep[..., None, None], mask, self.best_mask[rows])
-        self.best_pattern[rows] = torch.where(keep[..., None, None], pattern, self.best_pattern[rows])
-        self.best_loss[rows] = torch.where(keep, loss, self.best_loss[rows])
-        self.best_success[rows] = torch.where(keep[:, 0], success, self.best_success[rows])
-        self.best_size[rows] = torch.where(better, size, self.best_size[rows])
-        shrunk = self.best_size[rows] < _STALL_GAIN * self.mark_size[rows]
-        self.mark_size[rows] = torch.where(shrunk, self.best_size[rows], self.mark_size[rows])
-        self.mark_step[rows] = torch.where(shrunk, float(step), self.mark_step[rows])
-        stalled = (step - self.mark_step[rows] >= self.settings.stall_steps) & torch.isfinite(self.best_size[rows])
-        self.stopped[rows] |= stalled
-        self.steps[rows] += live.long()
 
-    def _move_cost(self, rows: Tensor, live: Tensor, success: Tensor) -> None:
-        settings = self.settings
-        works = success >= settings.success_bound - 1e-6
-        wins = torch.where(works, self.wins[rows] + 1, 0)
-        losses = torch.where(works, 0, self.losses[rows] + 1)
-        raised, lowered = wins >= settings.patience, losses >= settings.patience
-        cost = self.cost[rows]
-        moved = torch.where(raised, cost * settings.cost_up, torch.where(lowered, cost / settings.cost_down, cost))
-        self.cost[rows] = torch.where(live, moved, cost)
-        self.wins[rows] = torch.where(raised, 0, wins)
-        self.losses[rows] = torch.where(lowered, 0, losses)
+def _checked(
+    subject: Subject, x: Tensor, result: InversionResult, settings: InversionSettings, cost: Tensor
+) -> InversionResult:
+    """What was found in bf16, measured in fp32; what fails there is given a few more steps, in fp32."""
+    success = trigger_success(subject, x, result)
+    result.success.copy_(success)
+    failed = torch.nonzero(result.converged & (success < settings.success_bound - 1e-6)).flatten()
+    if len(failed) == 0:
+        return result
+    rows, start = failed.tolist(), (result.mask[failed], result.pattern[failed])
+    exact = replace(settings, precision="fp32", steps=settings.recheck_steps)
+    again = invert(subject, x, result.task.part(rows), exact, start, initial_cost=cost[rows])
+    for name in ("mask", "pattern", "size", "success", "converged", "best_loss"):
+        getattr(result, name)[failed] = getattr(again, name)
+    result.steps[failed] += again.steps
+    return result
 
-    def _adam(
-        self, rows: Tensor, live: Tensor, step: int, values: tuple[Tensor, Tensor], gradients: tuple[Tensor, ...]
-    ) -> None:
-        beta1, beta2 = self.settings.beta1, self.settings.beta2
-        scale1, scale2 = 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
-        for part, gradient in enumerate(gradients):
-            mean_all, square_all = self.moments[2 * part], self.moments[2 * part + 1]
-            mean = mean_all[rows].lerp_(gradient, 1 - beta1)
-            square = square_all[rows].lerp_(gradient.square(), 1 - beta2)
-            mean_all[rows], square_all[rows] = mean, square
-            change = self.settings.learning_rate * (mean / scale1) / ((square / scale2).sqrt() + 1e-8)
-            store = (self.mask, self.pattern)[part]
-            store[rows] = torch.where(live[:, None, None, None], values[part].detach() - change, store[rows])
 
-    def drop_finished(self) -> None:
-        """The host's one look: leave out the rows that have stopped."""
-        self.rows = self.rows[~self.stopped[self.rows]]
-
-    def result(self) -> InversionResult:
-        """What was found so far."""
-        converged = torch.isfinite(self.best_size)
-        size = torch.where(converged, self.best_size, self.best_mask.sum(dim=(1, 2, 3)))
-        return InversionResult(
-            self.task, self.best_mask, self.best_pattern, size, self.best_success, converged, self.first_loss,
-            self.best_loss, self.steps,
-        )  # fmt: skip
+def trigger_success(subject: Subject, x: Tensor, result: InversionResult) -> Tensor:
+    """(P,): the success rate of every row's trigger on the row's images, in fp32."""
+    task, width = result.task, result.task.index.shape[1]
+    found = []
+    for rows in torch.arange(len(task)).split(max(1, 256 // max(width, 1))):
+        mask, pattern = result.mask[rows][:, None], result.pattern[rows][:, None]
+        stamped = stamp(x.to(subject.device)[task.index[rows]], mask, pattern)
+        predicted = subject.logits(stamped.flatten(0, 1)).argmax(1).view(-1, width)
+        target, weight = (part[rows].to(subject.device) for part in (task.targets, task.weight))
+        found.append(((predicted == target[:, None]) * weight).sum(1))
+    return torch.cat(found)

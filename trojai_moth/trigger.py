@@ -39,6 +39,11 @@ def squash(raw: Tensor) -> Tensor:
     return torch.tanh(raw) / (2 - _STRETCH) + 0.5
 
 
+def squash_slope(value: Tensor) -> Tensor:
+    """The derivative of squash at the variable whose squashed value this is."""
+    return (1 - ((value - 0.5) * (2 - _STRETCH)).square()) / (2 - _STRETCH)
+
+
 def unsquash(value: Tensor, margin: float = 1e-3) -> Tensor:
     """The inverse of squash, after clipping to [margin, 1 - margin]: at exactly 0 or 1 tanh would never move again."""
     return torch.atanh((value.clamp(margin, 1 - margin) - 0.5) * (2 - _STRETCH))

@@ -1,0 +1,156 @@
+"""Forward and input gradient of a frozen network at the speed of the machine: where all the time of inversion goes.
+
+The network is run on a copy in evaluation mode with batch norm folded away, in the memory layout, precision, batch and
+number of threads that a probe found best (plan.py). Gradients are taken for images only; weights never have any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .device import default_batch, describe_device, has_bf16, is_out_of_memory, release_memory, wait_for
+from .folding import fold
+from .plan import Plan, PlanBook, default_book, fastest
+from .subject import Subject
+
+# auto: bf16 where the hardware has it and the probe finds it faster, else fp32.
+PrecisionChoice = Literal["fp32", "auto"]
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """loss (N,): cross-entropy towards the target; hit (N,) bool: it is the largest logit; images (N, 3, H, W)."""
+
+    loss: Tensor
+    hit: Tensor
+    images: Tensor
+
+
+class Engine:
+    """A subject's network, made ready for inversion."""
+
+    def __init__(
+        self, subject: Subject, precision: PrecisionChoice = "fp32", batch: int = 0, book: PlanBook | None = None
+    ) -> None:
+        """Copy, fold and probe; batch 0: found by itself. Call ``refresh`` when the subject's weights have changed."""
+        self.subject, self.device, self._book = subject, subject.device, book or default_book()
+        self._folded = fold(subject.module)
+        self._key = f"invert, {machine_key(subject)}, {precision}"
+        self._layout: bool | None = None
+        self.plan = self._book.get(self._key, lambda: self._probe(precision))
+        self.batch = batch or self.plan.batch
+
+    def refresh(self) -> None:
+        """Take over the weights that the subject has now."""
+        self._folded.refresh(self.subject.module)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it computes in fp32."""
+        return self.plan.precision == "fp32"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The plan's number of threads inside."""
+        with threads(self.plan.threads, self.device):
+            yield
+
+    def gradient(self, images: Tensor, target: Tensor, weight: Tensor) -> Gradient:
+        """Of sum(weight * cross-entropy) with respect to images (N, 3, H, W); target (N,) int64, weight (N,).
+
+        A batch that does not fit into memory is halved, and so are all that follow, in this process and later ones.
+        """
+        while True:
+            try:
+                parts = [
+                    self._gradient(self.plan, *part)
+                    for part in zip(*(whole.split(self.batch) for whole in (images, target, weight)), strict=True)
+                ]
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self.batch == 1:
+                    raise
+                release_memory(self.device)
+                self.batch = max(1, min(self.batch, len(images)) // 2)
+                self.plan = replace(self.plan, batch=self.batch)
+                self._book.put(self._key, self.plan)
+                continue
+            if len(parts) == 1:
+                return parts[0]
+            return Gradient(*(torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "hit", "images")))
+
+    def _gradient(self, plan: Plan, images: Tensor, target: Tensor, weight: Tensor) -> Gradient:
+        module = self._module(plan.channels_last)
+        layout = torch.channels_last if plan.channels_last else torch.contiguous_format
+        x = images.detach().contiguous(memory_format=layout).requires_grad_()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+            logits = module(x)
+        loss = F.cross_entropy(logits.float(), target, reduction="none")
+        (gradient,) = torch.autograd.grad(loss, (x,), grad_outputs=weight)
+        return Gradient(loss.detach(), logits.detach().argmax(1) == target, gradient)
+
+    def _module(self, channels_last: bool) -> nn.Module:
+        if self._layout != channels_last:
+            lay_out(self._folded.module, channels_last)
+            self._layout = channels_last
+        return self._folded.module
+
+    def _probe(self, precision: PrecisionChoice) -> Plan:
+        batch = default_batch(self.device, self.subject.size)
+        images = torch.full((batch, 3, self.subject.size, self.subject.size), 0.5, device=self.device)
+        target = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        weight = torch.ones(batch, device=self.device)
+
+        def run(plan: Plan) -> None:
+            with threads(plan.threads, self.device):
+                self._gradient(plan, images, target, weight)
+                wait_for(self.device)
+
+        return find_plan(self.device, precision, batch, run)
+
+
+def find_plan(device: torch.device, precision: PrecisionChoice, batch: int, run: Callable[[Plan], None]) -> Plan:
+    """The fastest way to run: layout and precision first, then the number of threads."""
+    plain = Plan(batch=batch, threads=torch.get_num_threads())
+    ways = [plain, replace(plain, channels_last=True)]
+    if precision == "auto" and has_bf16(device):
+        ways.append(replace(plain, channels_last=True, precision="bf16"))
+    try:
+        best = fastest(ways, run)
+        return fastest([best, replace(best, threads=1)] if best.threads > 1 else [best], run)
+    except RuntimeError as error:  # far too many images for a probe: the batch is found when it counts
+        if not is_out_of_memory(error):
+            raise
+        release_memory(device)
+        return plain
+
+
+def machine_key(subject: Subject) -> str:
+    """What a plan depends on: the network, the size of its input, the device and torch."""
+    machine = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    device = describe_device(subject.device)
+    return f"{subject.architecture}, {subject.size} pixels, {device}, {machine}, torch {torch.__version__}"
+
+
+def lay_out(module: nn.Module, channels_last: bool) -> None:
+    """Store the weights of convolutions so that images in this layout need no copies."""
+    module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+@contextmanager
+def threads(count: int, device: torch.device) -> Iterator[None]:
+    """So many CPU threads inside; as before afterwards."""
+    before = torch.get_num_threads()
+    if device.type == "cpu" and count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

@@ -1,0 +1,86 @@
+"""How a network is run fastest on this machine: memory layout, precision, threads, batch; found by a short probe."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from .errors import MothError
+from .files import write_text
+from .records import Field, from_json, record, to_json
+
+Precision = Literal["fp32", "bf16"]
+
+# A way of running must beat the plain one by this factor, or noise would choose.
+_CLEARLY = 1.15
+_REPEATS = 3
+
+
+@record
+class Plan:
+    """One way of running a network; results differ between plans by rounding, and by bf16's where that is chosen."""
+
+    channels_last: bool = Field(default=False, description="store images and activations with the colours innermost")
+    precision: Precision = Field(default="fp32", description="of convolutions and products; everything else is fp32")
+    threads: int = Field(default=1, gt=0, description="threads of a CPU")
+    batch: int = Field(default=64, gt=0, description="images per forward pass")
+
+
+@record
+class _Shelf:
+    """The file in which plans are remembered."""
+
+    plans: dict[str, Plan] = Field(default_factory=dict)
+
+
+class PlanBook:
+    """Plans by network and machine, remembered on disk so that the next process runs, and rounds, the same way."""
+
+    def __init__(self, path: Path | None) -> None:
+        """A book in this file, or in memory alone; a file that can not be read counts as empty."""
+        self.path, self._plans = path, dict[str, Plan]()
+        with suppress(OSError, MothError, ValueError):
+            if path is not None:
+                self._plans.update(from_json(_Shelf, path.read_text(encoding="utf-8")).plans)
+
+    def get(self, key: str, probe: Callable[[], Plan]) -> Plan:
+        """The plan for this key; the probe's if there is none yet."""
+        if key not in self._plans:
+            self.put(key, probe())
+        return self._plans[key]
+
+    def put(self, key: str, plan: Plan) -> None:
+        """Remember; a place that can not be written to costs the next process a probe and nothing else."""
+        self._plans[key] = plan
+        with suppress(OSError):
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(self.path, to_json(_Shelf(plans=self._plans)))
+
+
+@cache
+def default_book() -> PlanBook:
+    """The user's book, in the cache folder; one for the whole process."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return PlanBook(Path(cache) / "trojai-moth" / "plans.json")
+
+
+def fastest(plans: Iterable[Plan], run: Callable[[Plan], None]) -> Plan:
+    """The first plan, unless another beats it clearly: best of a few interleaved runs of each, after one to warm up."""
+    candidates = list(plans)
+    if len(candidates) == 1:
+        return candidates[0]
+    best = [float("inf")] * len(candidates)
+    for repeat in range(_REPEATS + 1):
+        for number, plan in enumerate(candidates):
+            started = time.perf_counter()
+            run(plan)
+            if repeat:
+                best[number] = min(best[number], (time.perf_counter() - started) / plan.batch)
+    winner = min(range(len(candidates)), key=best.__getitem__)
+    return candidates[winner if best[0] > _CLEARLY * best[winner] else 0]
