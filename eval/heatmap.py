@@ -102,6 +102,11 @@ def _means(matrices: Sequence[DistanceMatrix]) -> str:
 
 
 def _draw(panels: Sequence[_Panel], title: str, path: Path) -> None:
+    figure = _figure(panels, title)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def _figure(panels: Sequence[_Panel], title: str) -> Figure:
     classes = len(panels[0].values)
     side = 4.2 if classes <= _VALUES_UP_TO else 5.8
     figure = Figure(figsize=(side * 1.2 * len(panels) + 0.4, side + 1.3), layout="constrained", dpi=150)
@@ -113,7 +118,7 @@ def _draw(panels: Sequence[_Panel], title: str, path: Path) -> None:
     handles = _legend(panels)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    return figure
 
 
 def _legend(panels: Sequence[_Panel]) -> list[Patch]:

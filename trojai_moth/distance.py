@@ -114,15 +114,27 @@ def _counts(images: ImagePool, classes: int) -> tuple[int, ...]:
 
 def _warnings(images: Sequence[int], originals: Sequence[int], victims: set[int]) -> tuple[str, ...]:
     own = {victim: min(images[victim], originals[victim]) for victim in victims}
-    few = sorted(victim for victim, count in own.items() if count <= FEW_IMAGES)
-    if not few:
-        return ()
-    named = ", ".join(map(str, few[:8])) + (", ..." if len(few) > 8 else "")
-    fewest = min(own[victim] for victim in few)
-    noun = "class" if len(few) == 1 else "classes"
-    return (
-        f"{FEW_IMAGES} different images or fewer of {noun} {named} (fewest {fewest}): distances come out too small",
-    )
+    few = [victim for victim, count in own.items() if count <= FEW_IMAGES]
+    none = [label for label, count in enumerate(images) if count == 0]
+    found = []
+    if few:
+        fewest = min(own.values())
+        found.append(
+            f"{FEW_IMAGES} different images or fewer of {_named(few)} (fewest {fewest}): distances come out too small"
+        )
+    if none:
+        found.append(f"no images of {_named(none)}: not measured as victim")
+    return tuple(found)
+
+
+def _named(labels: Sequence[int]) -> str:
+    """At most eight classes by number.
+
+    >>> _named([4]), _named([2, 0])
+    ('class 4', 'classes 0, 2')
+    """
+    text = ", ".join(map(str, sorted(labels)[:8])) + (", ..." if len(labels) > 8 else "")
+    return f"class{'es' if len(labels) > 1 else ''} {text}"
 
 
 def _measure(

@@ -36,6 +36,9 @@ FAST: Mapping[str, Any] = MappingProxyType(
 )
 """What ``--fast`` changes; benchmarks/distance_fast.py measures what that costs."""
 
+FAST_ERROR = "its error has not been measured yet"
+"""What benchmarks/distance_fast.py found, in words."""
+
 # They change how fast a measurement is, not what it measures.
 _SPEED = ("batch_images", "rows_per_group")
 
