@@ -1,0 +1,31 @@
+"""Class distances by the published inversion, one pair and one seed after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from trojai_moth.images import ImagePool
+from trojai_moth.inversion import make_task, random_start
+from trojai_moth.seeding import generator
+from trojai_moth.subject import Subject
+
+from .inversion import Search, one_direction, search
+
+Pair = tuple[int, int]
+
+
+def measure(
+    subject: Subject, images: ImagePool, pairs: Sequence[Pair], settings: Search, seed: int, per_class: int
+) -> list[float | None]:
+    """The size in pixels of each directed pair from the start that trojai_moth uses for this seed; None: none found."""
+    sizes = []
+    with subject.frozen():
+        for victim, target in pairs:
+            x = images.x[images.positions(victim)[:per_class]].to(subject.device)
+            start = random_start(make_task(torch.tensor([victim]), [(victim, target)]), subject.size, seed)
+            stream = generator(seed, "reference meter", victim, target)
+            found = search(subject.module, one_direction(x, target), settings, start, stream)
+            sizes.append(float(found.size[0]) if bool(found.converged[0]) else None)
+    return sizes
