@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "scan": ("model", "scan", "Scan one model directory."),
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
         "distance": ("distance", "distance", "Measure the class distances of one model directory."),
+        "compare": ("compare", "compare", "Harden one model with several methods; what each gains and costs."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),
         "hardeners": ("listing", "list_hardeners", "List the installed hardeners."),

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from ..distance import DistanceSettings
+from ..eval.comparison import JudgeSettings
 from ..hardener import hardeners
+from ..robustness import PgdSettings
 from ..samples import DataSettings
 from ..scanner import scanners
 from .options import record_fields
@@ -42,6 +44,8 @@ def list_settings(scanner: str, hardener: str) -> None:
         "hardener": _settings_of(hardeners(), hardener),
         "scanner": _settings_of(scanners(), scanner),
         "distance": DistanceSettings,
+        "judge": JudgeSettings,
+        "robustness": PgdSettings,
     }
     for group, cls in groups.items():
         for name, info in record_fields(cls).items():

@@ -43,6 +43,7 @@ class OpenedModel:
 
     case: Case
     opened: OpenedCase
+    data: DataSettings
     samples: Samples
     groups: dict[str, dict[str, Any]]
     seed: int
@@ -56,8 +57,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_model(
-    group: str,
-    *,
+    *names: str,
     model_dir: Path,
     data: str,
     backgrounds: str | None,
@@ -65,8 +65,8 @@ def open_model(
     seed: int,
     device: str,
 ) -> OpenedModel:
-    """The model, its images, and the settings given for ``group`` and for the data."""
-    groups = parse_assignments(assignments, (group, "data"))
+    """The model, its images, and the settings given for these groups and for the data."""
+    groups = parse_assignments(assignments, (*names, "data"))
     target = resolve_device(device)
     prepare_process(target)
     case = read_case(model_dir)
@@ -74,7 +74,7 @@ def open_model(
     settings = from_dict(DataSettings, {"source": data, "backgrounds": backgrounds, **groups["data"]}, source="--set")
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
-    return OpenedModel(case, opened, samples, groups, model_seed)
+    return OpenedModel(case, opened, settings, samples, groups, model_seed)
 
 
 def show_progress(text: str) -> None:

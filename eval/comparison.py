@@ -1,0 +1,229 @@
+"""Hardening methods side by side on one model: what was measured of each, and the table that is made of it.
+
+The table is the paper's (MOTH, Tables II and III): accuracy, robustness, class distance, and what was gained and lost.
+Everything here is a function of records; eval/contest.py makes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from ..distance import DistanceSettings
+from ..records import Field, record, to_dict
+from ..robustness import PgdSettings
+from ..samples import DataSettings
+from .gain import gains
+
+ORIGINAL = "original"
+ABLATION = ("symmetric", "dynamic", "warmup", "scheduler")
+"""The four parts of MOTH whose worth the paper's Table III shows, by leaving out one at a time."""
+
+L1_PER_PIXEL = 3
+"""The paper counts a pixel of a mask once per colour channel."""
+
+# Far less than the paper's protocol, since every row is measured; it ranks rows of one table, and no more.
+FAST_METER = DistanceSettings(images_per_class=10, steps=150, seeds=(1024,), stall_steps=50)
+
+
+@record
+class JudgeSettings:
+    """On how many images every row is judged."""
+
+    fresh_per_class: int = Field(
+        default=50, gt=0, description="new images per class that no method ever saw; with --data composed only"
+    )
+    robustness_per_class: int = Field(default=20, gt=0, description="images per class that are attacked at most")
+
+
+@record
+class ComparisonSettings:
+    """Everything that decides a row's figures, apart from its method and the device."""
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    judge: JudgeSettings = Field(default_factory=JudgeSettings)
+    distance: DistanceSettings = FAST_METER
+    robustness: PgdSettings = Field(default_factory=PgdSettings)
+    seed: int = Field(default=0, ge=0, description="images, starts and methods derive theirs from it")
+
+
+@record
+class Method:
+    """A hardener, with those of its parts that are left out."""
+
+    hardener: str
+    without: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What the table calls it.
+
+        >>> Method(hardener="moth", without=("warmup",)).label
+        'moth without warmup'
+        """
+        return f"{self.hardener} without {', '.join(self.without)}" if self.without else self.hardener
+
+    @property
+    def slug(self) -> str:
+        """The label as part of a file's name."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.label)
+
+
+def methods_of(names: Sequence[str], ablation: bool) -> tuple[Method, ...]:
+    """Every name once, in order; then, if asked for, MOTH without each of its four parts.
+
+    >>> [method.label for method in methods_of(["moth", "pgd", "moth"], False)]
+    ['moth', 'pgd']
+    """
+    found = tuple(Method(hardener=name) for name in dict.fromkeys(names))
+    return found + tuple(Method(hardener="moth", without=(part,)) for part in ABLATION if ablation)
+
+
+@record
+class Judgement:
+    """One subject's figures; distances[victim][target] in pixels, None on the diagonal and for censored pairs."""
+
+    accuracy: float
+    robustness: float
+    attack_success: float | None
+    distances: tuple[tuple[float | None, ...], ...]
+    seconds: float
+
+
+@record
+class Entry:
+    """One method's outcome as it is saved: its settings, its trace in short, and the judgement or why there is none."""
+
+    method: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    seconds: float | None = None
+    stopped: str = ""
+    judgement: Judgement | None = None
+    failure: str | None = None
+
+
+@record
+class Row:
+    """One line of the table; None where a figure is unknown or does not apply. Gains: 0.5 is +50 %."""
+
+    method: str
+    accuracy: float | None = None
+    robustness: float | None = None
+    minutes: float | None = None
+    distance_pixels: float | None = None
+    distance_l1: float | None = None
+    pairs: int | None = None
+    all_pairs: int | None = None
+    distance_before_pixels: float | None = None
+    gain: float | None = None
+    geometric_gain: float | None = None
+    geometric_low: float | None = None
+    geometric_high: float | None = None
+    shrunk: int | None = None
+    accuracy_loss: float | None = None
+    attack_before: float | None = None
+    attack_after: float | None = None
+    stopped: str = ""
+    failure: str | None = None
+
+
+@record
+class Comparison:
+    """A whole comparison: what was compared, on what and how, every method's outcome and the table."""
+
+    model_id: str
+    architecture: str
+    classes: int
+    source_sha256: str
+    version: str
+    device: str
+    data: str
+    judged: str
+    poisoned_examples: int
+    settings: ComparisonSettings
+    entries: tuple[Entry, ...]
+    table: tuple[Row, ...]
+
+
+def make_table(entries: Sequence[Entry]) -> tuple[Row, ...]:
+    """A row per entry; the first one is the original, to which all others are compared."""
+    original = entries[0].judgement if entries else None
+    if original is None:
+        raise ValueError("a comparison starts with the original's judgement")
+    return tuple(_row(entry, original) for entry in entries)
+
+
+def _row(entry: Entry, original: Judgement) -> Row:
+    judged = entry.judgement
+    minutes = None if entry.seconds is None else entry.seconds / 60
+    if judged is None:
+        return Row(method=entry.method, minutes=minutes, stopped=entry.stopped, failure=entry.failure)
+    found = gains(original.distances, judged.distances)
+    all_pairs = len(judged.distances) * (len(judged.distances) - 1)
+    row: dict[str, Any] = {
+        "method": entry.method,
+        "accuracy": judged.accuracy,
+        "robustness": judged.robustness,
+        "minutes": minutes,
+        "distance_pixels": found.mean_after,
+        "distance_l1": None if found.mean_after is None else L1_PER_PIXEL * found.mean_after,
+        "pairs": found.pairs,
+        "all_pairs": all_pairs,
+        "attack_before": original.attack_success,
+        "stopped": entry.stopped,
+    }
+    if judged is original:
+        return Row(**row)
+    return Row(
+        **row,
+        distance_before_pixels=found.mean_before,
+        gain=found.arithmetic,
+        geometric_gain=found.geometric,
+        geometric_low=found.low,
+        geometric_high=found.high,
+        shrunk=found.shrunk,
+        accuracy_loss=original.accuracy - judged.accuracy,
+        attack_after=judged.attack_success,
+    )
+
+
+def to_frame(table: Sequence[Row]) -> pd.DataFrame:
+    """The table with a column per field of a row, for a CSV file."""
+    columns = [field.name for field in fields(Row)]
+    frame = pd.DataFrame([to_dict(row) for row in table], columns=columns)
+    return frame.astype({"pairs": "Int64", "all_pairs": "Int64", "shrunk": "Int64"})
+
+
+def legend(comparison: Comparison) -> str:
+    """How to read the table: on what, how roughly, and what is left out."""
+    settings = comparison.settings
+    meter, attack = settings.distance, settings.robustness
+    lines = [
+        f"accuracy, px, L1: on {comparison.judged}.",
+        f"robust: still right under PGD with {attack.steps} steps within {255 * attack.epsilon:.3g}/255, at most "
+        f"{settings.judge.robustness_per_class} images of each class.",
+        "minutes: hardening alone, without measuring. loss: of accuracy, in percentage points.",
+        "px: mean size of the smallest trigger found, in pixels, over the pairs that have one both in the original and "
+        f"in this row; L1: the same as the paper counts it, {L1_PER_PIXEL} times that. At most "
+        f"{meter.images_per_class} images, {meter.steps} steps, {len(meter.seeds)} seed(s) a pair. {_roughness(meter)}",
+        "gain: mean over pairs of after/before, minus 1, as in the paper; geometric: the same with the geometric mean, "
+        "whose 95 % interval is in the files.",
+    ]
+    if comparison.poisoned_examples:
+        lines.append(
+            f"attack: share of {comparison.poisoned_examples} poisoned example images that get their trigger's target, "
+            "before and after. No method saw them."
+        )
+    return "\n".join(lines)
+
+
+def _roughness(meter: DistanceSettings) -> str:
+    usual = DistanceSettings()
+    less = meter.images_per_class < usual.images_per_class or meter.steps < usual.steps
+    if not less and len(meter.seeds) >= len(usual.seeds):
+        return "That is the paper's protocol."
+    return "That is rougher than the paper's protocol: compare rows with each other, not with published figures."
