@@ -2,20 +2,23 @@
 
     python benchmarks/throughput.py --out FILE [--architecture NAME] [--size PIXELS]
 
-The bare network is given its best: the fastest of both memory layouts, several batch sizes around ours and, where the
-engine uses bf16, that precision. Both are run in turns, so that what else happens to the machine happens to both.
+The bare network is run in the way that the inversion was seen to run it (batch, memory layout, precision, threads), and
+in the fastest of several ways. All are run in turns, so that what else happens to the machine happens to all.
 """
 
+import collections
+import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from record import Record, parser
 from subjects import prototype_model, random_pairs
+from torch import Tensor, nn
 
 from trojai_moth.device import describe_device
 from trojai_moth.images import ImagePool
@@ -27,11 +30,12 @@ REPEATS = 7
 
 @dataclass(frozen=True)
 class Way:
-    """How the bare network is run."""
+    """How a network is run."""
 
     batch: int
     channels_last: bool
     bf16: bool
+    threads: int
 
     @property
     def layout(self) -> torch.memory_format:
@@ -39,11 +43,29 @@ class Way:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
+class Spy(nn.Module):
+    """Notes how it is run, in copies of itself too."""
+
+    def __init__(self, module: nn.Module, seen: list[Way]) -> None:
+        super().__init__()
+        self.module, self.seen = module, seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hand on."""
+        if isinstance(x, Tensor):  # not when it is only traced
+            last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+            self.seen.append(Way(len(x), last, torch.is_autocast_enabled(x.device.type), torch.get_num_threads()))
+        return self.module(x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Spy":
+        return Spy(copy.deepcopy(self.module, memo), self.seen)
+
+
 def throughput(
     subject: Subject, images: ImagePool, *, rows: int = 12, per_row: int = 16, steps: int = 6, repeats: int = REPEATS,
     batches: tuple[int, ...] = (16, 32, 64, 128, 192),
 ) -> dict[str, Any]:  # fmt: skip
-    """Median images per second of both, and the median over turns of ours / bare.
+    """Median images per second of all, and the medians over turns of ours / bare.
 
     Rows are repeated pairs; 192 images at once in all, which the engine may cut as it likes.
     """
@@ -54,29 +76,37 @@ def throughput(
     start, x = random_start(task, subject.size, 0), pool.x.to(subject.device)
     settings = InversionSettings(steps=steps, stall_steps=steps, patience=steps + 1)
     count = int((task.weight > 0).sum()) * steps
-
-    def ours() -> None:
-        invert(subject, x, task, settings, start)
-
-    ours()  # probes, folds and warms up
-    ways = [Way(batch, last, half) for batch in batches for last in (False, True) for half in _precisions(subject)]
-    rates = {way: _rate(subject, bare(subject, way, way.batch), way.batch) for way in ways}
-    best = max(rates, key=lambda way: rates[way])
-    rival = bare(subject, best, count)
-    seconds: list[tuple[float, float]] = []
-    for _ in range(repeats):
-        seconds.append((_time(subject, ours), _time(subject, rival)))
+    seen: list[Way] = []
+    invert(replace(subject, module=Spy(subject.module, seen)), x, task, settings, start)  # probes and warms up too
+    own = collections.Counter(seen[-steps:]).most_common(1)[0][0]
+    best = fastest_way(subject, {replace(own, batch=batch) for batch in batches} | {own})
+    runs = {
+        "ours": lambda: invert(subject, x, task, settings, start),
+        "bare": bare(subject, own, count),
+        "best": bare(subject, best, count),
+    }
+    turns = [{name: _time(subject, run) for name, run in runs.items()} for _ in range(repeats)]
     return {
         "architecture": subject.architecture,
         "size": subject.size,
         "device": describe_device(subject.device),
         "images": count,
-        "bare": {"batch": best.batch, "channels_last": best.channels_last, "bf16": best.bf16},
-        "images_per_second": count / statistics.median(own for own, _ in seconds),
-        "bare_images_per_second": count / statistics.median(other for _, other in seconds),
-        "share": statistics.median(other / own for own, other in seconds),
-        "shares": sorted(other / own for own, other in seconds),
+        "own_way": asdict(own),
+        "best_way": asdict(best),
+        "images_per_second": {name: count / statistics.median(turn[name] for turn in turns) for name in runs},
+        "share": statistics.median(turn["bare"] / turn["ours"] for turn in turns),
+        "share_of_best": statistics.median(turn["best"] / turn["ours"] for turn in turns),
+        "turns": turns,
     }
+
+
+def fastest_way(subject: Subject, ways: set[Way]) -> Way:
+    """The fastest of these, in both memory layouts."""
+    both = sorted(
+        {replace(way, channels_last=last) for way in ways for last in (False, True)}, key=lambda way: str(asdict(way))
+    )
+    rates = {way: _rate(subject, bare(subject, way, way.batch), way.batch) for way in both}
+    return max(both, key=lambda way: rates[way])
 
 
 def bare(subject: Subject, way: Way, count: int) -> Callable[[], None]:
@@ -87,17 +117,16 @@ def bare(subject: Subject, way: Way, count: int) -> Callable[[], None]:
     module = subject.clone().module.to(memory_format=way.layout).eval().requires_grad_(False)
 
     def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(way.threads)
         for begin in range(0, count, way.batch):
             part = x[: min(way.batch, count - begin)]
             with torch.autocast(subject.device.type, torch.bfloat16, enabled=way.bf16):
                 logits = module(part)
             torch.autograd.grad(F.cross_entropy(logits.float(), y[: len(part)]), x)
+        torch.set_num_threads(before)
 
     return run
-
-
-def _precisions(subject: Subject) -> tuple[bool, ...]:
-    return (False,) if subject.device.type == "cpu" else (False, True)
 
 
 def _rate(subject: Subject, run: Callable[[], None], count: int) -> float:
@@ -128,7 +157,7 @@ def main() -> None:
     record = Record("throughput", chosen)
     model = prototype_model(chosen.architecture, chosen.classes, chosen.size, chosen.seed, record.device, epochs=1)
     found = record.part(chosen.architecture, lambda: throughput(model.subject, model.samples.train))
-    record.finish(throughput_share=found["share"])
+    record.finish(throughput_share=found["share"], throughput_share_of_best=found["share_of_best"])
     print(record.data["summary"])
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/timing.py --models FOLDER --out benchmarks/results/timing.json
 
-The gain is the geometric mean of sizes after / before, measured with the published inversion on fresh images of the same
-pairs. The reference is measured at checkpoints (its clock stands still meanwhile) until it has our gain, or until --cap
-seconds, when the ratio is a lower bound. Then: images per second of the inversion beside those of the bare network.
+The gain is the geometric mean of sizes after / before, measured with the published inversion on fresh images of the
+same pairs. The reference is measured at checkpoints (its clock stands still meanwhile) until it has our gain, or until
+--cap seconds, when the ratio is a lower bound. Then: images per second of the inversion beside those of the bare
+network.
 Run it on a machine that does nothing else.
 """
 
@@ -86,12 +87,14 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
     """The ratios of all models, and the smallest."""
     verdicts = {name.removesuffix(" verdict"): part for name, part in parts.items() if name.endswith(" verdict")}
     shares = {name: part["share"] for name, part in parts.items() if name.endswith(" throughput")}
+    best = {name: part["share_of_best"] for name, part in parts.items() if name.endswith(" throughput")}
     ratios = {name: part["time_ratio"] for name, part in verdicts.items()}
     return {
         "time_ratio": ratios,
         "smallest_time_ratio": min(ratios.values(), default=None),
         "lower_bounds": [name for name, part in verdicts.items() if part["time_ratio_is_lower_bound"]],
         "throughput_share": shares,
+        "throughput_share_of_best": best,
     }
 
 
