@@ -13,31 +13,34 @@ from typing import Any
 
 import pandas as pd
 
-from ..distance import DistanceSettings
+from ..distance_records import CHANNELS, FAST, DistanceSettings
 from ..records import Field, record, to_dict
 from ..robustness import PgdSettings
 from ..samples import DataSettings
 from .gain import gains
 
+Pair = tuple[int, int]
+Distances = tuple[tuple[float | None, ...], ...]
+
 ORIGINAL = "original"
 ABLATION = ("symmetric", "dynamic", "warmup", "scheduler")
 """The four parts of MOTH whose worth the paper's Table III shows, by leaving out one at a time."""
 
-L1_PER_PIXEL = 3
-"""The paper counts a pixel of a mask once per colour channel."""
-
-# Far less than the paper's protocol, since every row is measured; it ranks rows of one table, and no more.
-FAST_METER = DistanceSettings(images_per_class=10, steps=150, seeds=(1024,), stall_steps=50)
+# Less even than `distance --fast`, since every row is measured; it ranks rows of one table, and no more.
+FAST_METER = DistanceSettings(**{**FAST, "images_per_class": 20})
 
 
 @record
 class JudgeSettings:
-    """On how many images every row is judged."""
+    """On how many images and pairs every row is judged."""
 
     fresh_per_class: int = Field(
         default=50, gt=0, description="new images per class that no method ever saw; with --data composed only"
     )
     robustness_per_class: int = Field(default=20, gt=0, description="images per class that are attacked at most")
+    pairs: int = Field(
+        default=30, gt=0, description="directed pairs whose distance is measured at most, chosen at random by the seed"
+    )
 
 
 @record
@@ -85,12 +88,12 @@ def methods_of(names: Sequence[str], ablation: bool) -> tuple[Method, ...]:
 
 @record
 class Judgement:
-    """One subject's figures; distances[victim][target] in pixels, None on the diagonal and for censored pairs."""
+    """One subject's figures; distances[victim][target] in pixels, None for pairs that are censored or not measured."""
 
     accuracy: float
     robustness: float
     attack_success: float | None
-    distances: tuple[tuple[float | None, ...], ...]
+    distances: Distances
     seconds: float
 
 
@@ -117,7 +120,7 @@ class Row:
     distance_pixels: float | None = None
     distance_l1: float | None = None
     pairs: int | None = None
-    all_pairs: int | None = None
+    pairs_tried: int | None = None
     distance_before_pixels: float | None = None
     gain: float | None = None
     geometric_gain: float | None = None
@@ -127,13 +130,19 @@ class Row:
     accuracy_loss: float | None = None
     attack_before: float | None = None
     attack_after: float | None = None
+    injected_before_pixels: float | None = None
+    injected_after_pixels: float | None = None
     stopped: str = ""
     failure: str | None = None
 
 
 @record
 class Comparison:
-    """A whole comparison: what was compared, on what and how, every method's outcome and the table."""
+    """A whole comparison: what was compared, on what and how, every method's outcome and the table.
+
+    ``pairs`` are the directed (victim, target) pairs that gains cover; ``injected`` are those of the model's triggers,
+    which are measured besides.
+    """
 
     model_id: str
     architecture: str
@@ -144,36 +153,38 @@ class Comparison:
     data: str
     judged: str
     poisoned_examples: int
+    pairs: tuple[Pair, ...]
+    injected: tuple[Pair, ...]
     settings: ComparisonSettings
     entries: tuple[Entry, ...]
     table: tuple[Row, ...]
 
 
-def make_table(entries: Sequence[Entry]) -> tuple[Row, ...]:
-    """A row per entry; the first one is the original, to which all others are compared."""
+def make_table(entries: Sequence[Entry], pairs: Sequence[Pair], injected: Sequence[Pair] = ()) -> tuple[Row, ...]:
+    """A row per entry; the first one is the original, to which all others are compared over ``pairs``."""
     original = entries[0].judgement if entries else None
     if original is None:
         raise ValueError("a comparison starts with the original's judgement")
-    return tuple(_row(entry, original) for entry in entries)
+    return tuple(_row(entry, original, pairs, injected) for entry in entries)
 
 
-def _row(entry: Entry, original: Judgement) -> Row:
+def _row(entry: Entry, original: Judgement, pairs: Sequence[Pair], injected: Sequence[Pair]) -> Row:
     judged = entry.judgement
     minutes = None if entry.seconds is None else entry.seconds / 60
     if judged is None:
         return Row(method=entry.method, minutes=minutes, stopped=entry.stopped, failure=entry.failure)
-    found = gains(original.distances, judged.distances)
-    all_pairs = len(judged.distances) * (len(judged.distances) - 1)
+    found = gains(original.distances, judged.distances, pairs=pairs)
     row: dict[str, Any] = {
         "method": entry.method,
         "accuracy": judged.accuracy,
         "robustness": judged.robustness,
         "minutes": minutes,
         "distance_pixels": found.mean_after,
-        "distance_l1": None if found.mean_after is None else L1_PER_PIXEL * found.mean_after,
+        "distance_l1": None if found.mean_after is None else CHANNELS * found.mean_after,
         "pairs": found.pairs,
-        "all_pairs": all_pairs,
+        "pairs_tried": len(pairs),
         "attack_before": original.attack_success,
+        "injected_before_pixels": _smallest(original.distances, injected),
         "stopped": entry.stopped,
     }
     if judged is original:
@@ -188,14 +199,21 @@ def _row(entry: Entry, original: Judgement) -> Row:
         shrunk=found.shrunk,
         accuracy_loss=original.accuracy - judged.accuracy,
         attack_after=judged.attack_success,
+        injected_after_pixels=_smallest(judged.distances, injected),
     )
+
+
+def _smallest(distances: Distances, pairs: Sequence[Pair]) -> float | None:
+    """The smallest size of these pairs, None where none has one."""
+    sizes = [distances[victim][target] for victim, target in pairs]
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def to_frame(table: Sequence[Row]) -> pd.DataFrame:
     """The table with a column per field of a row, for a CSV file."""
     columns = [field.name for field in fields(Row)]
     frame = pd.DataFrame([to_dict(row) for row in table], columns=columns)
-    return frame.astype({"pairs": "Int64", "all_pairs": "Int64", "shrunk": "Int64"})
+    return frame.astype({"pairs": "Int64", "pairs_tried": "Int64", "shrunk": "Int64"})
 
 
 def legend(comparison: Comparison) -> str:
@@ -207,16 +225,17 @@ def legend(comparison: Comparison) -> str:
         f"robust: still right under PGD with {attack.steps} steps within {255 * attack.epsilon:.3g}/255, at most "
         f"{settings.judge.robustness_per_class} images of each class.",
         "minutes: hardening alone, without measuring. loss: of accuracy, in percentage points.",
-        "px: mean size of the smallest trigger found, in pixels, over the pairs that have one both in the original and "
-        f"in this row; L1: the same as the paper counts it, {L1_PER_PIXEL} times that. At most "
-        f"{meter.images_per_class} images, {meter.steps} steps, {len(meter.seeds)} seed(s) a pair. {_roughness(meter)}",
-        "gain: mean over pairs of after/before, minus 1, as in the paper; geometric: the same with the geometric mean, "
+        f"px: mean size of the smallest trigger found, in pixels, over those of {len(comparison.pairs)} class pairs "
+        f"that have one both in the original and in this row; L1: as the paper counts it, {CHANNELS} times that. At most "
+        f"{meter.images_per_class} images, {meter.steps} steps, {len(meter.seeds)} seed(s) a pair. "
+        f"{_roughness(meter)}",
+        "gain: mean over pairs of after/before, minus 1, as in the paper; geo.: the same with the geometric mean, "
         "whose 95 % interval is in the files.",
     ]
     if comparison.poisoned_examples:
         lines.append(
             f"attack: share of {comparison.poisoned_examples} poisoned example images that get their trigger's target, "
-            "before and after. No method saw them."
+            "before and after; no method saw them. injected: smallest trigger found for the injected pair, in pixels."
         )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__
 from ..device import describe_device
-from ..distance import measure_distances
+from ..distance import choose_pairs, measure_distances
 from ..errors import MothError, RunDirectoryError
 from ..files import write_text
 from ..hardener import Hardener, HardeningTrace
@@ -27,7 +27,7 @@ from ..samples import Samples, collect_samples
 from ..seeding import derive_seed
 from ..subject import Subject
 from ..weights import load_weights, save_weights
-from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
+from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, Pair, make_table, to_frame
 
 Progress = Callable[[str], None]
 
@@ -75,6 +75,17 @@ class Contest:
             return fresh.held, f"{len(fresh.held)} new images ({count} per class) that no method saw"
         held = self.samples.held
         return held, f"{len(held)} held-back images, augmented, that no method trained on but accuracy guards watched"
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The directed pairs that gains are taken over."""
+        wanted, seed = str(self.settings.judge.pairs), derive_seed(self._seed, "pairs")
+        return tuple(choose_pairs(self.judged[0], self._subject.classes, wanted, seed))
+
+    @property
+    def injected(self) -> tuple[Pair, ...]:
+        """The pairs of the model's own triggers, where it has any."""
+        return self.poisoned.pairs if self.poisoned else ()
 
     @property
     def _seed(self) -> int:
@@ -158,7 +169,12 @@ class Contest:
         robustness = pgd_accuracy(subject, attacked, settings.robustness, derive_seed(self._seed, "robustness"))
         self.progress(f"{label}: distances")
         matrix = measure_distances(
-            subject, pool, settings.distance, description, lambda text: self.progress(f"{label}: distances, {text}")
+            subject,
+            pool,
+            settings.distance,
+            description,
+            lambda text: self.progress(f"{label}: distances, {text}"),
+            pairs=[*self.pairs, *self.injected],
         )
         return Judgement(
             accuracy=accuracy,
@@ -180,9 +196,11 @@ class Contest:
             data=self.samples.description,
             judged=self.judged[1],
             poisoned_examples=len(self.poisoned) if self.poisoned else 0,
+            pairs=self.pairs,
+            injected=self.injected,
             settings=self.settings,
             entries=tuple(entries),
-            table=make_table(entries),
+            table=make_table(entries, self.pairs, self.injected),
         )
         write_text(self.out / "comparison.json", to_json(comparison))
         write_text(self.out / "comparison.csv", to_frame(comparison.table).to_csv(index=False))

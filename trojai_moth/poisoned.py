@@ -83,7 +83,7 @@ def _list(folder: Path) -> Iterator[_Listed]:
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match and path.is_file():  # opening a pipe would wait for ever
-            yield _Listed(*(int(part) for part in match.groups()), path)
+            yield _Listed(int(match[1]), int(match[2]), int(match[3]), path)
 
 
 def _configured_targets(config: Path) -> dict[int, Any]:

@@ -30,6 +30,7 @@ from ..fake_hardener import Scale, ScaleSettings, named
 from ..toys import BACKDOOR_ROW, BRIGHT, PlantedNet, make_subject, planted_images, planted_samples
 
 BEFORE = ((None, 2.0, 10.0), (None, None, 20.0), (4.0, 8.0, None))
+ALL = tuple((v, t) for v in range(3) for t in range(3) if v != t)
 # Twice, half, found at last, alike, lost, fourfold.
 AFTER = ((None, 4.0, 5.0), (6.0, None, 20.0), (None, 32.0, None))
 
@@ -45,8 +46,8 @@ def entry(method, distances, *, seconds=None, **figures):
 class TestTable:
     def test_gains_are_over_pairs_with_both_sizes(self):
         entries = [entry("original", BEFORE, attack=0.9), entry("moth", AFTER, seconds=90, accuracy=0.88, attack=0.1)]
-        first, row = make_table(entries)
-        assert (row.pairs, row.all_pairs, row.shrunk) == (4, 6, 1)
+        first, row = make_table(entries, ALL)
+        assert (row.pairs, row.pairs_tried, row.shrunk) == (4, 6, 1)
         assert row.gain == pytest.approx((2 + 0.5 + 1 + 4) / 4 - 1)
         assert row.geometric_gain == pytest.approx(math.sqrt(2) - 1)
         assert row.geometric_low < row.geometric_gain < row.geometric_high
@@ -58,25 +59,33 @@ class TestTable:
         assert first.distance_pixels == pytest.approx(44 / 5) and first.pairs == 5
         assert first.gain is first.accuracy_loss is first.attack_after is first.minutes is None
 
+    def test_gains_are_over_the_chosen_pairs_and_the_injected_ones_are_apart(self):
+        entries = [entry("original", BEFORE), entry("moth", AFTER)]
+        first, row = make_table(entries, [(0, 1), (2, 0)], injected=[(0, 2), (1, 2)])
+        assert (row.pairs, row.pairs_tried, row.gain) == (1, 2, 1.0)
+        assert (row.injected_before_pixels, row.injected_after_pixels) == (10.0, 5.0)
+        assert first.injected_before_pixels == 10.0 and first.injected_after_pixels is None
+        assert make_table(entries, ALL, injected=[(2, 0)])[1].injected_after_pixels is None
+
     def test_a_failed_method_is_a_row_without_figures(self):
         entries = [entry("original", BEFORE), Entry(method="pgd", failure="no room")]
-        row = make_table(entries)[1]
+        row = make_table(entries, ALL)[1]
         assert row.failure == "no room" and row.accuracy is row.gain is row.distance_pixels is None
 
     def test_a_method_that_leaves_no_pair_to_measure_has_no_gain(self):
         nothing = ((None,) * 3,) * 3
-        row = make_table([entry("original", BEFORE), entry("uap", nothing)])[1]
+        row = make_table([entry("original", BEFORE), entry("uap", nothing)], ALL)[1]
         assert row.pairs == 0 and row.gain is row.distance_l1 is None and row.accuracy == 0.9
 
     def test_a_table_needs_the_original(self):
         for entries in ([], [Entry(method="moth", failure="x")]):
             with pytest.raises(ValueError, match="original"):
-                make_table(entries)
+                make_table(entries, ALL)
 
     def test_the_frame_has_a_column_per_field_and_whole_pairs(self):
         entries = [entry("original", BEFORE), entry("moth", AFTER), Entry(method="pgd", failure="x")]
-        lines = to_frame(make_table(entries)).to_csv(index=False).splitlines()
-        assert lines[0].startswith("method,accuracy,robustness,minutes,distance_pixels,distance_l1,pairs,all_pairs,")
+        lines = to_frame(make_table(entries, ALL)).to_csv(index=False).splitlines()
+        assert lines[0].startswith("method,accuracy,robustness,minutes,distance_pixels,distance_l1,pairs,pairs_tried,")
         assert ",4,6," in lines[2] and lines[3].startswith("pgd,,") and lines[3].endswith(",x")
 
 
@@ -135,9 +144,18 @@ def test_erasing_a_planted_backdoor_shows_in_distance_and_attack_success(contest
     # The same images, pairs and starts: other victims' figures stay as they are.
     assert [after[1][t] for t in (0, 2)] == pytest.approx([before[1][t] for t in (0, 2)], rel=0.01)
     assert (original.attack_before, erased.attack_after, idle.attack_after) == (1.0, 0.0, 1.0)
+    assert (original.injected_before_pixels, erased.injected_after_pixels) == (before[0][2], after[0][2])
     assert idle.gain == idle.accuracy_loss == 0 and erased.gain > 0.2
     assert original.accuracy == 1.0 and 0 <= original.robustness <= 1
     assert len({seed for _, _, seed in Scale.calls}) == 1
+
+
+def test_the_injected_pair_is_measured_even_where_chance_leaves_it_out(contest):
+    few = replace(contest, settings=replace(SETTINGS, judge=replace(SETTINGS.judge, pairs=1)))
+    comparison = few.run([])
+    measured = [pair for pair in ALL if comparison.entries[0].judgement.distances[pair[0]][pair[1]] is not None]
+    assert len(comparison.pairs) == 1 and comparison.table[0].pairs_tried == 1
+    assert set(measured) == {*comparison.pairs, (0, 2)} and comparison.injected == ((0, 2),)
 
 
 def test_poisoned_images_reach_no_hardener(contest):

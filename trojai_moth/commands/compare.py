@@ -21,7 +21,10 @@ from .interruption import Interruption
 from .model import OpenedModel, model_options, open_model, show_progress
 from .options import record_fields
 
-_COLUMNS = ("method", "accuracy", "robust", "minutes", "px", "L1", "pairs", "gain", "geometric", "loss", "attack")
+_COLUMNS = (
+    *("method", "accuracy", "robust", "minutes", "px", "L1", "pairs", "gain", "geo.", "loss"),
+    *("attack", "injected"),
+)
 
 
 @click.command()
@@ -84,7 +87,7 @@ def _run(
 
 
 def _names(methods: str | None) -> list[str]:
-    """The hardeners of --methods; else all that are installed, rivals before MOTH, with which the paper's tables end."""
+    """The hardeners of --methods; else all that are installed, rivals before MOTH, as in the paper."""
     if methods is None:
         return sorted(hardeners(), key=lambda name: (name == "moth", name))
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -138,6 +141,7 @@ def comparison_table(rows: tuple[Row, ...]) -> Table:
 
 def _cells(row: Row) -> list[str]:
     attack = [f"{value:.0%}" for value in (row.attack_before, row.attack_after) if value is not None]
+    injected = [_number(value) for value in (row.injected_before_pixels, row.injected_after_pixels)]
     return [
         row.method,
         _percent(row.accuracy),
@@ -145,11 +149,12 @@ def _cells(row: Row) -> list[str]:
         _number(row.minutes),
         _number(row.distance_pixels),
         _number(row.distance_l1, ".0f"),
-        "" if row.pairs is None else f"{row.pairs}/{row.all_pairs}",
+        "" if row.pairs is None else f"{row.pairs}/{row.pairs_tried}",
         _signed(row.gain),
         _signed(row.geometric_gain),
         _number(None if row.accuracy_loss is None else 100 * row.accuracy_loss, ".2f"),
         " -> ".join(attack),
+        " -> ".join(value for value in injected if value),
     ]
 
 
