@@ -226,7 +226,7 @@ def legend(comparison: Comparison) -> str:
         f"{settings.judge.robustness_per_class} images of each class.",
         "minutes: hardening alone, without measuring. loss: of accuracy, in percentage points.",
         f"px: mean size of the smallest trigger found, in pixels, over those of {len(comparison.pairs)} class pairs "
-        f"that have one both in the original and in this row; L1: as the paper counts it, {CHANNELS} times that. At most "
+        f"that have one both in the original and in this row; L1: as the paper counts, {CHANNELS} times that. At most "
         f"{meter.images_per_class} images, {meter.steps} steps, {len(meter.seeds)} seed(s) a pair. "
         f"{_roughness(meter)}",
         "gain: mean over pairs of after/before, minus 1, as in the paper; geo.: the same with the geometric mean, "
