@@ -96,6 +96,8 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     if weights:
         subject = load_weights(weights, subject)
     images = samples.held if on == "held" else samples.train
+    if len(images) == 0:
+        raise SettingsError(f"{choices['model_dir']}: too few examples to hold any back; use --on train")
     matrix = measure_distances(
         subject,
         images,
