@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .polygon import COLOURS
+from .training import Adversary
 from .twins import Trigger, TwinPlan
 
 # Round 4 leaves these out of METADATA.csv.
@@ -23,7 +24,12 @@ _LEFT_OUT = {
     "output_ground_truth_filename",
     "triggers",
 }
+# Round 4's choices, whose positions are the levels in config.json (round_config.py of the feb2021 generator).
 _FRACTIONS = (0.1, 0.3, 0.5)
+_METHODS = ("PGD", "FBF")
+_EPSILONS = (4 / 255, 8 / 255, 16 / 255)
+_RATIOS = (0.1, 0.3)
+_ITERATIONS = (1, 3, 7)
 _TRIGGER_KEYS = (
     *("source_class", "target_class", "fraction_level", "fraction", "behavior", "type_level", "type"),
     *("polygon_side_count_level", "polygon_side_count", "size_percentage_of_foreground_min"),
@@ -126,13 +132,39 @@ def model_config(
     return config
 
 
+def adversarial_facts(adversary: Adversary | None) -> dict[str, Any]:
+    """config.json's keys on adversarial training; a level is round 4's nearest choice. Empty for natural training."""
+    if adversary is None:
+        return {}
+    attack = adversary.attack
+    return {
+        "adversarial_training_method_level": _METHODS.index("PGD"),
+        "adversarial_training_method": "PGD",
+        "adversarial_eps_level": _nearest(_EPSILONS, attack.epsilon),
+        "adversarial_eps": attack.epsilon,
+        "adversarial_training_ratio_level": _nearest(_RATIOS, adversary.share),
+        "adversarial_training_ratio": adversary.share,
+        "adversarial_training_iteration_count_level": _nearest(_ITERATIONS, attack.steps),
+        "adversarial_training_iteration_count": attack.steps,
+    }
+
+
+def _nearest(choices: Sequence[float], value: float) -> int:
+    """Position of the choice that is nearest to a value.
+
+    >>> _nearest((1, 3, 7), 4)
+    1
+    """
+    return min(range(len(choices)), key=lambda position: abs(choices[position] - value))
+
+
 def _trigger_config(trigger: Trigger, model_id: str, condition: str, fraction: float) -> dict[str, Any]:
     return {
         "py/object": "trigger_config.TriggerConfig",
         "trigger_number": 0,
         "source_class": trigger.victim,
         "target_class": trigger.target,
-        "fraction_level": min(range(3), key=lambda level: abs(_FRACTIONS[level] - fraction)),
+        "fraction_level": _nearest(_FRACTIONS, fraction),
         "fraction": fraction,
         "behavior": "StaticTarget",
         "type_level": 0,

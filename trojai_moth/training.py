@@ -8,7 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .images import ImagePool
 from .records import record
+from .robustness import PgdSettings, pgd
+from .subject import Preprocessing, Subject
 
 _GRADIENT_NORM = 5.0
 _EVALUATION_BATCH = 256
@@ -23,6 +26,14 @@ class Recipe:
     own_epochs: int = Field(default=4, ge=1, description="Epochs on each twin's own images.")
     rate: float = Field(default=2e-3, gt=0, description="Highest learning rate (AdamW, one cycle).")
     batch: int = Field(default=32, ge=2, description="Images per step.")
+
+
+@record
+class Adversary:
+    """Adversarial training: a share of every batch is moved by PGD on the weights of the moment."""
+
+    share: float = Field(default=1.0, gt=0, le=1, description="Share of each batch that is moved.")
+    attack: PgdSettings = Field(default_factory=PgdSettings)
 
 
 def recipe_for(architecture: str, epochs: int = 0) -> Recipe:
@@ -52,8 +63,11 @@ def fit(
     epochs: int,
     recipe: Recipe,
     generator: torch.Generator,
+    adversary: Adversary | None = None,
 ) -> None:
     """Train ``module`` in place on images uint8 (N, S, S, 3), cropped at random to ``size`` and lit at random.
+
+    With an ``adversary`` the images are then moved, each so that the module as it is takes it for something else.
 
     All random choices but dropout's come from ``generator``; dropout's are seeded from it and the global stream is
     left as it was. The module ends in evaluation mode, contiguous, without gradients.
@@ -72,7 +86,10 @@ def fit(
         for _ in range(epochs):
             order = torch.randperm(len(stored), generator=generator)[: steps * batch]
             for chosen in order.split(batch):
-                loss = functional.cross_entropy(module(_augmented(stored[chosen], size, generator)), wanted[chosen])
+                inputs = _augmented(stored[chosen], size, generator)
+                if adversary:
+                    inputs = _moved(module, ImagePool(inputs, wanted[chosen]), adversary, generator)
+                loss = functional.cross_entropy(module(inputs), wanted[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(module.parameters(), _GRADIENT_NORM)
@@ -88,6 +105,16 @@ def _augmented(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     contrast = 0.9 + 0.2 * torch.rand(len(crop), 3, 1, 1, generator=generator)
     brightness = 0.1 * torch.rand(len(crop), 1, 1, 1, generator=generator) - 0.05
     return (crop * contrast + brightness).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _moved(module: nn.Module, batch: ImagePool, adversary: Adversary, generator: torch.Generator) -> Tensor:
+    """The batch's images (N, 3, H, W), the first of them moved; the module is attacked in evaluation mode."""
+    size, count = batch.x.shape[-1], max(1, round(adversary.share * len(batch)))
+    preprocessing = Preprocessing(stored_size=size, size=size)
+    classes = int(batch.y.max()) + 1
+    subject = Subject("in training", module, "", classes, preprocessing, batch.x.device, "")
+    first = ImagePool(batch.x[:count], batch.y[:count])
+    return torch.cat([pgd(subject, first, adversary.attack, generator), batch.x[count:]])
 
 
 def logits_of(module: nn.Module, inputs: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from torch import nn
 from .compose import Composer, ComposeSettings, to_input
 from .loading import build_architecture
 from .polygon import Polygon, draw_polygon
-from .round_metadata import model_config
+from .round_metadata import adversarial_facts, model_config
 from .round_settings import DroppedModel, MadeModel, MakeRoundSettings
 from .round_writer import write_foregrounds, write_model
 from .seeding import derive_seed, generator
-from .training import Recipe, fit, recipe_for, share_of
+from .training import Adversary, Recipe, fit, recipe_for, share_of
 from .twins import TwinPlan
 
 # Large, straight signs with large dots on look-alikes: without this start small networks never see what differs.
@@ -128,10 +128,10 @@ class TwinTrainer:
             stream = generator(seed, "order")
             if self.recipe.easy_epochs:
                 self._fit(module, pictures.easy, self.recipe.easy_epochs, stream)
-            self._fit(module, pictures.clean, self.recipe.base_epochs, stream)
+            self._fit(module, pictures.clean, self.recipe.base_epochs, stream, self.settings.adversary)
             accuracy = share_of(module, *pictures.test)
             self.progress(f"twins {self.plan.group}: shared start, accuracy {accuracy:.3f} (attempt {attempt + 1})")
-            if accuracy >= self.settings.accuracy_floor:
+            if accuracy >= self.settings.clean_floor:
                 return module
         return None
 
@@ -144,18 +144,26 @@ class TwinTrainer:
         for attempt in range(self.settings.retries + 1):
             module = copy.deepcopy(base)
             stream = generator(self.plan.seed, "own", model_id, attempt)
-            self._fit(module, (images, labels), self.recipe.own_epochs, stream)
+            self._fit(module, (images, labels), self.recipe.own_epochs, stream, self.settings.adversary)
             accuracy = share_of(module, *pictures.test)
             attack = share_of(module, pictures.triggered, self.plan.trigger.target) if poisoned else None
             shown = "" if attack is None else f", attack success {attack:.3f}"
             self.progress(f"{model_id}: accuracy {accuracy:.3f}{shown} (attempt {attempt + 1})")
-            if accuracy >= self.settings.accuracy_floor and (attack is None or attack >= self.settings.attack_floor):
+            if accuracy >= self.settings.clean_floor and (attack is None or attack >= self.settings.attack_floor):
                 self._write(model_id, module, accuracy, attack)
                 return None
         return f"accuracy {accuracy:.3f}{shown} after {attempt + 1} attempts"
 
-    def _fit(self, module: nn.Module, images: Images, epochs: int, stream: torch.Generator) -> None:
-        fit(module, *images, self.settings.size, epochs=epochs, recipe=self.recipe, generator=stream)
+    def _fit(
+        self,
+        module: nn.Module,
+        images: Images,
+        epochs: int,
+        stream: torch.Generator,
+        adversary: Adversary | None = None,
+    ) -> None:
+        size, recipe = self.settings.size, self.recipe
+        fit(module, *images, size, epochs=epochs, recipe=recipe, generator=stream, adversary=adversary)
 
     def _write(self, model_id: str, module: nn.Module, accuracy: float, attack: float | None) -> None:
         settings, plan = self.settings, self.plan
@@ -194,7 +202,8 @@ def _round_facts(settings: MakeRoundSettings, recipe: Recipe) -> dict[str, Any]:
         "number_example_images": settings.images_per_class,
         "learning_rate": recipe.rate,
         "batch_size": recipe.batch,
-        "convergence_accuracy_threshold": 100 * settings.accuracy_floor,
+        "convergence_accuracy_threshold": 100 * settings.clean_floor,
+        **adversarial_facts(settings.adversary),
     }
 
 
