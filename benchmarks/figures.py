@@ -65,6 +65,8 @@ def seconds_to(wanted: float, seconds: Sequence[float], gains: Sequence[float | 
     The first crossing of a noisy curve is early rather than late, which is in the measured method's favour.
     """
     at, level = 0.0, 0.0
+    if wanted <= 1:
+        return 0.0
     for now, gain in zip(seconds, gains, strict=True):
         if gain is None:
             continue
