@@ -29,7 +29,7 @@ from ..trigger import Trigger
 class NcUnlearnSettings(FitSettings):
     """What is inverted, which triggers are unlearned and for how long."""
 
-    images_per_class: int = Field(default=8, gt=0, description="images per class to invert on")
+    images_per_class: int = Field(default=4, gt=0, description="images per class to invert on (MOTH's code: 10)")
     inversion_steps: int = Field(default=100, gt=0, description="inversion steps, as in our neural-cleanse scanner")
     success_bound: float = Field(default=0.99, gt=0, le=1, description="success rate that a trigger must reach (NC)")
     outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a suspicious target (NC: 2)")

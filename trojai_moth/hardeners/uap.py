@@ -31,9 +31,7 @@ class UapSettings(FitSettings):
     step: float = Field(
         default=8 / 255, gt=0, le=1, description="change of every value per batch (algorithm 3: epsilon)"
     )
-    clean_share: float = Field(
-        default=0.5, ge=0, lt=1, description="share of a batch that stays as it is (paper: 0; ours, for the accuracy)"
-    )
+    clean_share: float = Field(default=0.0, ge=0, lt=1, description="share of a batch that stays as it is (paper: 0)")
 
 
 class UniversalPerturbation:
