@@ -76,7 +76,7 @@ def inversion(chosen: Any, kind: str, count: int) -> dict[str, Any]:
     """A short inversion of so many pairs, or on so many images of one pair."""
     device, classes = resolve_device(chosen.device), 20
     per_class = 1 if kind == "pairs" else count
-    model = prototype_model(chosen.architecture, classes, chosen.size, chosen.seed, device, per_class=4, epochs=1)
+    model = prototype_model(chosen.architecture, classes, chosen.size, chosen.seed, device, per_class=4, epochs=0)
     images = prototype_images(classes if kind == "pairs" else 1, chosen.size, per_class, chosen.seed, 0)
     pairs = random_pairs(classes, count, chosen.seed) if kind == "pairs" else [(0, 1)]
     task = make_task(images.y, pairs)

@@ -91,13 +91,14 @@ def prototype_images(classes: int, size: int, per_class: int, seed: int, draw: i
 def prototype_model(
     architecture: str, classes: int, size: int, seed: int, device: torch.device, per_class: int = 40, epochs: int = 8
 ) -> Model:
-    """A network ("small" or a TrojAI name) fitted to prototypes on the device."""
+    """A network ("small" or a TrojAI name) fitted to prototypes on the device; not at all with no epochs."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "weights", classes))
         module = SmallNet(classes) if architecture == SMALL else build_architecture(architecture, classes, seed=seed)
         module = module.to(device)
         train, held, fresh = (prototype_images(classes, size, per_class, seed, draw).to(device) for draw in range(3))
-        _fit(module, train, epochs, generator(seed, "order"))
+        if epochs:
+            _fit(module, train, epochs, generator(seed, "order"))
     subject = Subject(
         model_id=f"{architecture}-{size}px-{classes}c",
         module=module.eval(),
