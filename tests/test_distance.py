@@ -1,6 +1,8 @@
 import dataclasses
+import json
 import math
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from toys import BRIGHT, PlantedNet, make_subject, planted_images
 from trojai_moth import distance
 from trojai_moth.distance import DistanceMatrix, DistanceSettings, choose_pairs, measure_distances
 from trojai_moth.distance_partial import image_hashes, weights_hash
-from trojai_moth.distance_records import FAST, protocol
+from trojai_moth.distance_records import FAST, FAST_ERROR, protocol
 from trojai_moth.errors import SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.records import from_json, to_json
@@ -69,7 +71,7 @@ def test_every_seed_is_kept_and_the_smallest_counts(full):
 def test_seeds_are_rows_of_their_own(full):
     alone = measure(dataclasses.replace(SETTINGS, seeds=(2,)))
     for pair, single in zip(full.pairs, alone.pairs, strict=True):
-        assert single.sizes[0] == pytest.approx(pair.sizes[1], rel=1e-3)
+        assert single.sizes[0] == pytest.approx(pair.sizes[1], rel=0.02)
     assert alone.spread is None and alone.pairs[0].spread is None
 
 
@@ -102,6 +104,13 @@ def test_censored_seeds_are_in_no_figure(planted):
     assert found.spread == pytest.approx(by_pair[0, 2].spread / 4)  # the three planted tens have a spread of 0
 
 
+def test_classes_that_are_one_to_the_model_are_at_distance_zero(planted):
+    planted[1][0, 1] = [-1e-5, 3.0, math.nan]
+    found = measure(FASTER)
+    assert found.pairs[0].sizes == (0.0, 3.0, None) and found.minimum == found.geometric_mean == found.pairs[0].l1 == 0
+    assert found.pairs[0].spread is None and found.censored == 0
+
+
 def test_nothing_found_is_none_not_zero(planted):
     planted[1].update({pair: [math.nan] * 3 for pair in PAIRS})
     found = measure(FASTER)
@@ -121,7 +130,7 @@ def test_groups_and_order_do_not_change_sizes(full, rows):
     found = measure(dataclasses.replace(SETTINGS, rows_per_group=rows), pairs=PAIRS[::-1])
     assert [(pair.victim, pair.target) for pair in found.pairs] == PAIRS
     for pair, expected in zip(found.pairs, full.pairs, strict=True):
-        assert pair.sizes == pytest.approx(expected.sizes, rel=1e-3)
+        assert pair.sizes == pytest.approx(expected.sizes, rel=0.02)
 
 
 def test_a_subset_is_part_of_the_whole(full):
@@ -129,12 +138,12 @@ def test_a_subset_is_part_of_the_whole(full):
     assert [(pair.victim, pair.target) for pair in found.pairs] == [(0, 2), (2, 1)]
     assert found.distances[0][1] is None and found.censored == 0
     for pair in found.pairs:
-        assert pair.distance == pytest.approx(full.distances[pair.victim][pair.target], rel=1e-3)
+        assert pair.distance == pytest.approx(full.distances[pair.victim][pair.target], rel=0.02)
 
 
 def test_groups_are_never_larger_than_asked_for(planted):
     calls, lines = planted[0], []
-    measure(dataclasses.replace(FASTER, rows_per_group=7, batch_images=1), progress=lines.append)
+    measure(dataclasses.replace(FASTER, rows_per_group=7), images=planted_images(per_class=30), progress=lines.append)
     assert [len(group) for group in calls] == [1, 2, 2, 1] and flat(calls) == PAIRS
     assert [line.split(" rows")[0] for line in lines] == ["3/18", "9/18", "15/18", "18/18"]
     assert lines[-1].endswith(", 0 s left")
@@ -187,7 +196,7 @@ class Stopped(Exception):
 def test_an_interrupted_measurement_goes_on_where_it_was(planted, tmp_path):
     calls, sizes = planted
     sizes.update({pair: [3.0 + number, math.nan, 20.0] for number, pair in enumerate(PAIRS)})
-    file, settings = tmp_path / "d.partial.json", dataclasses.replace(FASTER, rows_per_group=6, batch_images=1)
+    file, settings = tmp_path / "d.partial.json", dataclasses.replace(FASTER, rows_per_group=3)
 
     def stop(line):
         if line.startswith("9/"):
@@ -195,7 +204,7 @@ def test_an_interrupted_measurement_goes_on_where_it_was(planted, tmp_path):
 
     with pytest.raises(Stopped):
         measure(settings, partial=file, progress=stop)
-    assert file.exists() and calls == [PAIRS[:1], PAIRS[1:3]]
+    assert file.exists() and calls == [PAIRS[:1], PAIRS[1:2], PAIRS[2:3]]
     calls.clear()
     # Settings that only change the speed may differ, and so may the pairs that are asked for.
     found = measure(dataclasses.replace(settings, rows_per_group=300, batch_images=1000), partial=file)
@@ -246,6 +255,18 @@ def test_nothing_to_measure_is_an_error():
         measure(FASTER, pairs=[])
     with pytest.raises(SettingsError, match="at least one seed"):
         measure(dataclasses.replace(FASTER, seeds=()))
+
+
+def test_the_stated_error_is_the_measured_one():
+    """The record is made by benchmarks/distance_fast.py; until there is one, nothing may be stated."""
+    file = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "distance_fast.json"
+    if not file.exists():
+        assert FAST_ERROR == "its error has not been measured yet"
+        return
+    made = json.loads(file.read_text())
+    assert made["summary"]["sentence"] == FAST_ERROR and made["summary"]["fast_against_full"]["pairs"] >= 30
+    changed = json.loads(json.dumps(dict(FAST)))
+    assert {name: made["settings"]["fast"][name] for name in changed} == changed
 
 
 def test_the_presets():

@@ -33,8 +33,8 @@ Pair = tuple[int, int]
 # A class with this many images or fewer has distances that are clearly too small (the paper's own redraws: 6 % smaller
 # with 100 images than with 200).
 FEW_IMAGES = 5
-# Work is saved whenever a group is done, so groups grow until one takes this long.
-_GROUP_SECONDS = 60.0
+# Work is saved whenever a group is done, so groups grow until one takes this long. The first one fills a forward pass.
+_GROUP_SECONDS, _FIRST_IMAGES = 60.0, 64
 
 
 def choose_pairs(images: ImagePool, classes: int, wanted: str | None, seed: int) -> list[Pair]:
@@ -148,8 +148,7 @@ def _measure(
     """Fill ``done`` group by group; a group's masks and patterns are dropped before the next."""
     y, x, started, total = pool.y.cpu(), pool.x.to(subject.device), time.perf_counter(), len(todo)
     seeds, most = len(settings.seeds), max(1, settings.rows_per_group // len(settings.seeds))
-    # As many as fill one forward pass at least.
-    count = min(most, math.ceil(settings.batch_images / (seeds * int(torch.bincount(y).max()))))
+    count = min(most, math.ceil(_FIRST_IMAGES / (seeds * int(torch.bincount(y).max()))))
     while todo:
         group, todo, began = todo[:count], todo[count:], time.perf_counter()
         for pair, sizes in zip(group, _sizes(subject, x, y, settings, group).tolist(), strict=True):
@@ -186,14 +185,16 @@ def _inversion_settings(settings: DistanceSettings) -> InversionSettings:
 
 
 def _pair_distance(pair: Pair, sizes: Sequence[float], images: int) -> PairDistance:
-    found = [size for size in sizes if math.isfinite(size)]
+    # Rounding can make the sum of a mask of nothing a little less than nothing.
+    clipped = [max(0.0, size) if math.isfinite(size) else None for size in sizes]
+    found = [size for size in clipped if size is not None]
     smallest = min(found, default=None)
     logs = [math.log(size) for size in found if size > 0]
     return PairDistance(
         victim=pair[0],
         target=pair[1],
         images=images,
-        sizes=tuple(size if math.isfinite(size) else None for size in sizes),
+        sizes=tuple(clipped),
         distance=smallest,
         l1=None if smallest is None else CHANNELS * smallest,
         spread=statistics.stdev(logs) if len(logs) > 1 else None,

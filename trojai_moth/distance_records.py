@@ -25,19 +25,17 @@ class DistanceSettings:
     stall_steps: int = Field(
         default=1000, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)"
     )
-    batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
+    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
     rows_per_group: int = Field(
         default=192, gt=0, description="rows, pairs times seeds, whose triggers are in memory together at most"
     )
 
 
-FAST: Mapping[str, Any] = MappingProxyType(
-    {"images_per_class": 40, "steps": 250, "seeds": (1024,), "stall_steps": 60, "patience": 5}
-)
+FAST: Mapping[str, Any] = MappingProxyType({"steps": 250, "seeds": (1024,), "stall_steps": 60, "patience": 5})
 """What ``--fast`` changes; benchmarks/distance_fast.py measures what that costs."""
 
 FAST_ERROR = "its error has not been measured yet"
-"""What benchmarks/distance_fast.py found, in words."""
+"""What benchmarks/distance_fast.py found, in the words of its record's summary."""
 
 # They change how fast a measurement is, not what it measures.
 _SPEED = ("batch_images", "rows_per_group")
