@@ -104,12 +104,16 @@ def growth(record: dict[str, Any]) -> Figure:
 def memory(record: dict[str, Any]) -> Figure:
     """Peak memory over pairs and over images."""
     figure, panels = grid(2)
-    for axes, kind in zip(panels, ("pairs", "images"), strict=True):
+    summary = record["summary"]
+    slopes = {
+        "pairs": f"{summary['bytes_per_pair'] / 1e6:.2f} MB per pair",
+        "images": f"{summary['bytes_per_image_in_a_forward_pass'] / 1e6:.2f} MB per image in a forward pass",
+    }
+    for axes, (kind, title) in zip(panels, slopes.items(), strict=True):
         points = [(p["count"], p["peak_bytes"] / 2**30) for n, p in record["parts"].items() if n.endswith(kind)]
         axes.plot(*zip(*points, strict=True), "o-", color=OURS)
         axes.set(xlabel=kind, ylabel="peak GiB", ylim=(0, None))
-        slope = record["summary"][f"bytes_per_{kind.rstrip('s')}"]
-        axes.set_title(f"{slope / 1e6:.2f} MB per {kind.rstrip('s')}", fontsize=8)
+        axes.set_title(title, fontsize=8)
     return figure
 
 
