@@ -6,6 +6,7 @@ number of threads that a probe found best (plan.py). Gradients are taken for ima
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -56,6 +57,15 @@ class Engine:
         """Whether it computes in fp32."""
         return self.plan.precision == "fp32"
 
+    def in_fp32(self) -> Engine:
+        """The same network, computing in fp32."""
+        exact = copy.copy(self)
+        exact._layout = self._layout = None  # the folded network is shared, and each lays it out in its own way
+        exact._key = f"invert, {machine_key(self.subject)}, fp32"
+        exact.plan = self._book.get(exact._key, lambda: self._probe("fp32"))
+        exact.batch = min(self.batch, exact.plan.batch)
+        return exact
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """The plan's number of threads inside."""
@@ -86,19 +96,18 @@ class Engine:
             return Gradient(*(torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "hit", "images")))
 
     def _gradient(self, plan: Plan, images: Tensor, target: Tensor, weight: Tensor) -> Gradient:
-        module = self._module(plan.channels_last)
-        layout = torch.channels_last if plan.channels_last else torch.contiguous_format
-        x = images.detach().contiguous(memory_format=layout).requires_grad_()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+        module = self._module(plan)
+        x = plan.laid_out(images.detach()).requires_grad_()
+        with plan.autocast(self.device):
             logits = module(x)
         loss = F.cross_entropy(logits.float(), target, reduction="none")
         (gradient,) = torch.autograd.grad(loss, (x,), grad_outputs=weight)
         return Gradient(loss.detach(), logits.detach().argmax(1) == target, gradient)
 
-    def _module(self, channels_last: bool) -> nn.Module:
-        if self._layout != channels_last:
-            lay_out(self._folded.module, channels_last)
-            self._layout = channels_last
+    def _module(self, plan: Plan) -> nn.Module:
+        if self._layout != plan.channels_last:
+            plan.lay_out(self._folded.module)
+            self._layout = plan.channels_last
         return self._folded.module
 
     def _probe(self, precision: PrecisionChoice) -> Plan:
@@ -138,9 +147,25 @@ def machine_key(subject: Subject) -> str:
     return f"{subject.architecture}, {subject.size} pixels, {device}, {machine}, torch {torch.__version__}"
 
 
-def lay_out(module: nn.Module, channels_last: bool) -> None:
-    """Store the weights of convolutions so that images in this layout need no copies."""
-    module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> Plan:
+    """The fastest way to train the subject's network on batches of this size; its weights stay as they are."""
+
+    def run(plan: Plan) -> None:
+        plan.lay_out(probed.module)
+        with threads(plan.threads, subject.device), probed.trainable() as module:
+            with plan.autocast(subject.device):
+                logits = module(plan.laid_out(images))
+            F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
+            module.zero_grad(set_to_none=True)
+            wait_for(subject.device)
+
+    def probe() -> Plan:
+        return find_plan(subject.device, precision, batch, run)
+
+    probed = subject.clone()
+    images = torch.full((batch, 3, subject.size, subject.size), 0.5, device=subject.device)
+    target = torch.zeros(batch, dtype=torch.int64, device=subject.device)
+    return default_book().get(f"train {batch}, {machine_key(subject)}, {precision}", probe)
 
 
 @contextmanager

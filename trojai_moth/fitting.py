@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .engine import PrecisionChoice, threads, training_plan
 from .guard import AccuracyGuard
 from .hardener import HardeningRound, Progress
 from .images import ImagePool, concatenate
@@ -46,13 +47,16 @@ class FitSettings:
     rate_growth: float = Field(default=1.25, ge=1, description="factor of the rate after a kept round, up to its start")
     accuracy_limit: float = Field(default=0.005, ge=0, description="largest drop of held-back accuracy, as a share")
     back_offs: int = Field(default=6, ge=0, description="rounds in a row that may be taken back before hardening stops")
+    precision: PrecisionChoice = Field(
+        default="auto", description="auto: train and invert in bf16 where that is faster; accuracy is always fp32's"
+    )
 
 
 def cross_entropy(module: nn.Module, batch: ImagePool) -> Tensor:
     """The loss of a classifier on a batch under its labels."""
     output = module(batch.x)
     # GoogLeNet and Inception give their side outputs too while they train; the first is the classifier's.
-    return F.cross_entropy(output[0] if isinstance(output, tuple) else output, batch.y)
+    return F.cross_entropy((output[0] if isinstance(output, tuple) else output).float(), batch.y)
 
 
 class Trainer:
@@ -69,6 +73,8 @@ class Trainer:
         self.learning_rate, self.back_offs = settings.learning_rate, 0
         self.present = [label for label in range(subject.classes) if len(self.train.positions(label))]
         self._labels = self.train.y.cpu()
+        self._way = training_plan(subject, settings.precision, settings.batch)
+        self._way.lay_out(subject.module)
         self._optimiser = self._fresh_optimiser()
 
     @property
@@ -125,9 +131,10 @@ class Trainer:
     def fit(self, draw: Draw, steps: int, loss: Loss = cross_entropy) -> float:
         """``steps`` steps of the optimiser on the batches that ``draw`` gives; the mean loss."""
         total = torch.zeros((), device=self.subject.device)
-        with self.subject.trainable(train_batch_norm=self.settings.train_batch_norm) as module, self._own_dropout():
+        training = self.subject.trainable(train_batch_norm=self.settings.train_batch_norm)
+        with training as module, self._own_dropout(), threads(self._way.threads, self.subject.device):
             for _ in range(steps):
-                value = loss(module, draw())
+                value = self._loss(module, draw(), loss)
                 self._optimiser.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
@@ -135,6 +142,10 @@ class Trainer:
                 total += value.detach()
             self._optimiser.zero_grad(set_to_none=True)
         return float(total) / max(steps, 1)
+
+    def _loss(self, module: nn.Module, batch: ImagePool, loss: Loss) -> Tensor:
+        with self._way.autocast(self.subject.device):
+            return loss(module, ImagePool(self._way.laid_out(batch.x), batch.y))
 
     def clean_batch(self) -> ImagePool:
         """Random images as they are."""
@@ -144,6 +155,8 @@ class Trainer:
         """Half random clean images, half images of the triggers' victims with the triggers on, under true labels."""
         half = self.settings.batch // 2
         parts = [self.random(torch.arange(len(self.train)), half)]
+        if len(triggers) > half:
+            triggers = [triggers[at] for at in torch.randperm(len(triggers), generator=self.stream)[:half].tolist()]
         for trigger in triggers:
             own = self._labels == trigger.victim if trigger.victim is not None else self._labels != trigger.target
             pool = self.random(torch.nonzero(own).flatten(), max(1, half // len(triggers)))

@@ -36,8 +36,9 @@ def fold(module: nn.Module) -> Folded:
     twin = copy.deepcopy(module).eval()
     for convolution, norm in pairs:
         layer = twin.get_submodule(convolution)
+        assert isinstance(layer, nn.Conv2d)
         if layer.bias is None:
-            layer.bias = nn.Parameter(torch.zeros_like(layer.weight[:, 0, 0, 0]))
+            layer.register_parameter("bias", nn.Parameter(layer.weight.new_zeros(layer.out_channels)))
         parent, _, last = norm.rpartition(".")
         setattr(twin.get_submodule(parent), last, nn.Identity())
     folded = Folded(twin.requires_grad_(False), pairs)
@@ -69,9 +70,11 @@ def _pairs(module: nn.Module) -> tuple[tuple[str, str], ...]:
 
 
 def _folded_values(module: nn.Module, pairs: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    values = {}
+    values: dict[str, Tensor] = {}
     for convolution, norm in pairs:
         layer, batch_norm = module.get_submodule(convolution), module.get_submodule(norm)
+        assert isinstance(layer, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d)
+        assert batch_norm.running_mean is not None and batch_norm.running_var is not None
         with torch.no_grad():
             weight, bias = fuse_conv_bn_weights(
                 layer.weight, layer.bias, batch_norm.running_mean, batch_norm.running_var, batch_norm.eps,

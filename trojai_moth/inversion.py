@@ -49,7 +49,7 @@ class InversionSettings:
         default="fp32", description="auto: bf16 where that is faster, and what is found is checked again in fp32"
     )
     recheck_steps: int = Field(
-        default=20, gt=0, description="fp32 steps for a trigger that works in bf16 and fails in fp32"
+        default=20, ge=0, description="fp32 steps for a trigger that works in bf16 and fails in fp32; 0: no check"
     )
 
 
@@ -99,9 +99,11 @@ class InversionResult:
 
     def trigger(self, row: int) -> Trigger:
         """The trigger of one row, on the CPU."""
-        task = self.task
-        mask, pattern = self.mask[row].cpu(), self.pattern[row].cpu()
-        return Trigger(task.victims[row], int(task.targets[row]), mask, pattern)
+        return self.row_trigger(row).to(torch.device("cpu"))
+
+    def row_trigger(self, row: int) -> Trigger:
+        """The trigger of one row, on the device."""
+        return Trigger(self.task.victims[row], int(self.task.targets[row]), self.mask[row], self.pattern[row])
 
 
 def make_task(y: Tensor, pairs: Sequence[tuple[int | None, int]]) -> InversionTask:
@@ -146,8 +148,11 @@ def invert(
     """
     engine = engine or Engine(subject, settings.precision, settings.batch_images)
     cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
-    result = _work_off(engine, x.to(subject.device), task, settings, start, cost)
-    return result if engine.exact else _checked(subject, x, result, settings, cost)
+    x = x.to(subject.device)
+    result = _work_off(engine, x, task, settings, start, cost)
+    if engine.exact or not settings.recheck_steps:
+        return result
+    return _checked(engine, x, result, replace(settings, steps=settings.recheck_steps), cost)
 
 
 def _work_off(
@@ -198,17 +203,16 @@ def _put(result: InversionResult, rows: Rows) -> None:
 
 
 def _checked(
-    subject: Subject, x: Tensor, result: InversionResult, settings: InversionSettings, cost: Tensor
+    engine: Engine, x: Tensor, result: InversionResult, settings: InversionSettings, cost: Tensor
 ) -> InversionResult:
     """What was found in bf16, measured in fp32; what fails there is given a few more steps, in fp32."""
-    success = trigger_success(subject, x, result)
+    success = trigger_success(engine.subject, x, result)
     result.success.copy_(success)
     failed = torch.nonzero(result.converged & (success < settings.success_bound - 1e-6)).flatten()
     if len(failed) == 0:
         return result
     rows, start = failed.tolist(), (result.mask[failed], result.pattern[failed])
-    exact = replace(settings, precision="fp32", steps=settings.recheck_steps)
-    again = invert(subject, x, result.task.part(rows), exact, start, initial_cost=cost[rows])
+    again = _work_off(engine.in_fp32(), x, result.task.part(rows), settings, start, cost[rows])
     for name in ("mask", "pattern", "size", "success", "converged", "best_loss"):
         getattr(result, name)[failed] = getattr(again, name)
     result.steps[failed] += again.steps

@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import torch
+from torch import Tensor, nn
+
 from .errors import MothError
 from .files import write_text
 from .records import Field, from_json, record, to_json
@@ -29,6 +32,18 @@ class Plan:
     precision: Precision = Field(default="fp32", description="of convolutions and products; everything else is fp32")
     threads: int = Field(default=1, gt=0, description="threads of a CPU")
     batch: int = Field(default=64, gt=0, description="images per forward pass")
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """The images in the plan's memory layout."""
+        return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def lay_out(self, module: nn.Module) -> None:
+        """Store the weights of convolutions so that images in the plan's layout need no copies."""
+        module.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The plan's precision inside."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 @record

@@ -28,6 +28,10 @@ class Trigger:
         """L1 norm of the mask in pixels (a third of the paper's class distance, which counts three channels)."""
         return float(self.mask.sum())
 
+    def to(self, device: torch.device) -> Trigger:
+        """The same trigger on another device."""
+        return Trigger(self.victim, self.target, self.mask.to(device), self.pattern.to(device))
+
 
 def stamp(x: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
     """X' = (1 - m) x + m q. x (..., 3, H, W) in [0, 1]; mask (..., 1, H, W); pattern (..., 3, H, W); broadcast."""

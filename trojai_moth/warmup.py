@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .engine import Engine
 from .images import ImagePool
 from .inversion import InversionResult, InversionSettings, invert, make_task, random_start
 from .subject import Subject
+from .trigger import Trigger
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What the universal triggers say about the pairs.
+    """What is known of the pairs before hardening.
 
-    speed (K, K): u[i, t] in (-inf, 1], 0 on the diagonal; mask (K, 1, H, W) and pattern (K, 3, H, W) per target;
-    size (K,) in pixels; converged (K,) bool.
+    speed (K, K): u[i, t] in (-inf, 1], 0 on the diagonal; starts: a mask (1, H, W) and a pattern (3, H, W) for each
+    (victim, target), with victim None for a universal trigger; working: those of starts that work.
     """
 
     speed: np.ndarray
-    mask: Tensor
-    pattern: Tensor
-    size: Tensor
-    converged: Tensor
+    starts: dict[tuple[int | None, int], tuple[Tensor, Tensor]]
+    working: frozenset[tuple[int | None, int]]
+
+    def start(self, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Where the search for a pair's trigger begins: its own, or the universal one of its target."""
+        return self.starts.get(pair) or self.starts[None, pair[1]]
+
+    def universal(self) -> list[Trigger]:
+        """The universal triggers that work."""
+        return [Trigger(v, t, *self.starts[v, t]) for v, t in self.starts if v is None and (v, t) in self.working]
 
 
-def warm_up(subject: Subject, images: ImagePool, settings: InversionSettings, seed: int) -> WarmUp:
+def warm_up(
+    subject: Subject, images: ImagePool, settings: InversionSettings, seed: int, engine: Engine | None = None
+) -> WarmUp:
     """Invert one universal trigger per target on the images of all other classes, all targets at once."""
-    pairs = [(None, target) for target in range(subject.classes)]
-    task = make_task(images.y, pairs)
-    result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed))
-    speed = loss_change(result, images.y, subject.classes)
-    return WarmUp(speed, result.mask, result.pattern, result.size, result.converged)
+    return _invert(subject, images, settings, seed, engine, [(None, target) for target in range(subject.classes)])
+
+
+def pairwise_warm_up(
+    subject: Subject, images: ImagePool, settings: InversionSettings, seed: int, engine: Engine | None = None
+) -> WarmUp:
+    """Without the approximation (paper, Table III): invert a trigger for every pair whose victim has images."""
+    present = sorted(set(images.y.tolist()))
+    pairs = [(victim, target) for victim in present for target in range(subject.classes) if victim != target]
+    return _invert(subject, images, settings, seed, engine, pairs)
+
+
+def _invert(
+    subject: Subject,
+    images: ImagePool,
+    settings: InversionSettings,
+    seed: int,
+    engine: Engine | None,
+    pairs: Sequence[tuple[int | None, int]],
+) -> WarmUp:
+    task = make_task(images.y.cpu(), pairs)
+    result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed), engine=engine)
+    starts = {pair: (result.mask[row], result.pattern[row]) for row, pair in enumerate(pairs)}
+    working = frozenset(pair for row, pair in enumerate(pairs) if result.converged[row])
+    return WarmUp(loss_change(result, images.y, subject.classes), starts, working)
 
 
 def loss_change(result: InversionResult, y: Tensor, classes: int) -> np.ndarray:
@@ -50,6 +81,7 @@ def loss_change(result: InversionResult, y: Tensor, classes: int) -> np.ndarray:
         used = result.task.weight[row] > 0
         for label in range(classes):
             mine = share[row][used & (labels[row] == label)]
-            speed[label, target] = float(mine.mean()) if len(mine) else 0.0
+            if len(mine):
+                speed[label, target] = float(mine.mean())
     np.fill_diagonal(speed, 0.0)
     return speed

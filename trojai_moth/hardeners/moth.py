@@ -2,30 +2,32 @@
 
 Tao et al., "Model Orthogonalization: Class Distance Hardening in Neural Networks for Better Security", IEEE S&P 2022,
 section V: warm-up, scheduler, symmetric pair hardening, dynamic adjustment. Different from the published code on
-purpose: several pairs share a round's inversion and its batches; images of a pair are drawn from per-class pools, so
-hardening works at any class count; batch-norm stays in evaluation mode by a named setting rather than by accident; and
-an accuracy guard takes back every round that costs too much.
+purpose: a round hardens many pairs at once, and in its turns triggers follow the weights in small steps rather than
+being searched at length for each step of training; images of a pair are drawn from per-class pools, so hardening works
+at any class count; batch-norm stays in evaluation mode by a named setting rather than by accident; and an accuracy
+guard takes back every round that costs too much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..guard import AccuracyGuard
+from ..engine import Engine
+from ..fitting import Trainer, Visit
 from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool, concatenate
-from ..inversion import InversionSettings, invert, make_task
+from ..images import ImagePool
+from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
 from ..pairs import Pair, PairScheduler
 from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
-from ..trigger import Trigger, stamp
-from ..warmup import WarmUp, warm_up
+from ..trigger import Trigger
+from ..warmup import WarmUp, pairwise_warm_up, warm_up
 from .moth_settings import MothSettings
 
 
@@ -40,178 +42,117 @@ class Moth(Hardener):
         self, work: Subject, samples: Samples, *, seed: int, progress: Progress
     ) -> tuple[list[HardeningRound], str]:
         """Round 0 is the warm-up; the accuracy guard ends what keeps costing too much."""
-        settings, rounds = self.settings, []
-        course = _Hardening(work, samples, settings, seed)
-        for number in range(settings.rounds + 1):
-            rounds.append(course.round(number))
-            progress(f"round {number}/{settings.rounds}")
-            if course.back_offs > settings.back_offs:
-                return rounds, f"accuracy guard: {course.back_offs} rounds cost more than {settings.accuracy_limit:.1%}"
-        return rounds, "all rounds done"
+        trainer = Trainer(work, samples, self.settings, generator(seed, self.name))
+        course = _Course(work, trainer, self.settings, seed)
+        return trainer.run(self.settings.rounds, course.round, progress, first=0)
 
 
-class _Hardening:
-    """The state of one hardening: weights, stored triggers, scheduler, guard."""
+class _Course:
+    """The state of one hardening: stored triggers and the scheduler."""
 
-    def __init__(self, subject: Subject, samples: Samples, settings: MothSettings, seed: int) -> None:
-        self.subject, self.settings, self.seed = subject, settings, seed
-        self.train = samples.train.to(subject.device)
-        self.stream = generator(seed, "moth")
-        pools = [pool.to(subject.device) for pool in (samples.clean, samples.held)]
-        self.guard = AccuracyGuard(subject, pools, settings.accuracy_limit)
-        self.learning_rate, self.back_offs = settings.learning_rate, 0
-        self.optimiser = self._fresh_optimiser()
-        self.present = [c for c in range(subject.classes) if len(self.train.positions(c))]
+    def __init__(self, subject: Subject, trainer: Trainer, settings: MothSettings, seed: int) -> None:
+        self.subject, self.trainer, self.settings, self.seed = subject, trainer, settings, seed
+        self.engine = Engine(subject, settings.precision)
         self.warm = self._warm_up()
-        self.scheduler = PairScheduler(self.warm.speed, settings.random_share, settings.ramp_rounds)
+        random_share = 1.0 if "scheduler" in settings.without else settings.random_share
+        self.scheduler = PairScheduler(self.warm.speed, random_share, settings.ramp_rounds)
         # Starts are kept per directed pair: (victim, target) is never swapped, and tensors are copied, not shared.
         self.starts: dict[Pair, tuple[Tensor, Tensor]] = {}
 
-    def round(self, number: int) -> HardeningRound:
-        """Invert, train, check; the weights of a round that costs too much are taken back. Round 0 is the warm-up."""
+    def round(self, number: int) -> tuple[Sequence[Visit], float | None]:
+        """Pick pairs, then turns of inversion and training on them. Round 0 trains on the universal triggers."""
         if number == 0:
-            visits: list[tuple[int | None, int, float | None]] = []
-            loss = self._train_on_universal()
+            return [], self._train_on_universal()
+        directed = self._pick(number)
+        images = self.trainer.per_class(sorted({victim for victim, _ in directed}), self.settings.images_per_direction)
+        visits: list[Visit] = []
+        losses = []
+        result: InversionResult | None = None
+        for turn in range(self.settings.turns):
+            self.engine.refresh()
+            result = self._invert(directed, images, number, turn, result)
+            self._keep(directed, result)
+            if turn == 0:
+                sizes = _sizes(directed, result)
+                self.scheduler.observe({pair: size for pair, size in sizes.items() if size is not None})
+                visits = [(victim, target, size) for (victim, target), size in sizes.items()]
+            triggers = self._to_stamp(result)
+            if triggers:
+                draw = partial(self.trainer.stamped_batch, triggers)
+                losses.append(self.trainer.fit(draw, self.settings.sgd_steps))
+        return visits, sum(losses) / len(losses) if losses else None
+
+    def _pick(self, number: int) -> list[Pair]:
+        """The round's directed pairs: both directions of the scheduler's, or one of each of twice as many."""
+        settings = self.settings
+        count = settings.pairs_per_round or self.subject.classes
+        present = set(self.trainer.present)
+        if "symmetric" not in settings.without:
+            pairs = self.scheduler.pick(count, number, self.trainer.stream)
+            directed = [way for a, b in pairs for way in ((a, b), (b, a))]
         else:
-            pairs = self.scheduler.pick(self.settings.pairs_per_round, number, self.stream)
-            found = self._invert(pairs)
-            visits = [(v, t, stamp.size if stamp else None) for (v, t), stamp in found.items()]
-            loss = self._train([stamp for stamp in found.values() if stamp], self.settings.sgd_steps)
-        kept = self.guard.passes() or self._recovered()
-        self._adapt(kept)
-        return HardeningRound(
-            number=number,
-            pairs=tuple(visits),
-            loss=loss,
-            learning_rate=self.learning_rate,
-            accuracy=self.guard.last[0],
-            taken_back=not kept,
+            pairs = self.scheduler.pick(2 * count, number, self.trainer.stream)
+            turned = torch.rand(len(pairs), generator=self.trainer.stream) < 0.5
+            directed = [(b, a) if turn else (a, b) for (a, b), turn in zip(pairs, turned.tolist(), strict=True)]
+        return [pair for pair in directed if pair[0] in present]
+
+    def _invert(
+        self, directed: list[Pair], images: ImagePool, number: int, turn: int, last: InversionResult | None
+    ) -> InversionResult:
+        """Dynamic adjustment: warm starts, and fewer steps and more weight on the size as a pair is known better."""
+        settings = self.settings
+        task = make_task(images.y.cpu(), directed)
+        if "dynamic" in settings.without:
+            fresh = derive_seed(self.seed, "start", number, turn)
+            start = random_start(task, self.subject.size, fresh)
+            steps, costs = settings.first_steps, [settings.first_cost] * len(directed)
+        elif last is not None:
+            start, steps, costs = (last.mask, last.pattern), settings.turn_steps, [settings.later_cost] * len(directed)
+        else:
+            known = [pair in self.starts for pair in directed]
+            steps = settings.later_steps if all(known) else settings.first_steps
+            costs = [settings.later_cost if old else settings.first_cost for old in known]
+            masks, patterns = zip(*(self._start(pair) for pair in directed), strict=True)
+            start = (torch.stack(masks), torch.stack(patterns))
+        inversion = self._inversion(steps, settings.success_bound)
+        return invert(
+            self.subject, images.x, task, inversion, start, initial_cost=torch.tensor(costs), engine=self.engine
         )
 
-    def _recovered(self) -> bool:
-        """Clean steps after a round that cost too much: what fresh triggers cost at first mostly comes back."""
-        self._fit(self._clean_batch, self.settings.recovery_steps)
-        return self.guard.passes()
+    def _start(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        return self.starts.get(pair) or self.warm.start(pair)
 
-    def _adapt(self, kept: bool) -> None:
-        """Grow the rate back after a kept round; after a lost one take the weights back and halve it."""
-        if kept:
-            self.back_offs = 0
-            self.learning_rate = min(self.settings.learning_rate, self.learning_rate * self.settings.rate_growth)
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.learning_rate
-            return
-        self.guard.go_back()
-        self.learning_rate /= 2
-        self.back_offs += 1
-        self.optimiser = self._fresh_optimiser()
+    def _inversion(self, steps: int, bound: float) -> InversionSettings:
+        """What trains a network need not be checked in fp32: a trigger that works in bf16 only does no harm."""
+        return InversionSettings(steps=steps, success_bound=bound, stall_steps=steps, recheck_steps=0)
 
-    def _fresh_optimiser(self) -> torch.optim.Optimizer:
-        settings, parameters = self.settings, list(self.subject.module.parameters())
-        if settings.optimiser == "adam":
-            return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(settings.momentum, 0.99))
-        momentum = settings.momentum
-        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=momentum, nesterov=momentum > 0)
+    def _keep(self, directed: list[Pair], result: InversionResult) -> None:
+        for row, pair in enumerate(directed):
+            if result.converged[row]:
+                self.starts[pair] = (result.mask[row].clone(), result.pattern[row].clone())
+
+    def _to_stamp(self, result: InversionResult) -> list[Trigger]:
+        """All that leave something to recognise, whether they work yet or not: the weights have just moved."""
+        largest = self.settings.largest_share * self.subject.size**2
+        rows = torch.nonzero(result.size < largest).flatten().tolist()
+        return [result.row_trigger(row) for row in rows]
 
     def _warm_up(self) -> WarmUp:
         settings = self.settings
-        images = self._draw(self.present, settings.warmup_per_class)
+        images = self.trainer.per_class(self.trainer.present, settings.warmup_per_class)
         inversion = self._inversion(settings.warmup_steps, settings.warmup_bound)
-        return warm_up(self.subject, images, inversion, derive_seed(self.seed, "warm-up"))
-
-    def _inversion(self, steps: int, bound: float) -> InversionSettings:
-        return InversionSettings(steps=steps, success_bound=bound, stall_steps=max(steps, 1))
-
-    def _draw(self, classes: list[int], count: int) -> ImagePool:
-        """``count`` different images of each class from its pool (all, where it has fewer), in class order."""
-        chosen = []
-        for label in classes:
-            own = self.train.positions(label)
-            order = torch.randperm(len(own), generator=self.stream)[:count].to(own.device)
-            chosen.append(own[order])
-        return self.train.take(torch.cat(chosen))
-
-    def _invert(self, pairs: list[Pair]) -> dict[Pair, Trigger | None]:
-        """Both directions of every pair at once: first visits from the universal trigger, later ones from their own.
-
-        A direction without a trigger that works is None: it is neither stamped nor counted as a size.
-        """
-        directed = [pair for a, b in pairs for pair in ((a, b), (b, a)) if pair[0] in self.present]
-        images = self._draw(sorted({victim for victim, _ in directed}), self.settings.images_per_direction)
-        found: dict[Pair, Trigger | None] = {}
-        for later in (False, True):
-            group = [pair for pair in directed if (pair in self.starts) == later and pair not in found]
-            if group:
-                found.update(self._invert_group(group, images, later))
-        self.scheduler.observe({pair: stamp.size for pair, stamp in found.items() if stamp})
-        return found
-
-    def _invert_group(self, group: list[Pair], images: ImagePool, later: bool) -> dict[Pair, Trigger | None]:
-        settings = self.settings
-        start = [
-            self.starts[pair] if later else (self.warm.mask[pair[1]], self.warm.pattern[pair[1]]) for pair in group
-        ]
-        masks, patterns = (torch.stack(part) for part in zip(*start, strict=True))
-        inversion = self._inversion(settings.later_steps if later else settings.first_steps, settings.success_bound)
-        cost = torch.full((len(group),), settings.later_cost if later else settings.first_cost)
-        task = make_task(images.y.cpu(), group)
-        result = invert(self.subject, images.x, task, inversion, (masks, patterns), initial_cost=cost)
-        found: dict[Pair, Trigger | None] = {}
-        for row, (victim, target) in enumerate(group):
-            found[victim, target] = None
-            if result.converged[row]:
-                self.starts[victim, target] = (result.mask[row].clone(), result.pattern[row].clone())
-                found[victim, target] = Trigger(victim, target, result.mask[row], result.pattern[row])
-        return found
+        way = pairwise_warm_up if "warmup" in settings.without else warm_up
+        return way(self.subject, images, inversion, derive_seed(self.seed, "warm-up"), self.engine)
 
     def _train_on_universal(self) -> float | None:
         """One training step per target whose universal trigger works, on images of every other class."""
-        losses = []
-        for target in range(self.subject.classes):
-            if self.warm.converged[target]:
-                trigger = Trigger(None, target, self.warm.mask[target], self.warm.pattern[target])
-                losses.append(self._train([trigger], 1))
-        known = [loss for loss in losses if loss is not None]
-        return sum(known) / len(known) if known else None
-
-    def _train(self, stamps: list[Trigger], steps: int) -> float | None:
-        """Training steps on batches half clean, half stamped under the true labels; mean loss, None without stamps."""
         largest = self.settings.largest_share * self.subject.size**2
-        stamps = [stamp for stamp in stamps if stamp.size < largest]
-        if not stamps:
-            return None
-        return self._fit(lambda: self._stamped_batch(stamps), steps)
+        triggers = [trigger for trigger in self.warm.universal() if trigger.size < largest]
+        losses = [self.trainer.fit(partial(self.trainer.stamped_batch, [trigger]), 1) for trigger in triggers]
+        return sum(losses) / len(losses) if losses else None
 
-    def _fit(self, draw: Callable[[], ImagePool], steps: int) -> float:
-        """``steps`` steps of the optimiser on the batches that ``draw`` gives; the mean loss."""
-        total = 0.0
-        with self.subject.trainable(train_batch_norm=self.settings.train_batch_norm) as module:
-            for _ in range(steps):
-                batch = draw()
-                loss = F.cross_entropy(module(batch.x), batch.y)
-                self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
-                self.optimiser.step()
-                total += float(loss.detach())
-            self.optimiser.zero_grad(set_to_none=True)
-        return total / max(steps, 1)
 
-    def _clean_batch(self) -> ImagePool:
-        return self._random(torch.arange(len(self.train)), self.settings.batch)
-
-    def _stamped_batch(self, stamps: list[Trigger]) -> ImagePool:
-        """Half random clean images, half images of the triggers' victims with the triggers on."""
-        half = self.settings.batch // 2
-        parts = [self._random(torch.arange(len(self.train)), half)]
-        labels = self.train.y.cpu()
-        for trigger in stamps:
-            own = labels == trigger.victim if trigger.victim is not None else labels != trigger.target
-            pool = self._random(torch.nonzero(own).flatten(), max(1, half // len(stamps)))
-            parts.append(ImagePool(stamp(pool.x, trigger.mask, trigger.pattern), pool.y))
-        return concatenate(parts)
-
-    def _random(self, index: Tensor, count: int) -> ImagePool:
-        """``count`` images out of these, without repeats as long as there are enough."""
-        rounds = [index[torch.randperm(len(index), generator=self.stream)] for _ in range(-(-count // len(index)))]
-        return self.train.take(torch.cat(rounds)[:count].to(self.train.x.device))
+def _sizes(directed: list[Pair], result: InversionResult) -> dict[Pair, float | None]:
+    """Sizes in pixels; None for a direction without a trigger that works, which is then not counted as a size."""
+    found = zip(directed, result.size.tolist(), result.converged.tolist(), strict=True)
+    return {pair: size if converged else None for pair, size, converged in found}
