@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import BRIGHT, PlantedNet, make_subject, planted_images
+from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images
 
 from trojai_moth import distance
 from trojai_moth.distance import DistanceMatrix, DistanceSettings, choose_pairs, measure_distances
@@ -14,6 +14,7 @@ from trojai_moth.distance_partial import image_hashes, weights_hash
 from trojai_moth.distance_records import FAST, FAST_ERROR, protocol
 from trojai_moth.errors import SettingsError
 from trojai_moth.images import ImagePool
+from trojai_moth.inversion import make_task, random_start
 from trojai_moth.records import from_json, to_json
 
 PAIRS = [(v, t) for v in range(3) for t in range(3) if v != t]
@@ -73,6 +74,23 @@ def test_seeds_are_rows_of_their_own(full):
     for pair, single in zip(full.pairs, alone.pairs, strict=True):
         assert single.sizes[0] == pytest.approx(pair.sizes[1], rel=0.02)
     assert alone.spread is None and alone.pairs[0].spread is None
+
+
+def test_every_row_starts_from_its_own_pair_and_seed(monkeypatch):
+    rows, real = [], distance.invert
+
+    def spy(subject, x, task, settings, start):
+        rows.extend(zip(task.victims, task.targets.tolist(), *start, strict=True))
+        return real(subject, x, task, settings, start)
+
+    monkeypatch.setattr(distance, "invert", spy)
+    measure(FASTER, pairs=PAIRS[:4])
+    assert len(rows) == 12
+    y, seen = planted_images().y, [(pair, seed) for pair in PAIRS[:4] for seed in FASTER.seeds]
+    for (victim, target, mask, pattern), (pair, seed) in zip(rows, seen, strict=True):
+        expected = random_start(make_task(y, [pair]), SIZE, seed)
+        assert (victim, target) == pair
+        assert torch.equal(mask, expected[0][0]) and torch.equal(pattern, expected[1][0])
 
 
 def test_a_planted_backdoor_is_the_smallest_distance():

@@ -61,7 +61,7 @@ def test_pairs_picture_and_file(call, model_dir, tmp_path):
     assert result.stdout.startswith("d.json: mean ") and f"; {found.censored} of 2 pairs censored" in result.stdout
     # Two of four examples are held back; the other two of four images are augmented copies of theirs.
     assert found.images == (4, 4, 4) and found.data.endswith("; held images")
-    assert "warning: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
+    assert "note: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.format == "PNG"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.json", "d.png"]
@@ -80,7 +80,8 @@ def test_training_images_are_other_images(measured):
 
 def test_fast_is_a_preset_that_settings_override(call, model_dir, tmp_path):
     options = ("--fast", "--set", "distance.steps=2", "--pairs", "0->1")
-    assert call("distance", model_dir, "--out", "f.json", *options).exit_code == 0
+    result = call("distance", model_dir, "--out", "f.json", *options)
+    assert result.exit_code == 0 and f"--fast: {FAST_ERROR}" in result.stderr
     settings = read_record(DistanceMatrix, tmp_path / "f.json").settings
     assert settings.steps == 2 and settings.seeds == FAST["seeds"] and settings.stall_steps == FAST["stall_steps"]
     assert FAST_ERROR in " ".join(call("distance", "--help").output.split())

@@ -112,13 +112,15 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     if out and partial:
         write_text(out, to_json(matrix))
         partial.unlink(missing_ok=True)
-        click.echo(f"{out}: {_summary(matrix)}")
-    else:
-        click.echo(to_json(matrix))
-    for warning in matrix.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    _show(matrix, out, [*([f"--fast: {FAST_ERROR}"] if fast else []), *matrix.warnings])
     if plot:
         draw_matrix(matrix, plot)
+
+
+def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
+    click.echo(f"{out}: {_summary(matrix)}" if out else to_json(matrix))
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def _originals(model: OpenedModel, on: str) -> list[int] | None:
