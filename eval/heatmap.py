@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..distance_records import DistanceMatrix
 from ..files import write_atomically
@@ -24,7 +24,7 @@ from .gain import FLOOR
 # Both are colour-blind safe: viridis is even in lightness and nowhere grey, as censored cells are; purple and orange
 # differ for every kind of vision.
 SIZES, RATIOS = "viridis", "PuOr"
-CENSORED, UNMEASURED = "0.82", "0.94"
+CENSORED, UNMEASURED = "0.80", "0.89"
 # Beyond so many classes numbers in the cells can not be read.
 _VALUES_UP_TO = 12
 _TICKS = 23
@@ -182,7 +182,8 @@ def _number(value: float) -> str:
 def _label_bar(bar: Any, panel: _Panel) -> None:
     decades = math.log10(panel.high / panel.low)
     numbers = (1, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
-    bar.locator = LogLocator(subs=numbers)
+    # Decades have too few numbers for a scale that is shorter than half of one.
+    bar.locator = LogLocator(subs=numbers) if decades > 0.5 else MaxNLocator(5)
     bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
     bar.minorlocator = LogLocator(subs=())
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
