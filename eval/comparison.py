@@ -235,7 +235,8 @@ def legend(comparison: Comparison) -> str:
     if comparison.poisoned_examples:
         lines.append(
             f"attack: share of {comparison.poisoned_examples} poisoned example images that get their trigger's target, "
-            "before and after; no method saw them. injected: smallest trigger found for the injected pair, in pixels."
+            "before and after; no method saw them. injected: smallest trigger found for the injected pair, in "
+            "pixels."
         )
     return "\n".join(lines)
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from trojai_moth.cli import main
-from trojai_moth.eval.comparison import ABLATION, Comparison
+from trojai_moth.commands.compare import comparison_table
+from trojai_moth.eval.comparison import ABLATION, Comparison, Row
 from trojai_moth.records import read_record
 
 from .fake_hardener import Scale, named
@@ -108,6 +110,13 @@ def test_attack_success_is_in_every_row_of_a_poisoned_model(call, poisoned_dir, 
     assert table["attack_before"].tolist() == [0.5] * 3 and table["attack_after"].tolist()[1] == 0.5
     assert table["attack_after"][2] != 0.5
     assert "50% -> 50%" in result.stdout and "share of 2 poisoned example images" in result.stdout
+
+
+def test_an_injected_pair_without_any_trigger_left_is_said_so():
+    row = Row(method="moth", accuracy=1.0, attack_before=0.9, attack_after=0.0, injected_before_pixels=9.24)
+    table = comparison_table((replace(row, attack_after=None), row, Row(method="pgd", failure="x")))
+    *_, attack, injected = (list(column.cells) for column in table.columns)
+    assert attack == ["90%", "90% -> 0%", ""] and injected == ["9.2", "9.2 -> none", ""]
 
 
 def test_an_interruption_says_how_to_go_on(call, clean_dir, tmp_path):

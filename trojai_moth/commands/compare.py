@@ -141,7 +141,8 @@ def comparison_table(rows: tuple[Row, ...]) -> Table:
 
 def _cells(row: Row) -> list[str]:
     attack = [f"{value:.0%}" for value in (row.attack_before, row.attack_after) if value is not None]
-    injected = [_number(value) for value in (row.injected_before_pixels, row.injected_after_pixels)]
+    sizes = (row.injected_before_pixels, row.injected_after_pixels)[: len(attack)]
+    injected = [_number(size) or "none" for size in sizes]  # that no trigger is found any more is worth a word
     return [
         row.method,
         _percent(row.accuracy),
@@ -154,7 +155,7 @@ def _cells(row: Row) -> list[str]:
         _signed(row.geometric_gain),
         _number(None if row.accuracy_loss is None else 100 * row.accuracy_loss, ".2f"),
         " -> ".join(attack),
-        " -> ".join(value for value in injected if value),
+        " -> ".join(injected),
     ]
 
 
