@@ -41,12 +41,13 @@ def round_models(
     try:
         make_round(out, settings, progress=lambda line: print(f"  {line}", flush=True))
         cases = [case for case in read_round(out) if isinstance(case, Case)][:count]
-        return [_opened(case, seed, device) for case in cases]
+        return [open_model(case, seed, device) for case in cases]
     except MothError as error:
         raise SystemExit(str(error)) from None
 
 
-def _opened(case: Case, seed: int, device: torch.device) -> Model:
+def open_model(case: Case, seed: int, device: torch.device) -> Model:
+    """A model directory with composed images."""
     opened = open_case(case, device)
     samples, fresh = (
         collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, case.model_id, purpose))
