@@ -84,7 +84,7 @@ def hardening(chosen: Any) -> MothSettings:
     """As it ships, or as little as possible."""
     if not chosen.tiny:
         return MothSettings()
-    return MothSettings(rounds=1, first_steps=2, later_steps=2, warmup_steps=2, sgd_steps=2, recovery_steps=1)
+    return MothSettings(rounds=1, turns=1, first_steps=2, later_steps=2, warmup_steps=2, sgd_steps=2, recovery_steps=1)
 
 
 def published(chosen: Any) -> Published:
@@ -106,13 +106,11 @@ def one_network(record: Record, name: str, chosen: Any) -> None:
 
     meter = Meter(chosen.pairs, chosen.images, chosen.steps, chosen.seed)
     batches = (8,) if chosen.tiny else (64, 128, 256, 512, 1024)
-    rows, per_row, repeats = (2, 4, 1) if chosen.tiny else (256, 16, 5)
+    sizes = {"rows": 2, "per_row": 4, "repeats": 1} if chosen.tiny else {"rows": 256, "per_row": 16, "steps": 50}
     record.part(
         f"{name} throughput",
         lambda: {
-            **throughput(
-                model().subject, model().samples.train, rows=rows, per_row=per_row, repeats=repeats, batches=batches
-            ),
+            **throughput(model().subject, model().samples.train, batches=batches, precision="auto", **sizes),
             **work_of(model().subject),
         },
     )

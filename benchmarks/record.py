@@ -44,7 +44,7 @@ class Record:
             changed = [
                 name for name in ("settings", "versions", "device", "threads") if before[name] != self.data[name]
             ]
-            if changed:
+            if changed and before["parts"]:
                 raise SystemExit(f"{self.path}: has other {', '.join(changed)}; choose another --out or delete it")
             self.data["parts"] = before["parts"]
 

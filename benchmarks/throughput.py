@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -63,22 +63,23 @@ class Spy(nn.Module):
 
 def throughput(
     subject: Subject, images: ImagePool, *, rows: int = 12, per_row: int = 16, steps: int = 6, repeats: int = REPEATS,
-    batches: tuple[int, ...] = (16, 32, 64, 128, 192),
+    batches: tuple[int, ...] = (16, 32, 64, 128, 192), precision: Literal["fp32", "auto"] = "fp32",
 ) -> dict[str, Any]:  # fmt: skip
     """Median images per second of all, and the medians over turns of ours / bare.
 
-    Rows are repeated pairs; 192 images at once in all, which the engine may cut as it likes.
+    Rows are repeated pairs; by default 192 images at once in all, which the engine may cut as it likes.
     """
     pairs = random_pairs(subject.classes, rows, 0)
     pairs = [pairs[i % len(pairs)] for i in range(rows)]
     pool = images.take(torch.cat([images.positions(c)[:per_row] for c in range(subject.classes)]))
     task = make_task(pool.y.cpu(), pairs)
     start, x = random_start(task, subject.size, 0), pool.x.to(subject.device)
-    settings = InversionSettings(steps=steps, stall_steps=steps, patience=steps + 1)
+    settings = InversionSettings(steps=steps, stall_steps=steps, patience=steps + 1, precision=precision)
     count = int((task.weight > 0).sum()) * steps
     seen: list[Way] = []
-    invert(replace(subject, module=Spy(subject.module, seen)), x, task, settings, start)  # probes and warms up too
-    own = collections.Counter(seen[-steps:]).most_common(1)[0][0]
+    invert(subject, x, task, settings, start)  # probes, which are not to be spied on, and warms up
+    invert(replace(subject, module=Spy(subject.module, seen)), x, task, settings, start)
+    own = collections.Counter(seen).most_common(1)[0][0]
     best = fastest_way(subject, {replace(own, batch=batch) for batch in batches} | {own})
     runs = {
         "ours": lambda: invert(subject, x, task, settings, start),
