@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from .engine import PrecisionChoice
 from .fitting import FitSettings, Visit
 from .images import ImagePool
 from .inversion import InversionSettings, invert, make_task, random_start
@@ -35,9 +36,14 @@ class TriggerSettings(FitSettings):
     @property
     def inversion(self) -> InversionSettings:
         """All steps are run: a row may stall but not stop."""
-        steps = self.inversion_steps
-        bound, cost = self.success_bound, self.initial_cost
-        return InversionSettings(steps=steps, success_bound=bound, initial_cost=cost, stall_steps=steps)
+        return in_full(self.inversion_steps, self.success_bound, self.initial_cost, self.precision)
+
+
+def in_full(steps: int, success_bound: float, initial_cost: float, precision: PrecisionChoice) -> InversionSettings:
+    """Settings of an inversion that runs all of its steps."""
+    return InversionSettings(
+        steps=steps, success_bound=success_bound, initial_cost=initial_cost, stall_steps=steps, precision=precision
+    )
 
 
 def fresh_triggers(

@@ -13,10 +13,9 @@ from typing import ClassVar
 import torch
 
 from ..fitting import FitSettings, Trainer, Visit, stamped
-from ..fresh_triggers import fresh_triggers
+from ..fresh_triggers import fresh_triggers, in_full
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool, concatenate
-from ..inversion import InversionSettings
 from ..outliers import anomaly_indices
 from ..records import Field, record
 from ..samples import Samples
@@ -32,6 +31,7 @@ class NcUnlearnSettings(FitSettings):
     images_per_class: int = Field(default=4, gt=0, description="images per class to invert on (MOTH's code: 10)")
     inversion_steps: int = Field(default=100, gt=0, description="inversion steps, as in our neural-cleanse scanner")
     success_bound: float = Field(default=0.99, gt=0, le=1, description="success rate that a trigger must reach (NC)")
+    initial_cost: float = Field(default=1e-3, ge=0, description="weight of the mask's size at the start (MOTH's code)")
     outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a suspicious target (NC: 2)")
     stamped_share: float = Field(default=0.2, gt=0, le=1, description="share of the images that is stamped (NC: 0.2)")
     epochs: int = Field(
@@ -71,10 +71,10 @@ class NcUnlearn(Hardener):
         return trainer.run(settings.epochs, play, progress)
 
     def _invert(self, trainer: Trainer, seed: int) -> list[Trigger]:
-        settings, steps = self.settings, self.settings.inversion_steps
+        settings = self.settings
         pairs = [(None, t) for t in range(trainer.subject.classes) if any(label != t for label in trainer.present)]
         images = trainer.per_class(trainer.present, settings.images_per_class)
-        inversion = InversionSettings(steps=steps, success_bound=settings.success_bound, stall_steps=steps)
+        inversion = in_full(settings.inversion_steps, settings.success_bound, settings.initial_cost, settings.precision)
         return fresh_triggers(trainer.subject, images, pairs, inversion, derive_seed(seed, self.name))[1]
 
 
