@@ -32,8 +32,8 @@ class Folded:
 
 def fold(module: nn.Module) -> Folded:
     """A frozen copy with all that can be folded; with nothing folded when the network can not be traced."""
-    pairs = _pairs(module)
     twin = copy.deepcopy(module).eval()
+    pairs = _pairs(twin)
     for convolution, norm in pairs:
         layer = twin.get_submodule(convolution)
         assert isinstance(layer, nn.Conv2d)
@@ -48,13 +48,10 @@ def fold(module: nn.Module) -> Folded:
 
 def _pairs(module: nn.Module) -> tuple[tuple[str, str], ...]:
     """Convolutions whose output goes into one batch norm and nowhere else, each used once in a forward pass."""
-    training = module.training
     try:
-        graph = fx.Tracer().trace(module.eval())
+        graph = fx.Tracer().trace(module)
     except Exception:  # control flow that depends on values, or whatever else a research network does
         return ()
-    finally:
-        module.train(training)
     layers = dict(module.named_modules())
     calls = [node for node in graph.nodes if node.op == "call_module"]
     once = {name for name in layers if sum(node.target == name for node in calls) == 1}
