@@ -6,12 +6,13 @@ VENV ?= .venv
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TROJAI ?= trojai==0.2.23
 DEMO_ROUND ?= --models 4 --classes 5 --size 32 --architecture squeezenetv1_1 --lookalikes 1 --lookalike-share 0.5
+BENCH_MODELS ?= demo/bench-models
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.trojai-moth-setup
 TYPED := build/typed
 
-.PHONY: help setup test lint types demo clean
+.PHONY: help setup test lint types demo bench clean
 
 help:
 	@echo 'make setup   create $(VENV) and install everything needed; done once, and again when setup.cfg changes'
@@ -19,6 +20,7 @@ help:
 	@echo 'make lint    style only'
 	@echo 'make types   types only'
 	@echo 'make demo    make a small round in demo/round and rescan it into demo/run'
+	@echo 'make bench   short benchmarks, at most 15 minutes, ending in one line of figures'
 	@echo 'make clean   remove what builds and tests leave behind (keeps $(VENV) and demo)'
 
 setup: $(STAMP)
@@ -51,6 +53,9 @@ types: setup
 demo: setup
 	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
 	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set hardener.rounds=24 || test $$? -eq 1
+
+bench: setup
+	$(BIN)/python benchmarks/quick.py --models $(BENCH_MODELS) --out build/bench.json
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache trojai_moth.egg-info

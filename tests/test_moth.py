@@ -26,7 +26,7 @@ from trojai_moth.inversion import InversionSettings
 from trojai_moth.records import from_json, to_json
 from trojai_moth.warmup import warm_up
 
-SETTINGS = MothSettings(rounds=8, pairs_per_round=2, sgd_steps=10, learning_rate=1e-3, batch=32)
+SETTINGS = MothSettings(rounds=8, pairs_per_round=2, learning_rate=1e-3, batch=32)
 METER = DistanceSettings(images_per_class=10, steps=80, seeds=(1,))
 
 
@@ -156,7 +156,7 @@ def test_the_guard_watches_every_pool_and_refuses_infinite_weights():
 def test_warm_up_speed_is_the_share_of_loss_that_went():
     subject, images = make_subject(PlantedNet()), planted_images()
     warm = warm_up(subject, images, InversionSettings(steps=300, success_bound=0.99, stall_steps=300), seed=0)
-    assert warm.converged.all()
+    assert len(warm.working) == 3 and len(warm.universal()) == 3
     off_diagonal = warm.speed[~np.eye(3, dtype=bool)]
     assert (np.diag(warm.speed) == 0).all()
     # Not 1 for every pair, which is what the public code's dead bookkeeping gives.

@@ -44,6 +44,9 @@ class FitSettings:
     recovery_steps: int = Field(
         default=40, ge=0, description="clean steps that may win accuracy back before a round counts"
     )
+    part_ways: tuple[float, ...] = Field(
+        default=(0.5, 0.25), description="shares of a round's way that are tried before all of it is taken back"
+    )
     rate_growth: float = Field(default=1.25, ge=1, description="factor of the rate after a kept round, up to its start")
     accuracy_limit: float = Field(default=0.005, ge=0, description="largest drop of held-back accuracy, as a share")
     back_offs: int = Field(default=6, ge=0, description="rounds in a row that may be taken back before hardening stops")
@@ -115,8 +118,8 @@ class Trainer:
         return rounds, "all rounds done"
 
     def settle(self) -> bool:
-        """Keep the weights if the accuracy allows, with clean steps to win it back; else go back and halve the rate."""
-        if self.guard.passes() or self._recovered():
+        """Keep the weights where accuracy allows, after clean steps or part of the way, or go back."""
+        if self.guard.passes() or self._recovered() or self.guard.passes_part_way(self.settings.part_ways):
             self.back_offs = 0
             self.learning_rate = min(self.settings.learning_rate, self.learning_rate * self.settings.rate_growth)
             for group in self._optimiser.param_groups:

@@ -33,6 +33,20 @@ class AccuracyGuard:
         self.last, self._good = accuracies, _copy(self.subject)
         return True
 
+    def passes_part_way(self, shares: Sequence[float]) -> bool:
+        """Go back only so far that the accuracy is kept: the first of these shares of the way forward that passes.
+
+        Between two sets of weights of one fine-tuning accuracy falls late and what was learned is there early (Wortsman
+        et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Leaves the last share's weights if none passes.
+        """
+        reached = _copy(self.subject)
+        for share in shares:
+            part = {name: _between(self._good[name], tensor, share) for name, tensor in reached.items()}
+            self.subject.module.load_state_dict(part)
+            if self.passes():
+                return True
+        return False
+
     def go_back(self) -> None:
         """Put the last good weights back."""
         self.subject.module.load_state_dict(self._good)
@@ -46,3 +60,8 @@ class AccuracyGuard:
 
 def _copy(subject: Subject) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in subject.module.state_dict().items()}
+
+
+def _between(old: Tensor, new: Tensor, share: float) -> Tensor:
+    """The way from old to new, part of it; counters, which batch norm has, are new."""
+    return torch.lerp(old, new, share) if old.is_floating_point() else new
