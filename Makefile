@@ -52,7 +52,7 @@ types: setup
 
 demo: setup
 	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
-	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set hardener.rounds=24 || test $$? -eq 1
+	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set hardener.rounds=16 || test $$? -eq 1
 
 bench: setup
 	$(BIN)/python benchmarks/quick.py --models $(BENCH_MODELS) --out build/bench.json

@@ -15,7 +15,7 @@ Part = Literal["symmetric", "dynamic", "warmup", "scheduler"]
 class MothSettings(FitSettings):
     """A round hardens some pairs for several turns; a turn is a little inversion and a little training."""
 
-    rounds: int = Field(default=10, gt=0, description="rounds; each picks its pairs anew")
+    rounds: int = Field(default=8, gt=0, description="rounds; each picks its pairs anew")
     pairs_per_round: int = Field(
         default=0, ge=0, description="class pairs hardened together in a round (public code: 1); 0: one per class"
     )
