@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 
+from ..engine import PrecisionChoice
 from ..images import ImagePool
 from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
+from ..outliers import anomaly_indices
 from ..records import Field, record
 from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict, logistic
@@ -29,9 +30,6 @@ from ..subject import Subject
 from ..trigger import pixels_at, stamp
 
 Pair = tuple[int | None, int]
-
-# Makes the median absolute deviation of a normal sample estimate its standard deviation.
-_MAD_TO_DEVIATION = 1.4826
 
 
 @record
@@ -48,7 +46,10 @@ class NeuralCleanseSettings:
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
     pair_bound: float = Field(default=1000.0, gt=0, description="largest suspicious pair trigger, pixels of 224 x 224")
     outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a universal outlier (NC: 2)")
-    batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
+    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    precision: PrecisionChoice = Field(
+        default="auto", description="auto: bf16 where that is faster; what is found is checked again in fp32"
+    )
 
 
 class NeuralCleanse(Scanner):
@@ -104,15 +105,18 @@ class NeuralCleanse(Scanner):
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         result = invert(subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start)
         found = _candidates(subject, samples.held, result)
-        index = anomaly_index([candidate.size for candidate in found if candidate.size is not None])
-        if index is None:
+        indices = anomaly_indices([candidate.size for candidate in found if candidate.size is not None])
+        if indices is None:
             return self._verdict(-1.0, "fewer than 3 universal triggers work, so none is an outlier", found)
+        index = max(indices)
         words = f"universal trigger of target {found[0].target} has anomaly index {index:.1f}"
         return self._verdict(math.log(max(index, 1e-3) / settings.outlier_index), words, found)
 
     def _inversion(self, steps: int, bound: float) -> InversionSettings:
-        batch = self.settings.batch_images
-        return InversionSettings(steps=steps, success_bound=bound, batch_images=batch, stall_steps=steps)
+        batch, precision = self.settings.batch_images, self.settings.precision
+        return InversionSettings(
+            steps=steps, success_bound=bound, batch_images=batch, stall_steps=steps, precision=precision
+        )
 
     def _verdict(self, score: float, reason: str, found: list[Candidate]) -> Verdict:
         return Verdict(
@@ -123,20 +127,6 @@ class NeuralCleanse(Scanner):
             reason=reason,
             evidence=tuple(found),
         )
-
-
-def anomaly_index(sizes: list[float]) -> float | None:
-    """How far the smallest lies below the median, in deviations by MAD; None for fewer than 3 or without spread.
-
-    >>> round(anomaly_index([2.0, 10.0, 11.0, 12.0, 13.0]), 2)
-    6.07
-    """
-    if len(sizes) < 3:
-        return None
-    values = np.array(sizes)
-    median = np.median(values)
-    deviation = _MAD_TO_DEVIATION * np.median(np.abs(values - median))
-    return float((median - values.min()) / deviation) if deviation > 0 else None
 
 
 def _smallest_first(result: InversionResult) -> list[int]:

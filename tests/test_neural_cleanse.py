@@ -5,7 +5,7 @@ from toys import BRIGHT, SIZE, PlantedNet, make_samples, make_subject, planted_i
 
 from trojai_moth.errors import SettingsError
 from trojai_moth.scanner import make_scanner
-from trojai_moth.scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings, anomaly_index
+from trojai_moth.scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings
 from trojai_moth.trigger import pixels_at
 
 # With 16 x 16 images this puts the bound at 3.5 pixels: below every natural pair (4), above the planted one (2).
@@ -87,13 +87,6 @@ def test_one_class_only_can_not_be_judged():
     one = images.take(images.positions(1))
     verdict = NeuralCleanse()(make_subject(PlantedNet()), make_samples(one, one), seed=0)
     assert verdict.outcome == "not judged" and verdict.flagged is None and verdict.score is None
-
-
-def test_anomaly_index_by_hand():
-    # median 11, absolute deviations 9 1 0 1 2 -> MAD 1
-    assert anomaly_index([2.0, 10.0, 11.0, 12.0, 13.0]) == pytest.approx(9 / 1.4826)
-    assert anomaly_index([1.0, 2.0]) is None
-    assert anomaly_index([3.0, 3.0, 3.0, 3.0]) is None
 
 
 def test_wrong_settings_are_refused_by_name():

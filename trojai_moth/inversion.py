@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .engine import Engine
+from .engine import Engine, PrecisionChoice
 from .records import Field, record
 from .search import Rows, Search
 from .seeding import generator
@@ -45,7 +44,7 @@ class InversionSettings:
         default=60, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps"
     )
     batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
-    precision: Literal["fp32", "auto"] = Field(
+    precision: PrecisionChoice = Field(
         default="fp32", description="auto: bf16 where that is faster, and what is found is checked again in fp32"
     )
     recheck_steps: int = Field(
