@@ -138,9 +138,11 @@ def test_clean_only_goes_by_the_labels(call, tmp_path):
 
 
 def test_harden_writes_weights_trace_and_model(call, model_dir, tmp_path):
-    result = call("harden", model_dir, "--out", "w.safetensors", "--model-pt", "new/model.pt", *sets(*SMALL, *MOTH))
+    files = ["--out", "w.safetensors", "--model-pt", "new/model.pt"]
+    result = call("harden", model_dir, *files, "--without", "warmup", *sets(*SMALL, *MOTH))
     assert result.exit_code == 0, result.output
     trace = json.loads((tmp_path / "w.json").read_text())
+    assert trace["hardener"] == "moth" and trace["settings"]["without"] == ["warmup"]
     assert trace["settings"]["rounds"] == 1 and len(trace["rounds"]) == 2
     assert f"w.safetensors: accuracy {trace['accuracy_before']:.1%} -> " in result.stdout
     assert load_model(tmp_path / "new" / "model.pt", architecture="squeezenetv1_1", classes=3).attested
@@ -185,6 +187,11 @@ def test_lists(call):
         (["scan", "nothing"], ["nothing", "does not exist"]),
         (["harden", "MODEL", "--out", "w.json"], ["w.json", ".safetensors"]),
         (["harden", "MODEL", "--out", "w.safetensors", "--set", "hardener.rounds=0"], ["rounds", "got 0"]),
+        (["harden", "MODEL", "--out", "w.safetensors", "--without", "magic"], ["--without", "symmetric"]),
+        (
+            ["harden", "MODEL", "--out", "w.safetensors", "--hardener", "uap", "--without", "warmup"],
+            ["--without warmup", "only moth", "uap"],
+        ),
         (["distance", "MODEL", "--set", "distance.seeds=[]"], ["seed"]),
         (["distance", "MODEL", "--set", "distance.steps=-1"], ["steps", "got -1"]),
         (["rescan", "ROUND", "--out", "r", "--set", "hardener.rounds=0"], ["hardener moth: rounds", "got 0"]),

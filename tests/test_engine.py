@@ -144,9 +144,9 @@ def test_a_plan_must_be_clearly_faster():
 def test_bf16_is_tried_only_when_asked_for_and_there(monkeypatch, precision, bf16):
     monkeypatch.setattr(engine_module, "has_bf16", lambda device: bf16)
     seen = []
-    find_plan(CPU, precision, 4, seen.append)
+    find_plan(CPU, precision, [4, 12], seen.append)
     assert ("bf16" in {plan.precision for plan in seen}) == (precision == "auto" and bf16)
-    assert {plan.channels_last for plan in seen} == {False, True}
+    assert {plan.channels_last for plan in seen} == {False, True} and {plan.batch for plan in seen} == {4, 12}
 
 
 def test_plans_are_remembered_and_a_damaged_book_is_empty(tmp_path):

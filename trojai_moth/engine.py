@@ -7,7 +7,7 @@ number of threads that a probe found best (plan.py). Gradients are taken for ima
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +23,8 @@ from .subject import Subject
 
 # auto: bf16 where the hardware has it and the probe finds it faster, else fp32.
 PrecisionChoice = Literal["fp32", "auto"]
+# The probe tries the usual batch and one this many times as large.
+_LARGER = 3
 
 
 @dataclass(frozen=True)
@@ -112,27 +114,31 @@ class Engine:
 
     def _probe(self, precision: PrecisionChoice) -> Plan:
         batch = default_batch(self.device, self.subject.size)
-        images = torch.full((batch, 3, self.subject.size, self.subject.size), 0.5, device=self.device)
-        target = torch.zeros(batch, dtype=torch.int64, device=self.device)
-        weight = torch.ones(batch, device=self.device)
+        batches = (batch, _LARGER * batch)
+        images = torch.full((batches[1], 3, self.subject.size, self.subject.size), 0.5, device=self.device)
+        target = torch.zeros(batches[1], dtype=torch.int64, device=self.device)
+        weight = torch.ones(batches[1], device=self.device)
 
         def run(plan: Plan) -> None:
             with threads(plan.threads, self.device):
-                self._gradient(plan, images, target, weight)
+                self._gradient(plan, *(part[: plan.batch] for part in (images, target, weight)))
                 wait_for(self.device)
 
-        return find_plan(self.device, precision, batch, run)
+        return find_plan(self.device, precision, batches, run)
 
 
-def find_plan(device: torch.device, precision: PrecisionChoice, batch: int, run: Callable[[Plan], None]) -> Plan:
-    """The fastest way to run: layout and precision first, then the number of threads."""
-    plain = Plan(batch=batch, threads=torch.get_num_threads())
+def find_plan(
+    device: torch.device, precision: PrecisionChoice, batches: Sequence[int], run: Callable[[Plan], None]
+) -> Plan:
+    """The fastest way to run: layout and precision first, then the number of threads, then the batch."""
+    plain = Plan(batch=batches[0], threads=torch.get_num_threads())
     ways = [plain, replace(plain, channels_last=True)]
     if precision == "auto" and has_bf16(device):
         ways.append(replace(plain, channels_last=True, precision="bf16"))
     try:
         best = fastest(ways, run)
-        return fastest([best, replace(best, threads=1)] if best.threads > 1 else [best], run)
+        best = fastest([best, replace(best, threads=1)] if best.threads > 1 else [best], run)
+        return fastest([replace(best, batch=batch) for batch in batches], run)
     except RuntimeError as error:  # far too many images for a probe: the batch is found when it counts
         if not is_out_of_memory(error):
             raise
@@ -160,7 +166,7 @@ def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> P
             wait_for(subject.device)
 
     def probe() -> Plan:
-        return find_plan(subject.device, precision, batch, run)
+        return find_plan(subject.device, precision, [batch], run)
 
     probed = subject.clone()
     images = torch.full((batch, 3, subject.size, subject.size), 0.5, device=subject.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,6 +13,7 @@ from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
 from ..files import write_text
 from ..hardener import make_hardener
+from ..hardeners.moth_settings import Part
 from ..opening import OpenedCase, open_case
 from ..poisoned import attack_success, read_poisoned
 from ..records import from_dict, to_json
@@ -133,7 +134,13 @@ def _candidate_text(candidate: Candidate) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a whole-module model.pt as TrojAI does.",
 )
-def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any) -> None:
+@click.option(
+    "--without",
+    type=click.Choice(get_args(Part)),
+    multiple=True,
+    help="Leave out one of MOTH's four design parts, as in the paper's ablation. Repeatable.",
+)
+def harden_model(hardener: str, out: Path, model_pt: Path | None, without: tuple[str, ...], **choices: Any) -> None:
     """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json.
 
     Where the folder has poisoned example images, it also prints how many of them still get their trigger's target,
@@ -141,8 +148,11 @@ def harden_model(hardener: str, out: Path, model_pt: Path | None, **choices: Any
     """
     if out.suffix != ".safetensors":  # the trace's name is made from it, and must not be the same
         raise SettingsError(f"--out {out}: must end in .safetensors")
+    if without and hardener != "moth":
+        raise SettingsError(f"--without {without[0]}: only moth has parts to leave out, not {hardener}")
     model = open_model("hardener", **choices)
-    chosen, seed = make_hardener(hardener, model.groups["hardener"]), derive_seed(model.seed, "harden")
+    options = model.groups["hardener"] | ({"without": without} if without else {})
+    chosen, seed = make_hardener(hardener, options), derive_seed(model.seed, "harden")
     hardened = chosen(model.opened.subject, model.samples, seed=seed, progress=show_progress)
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
