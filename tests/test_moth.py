@@ -19,6 +19,7 @@ from trojai_moth.distance import DistanceSettings, measure_distances
 from trojai_moth.errors import SettingsError
 from trojai_moth.guard import AccuracyGuard
 from trojai_moth.hardener import HardeningTrace
+from trojai_moth.hardeners import moth as module_of_moth
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.images import ImagePool
@@ -115,7 +116,12 @@ def test_it_works_with_more_classes_than_a_batch_holds_pairs_of():
     settings = MothSettings(
         rounds=2, sgd_steps=2, warmup_steps=5, first_steps=30, success_bound=0.5, accuracy_limit=1.0, largest_share=1.0
     )
-    trace = harden(subject, make_samples(images, held), settings, seed=0).trace
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = module_of_moth.warm_up
+        patch.setattr(module_of_moth, "warm_up", lambda s, images, *a: drawn.append(images) or real(s, images, *a))
+        trace = harden(subject, make_samples(images, held), settings, seed=0).trace
+    assert sorted(drawn[0].y.tolist()) == sorted([*range(classes), *range(classes)])  # 80 images over 40 classes
     assert all(part.loss is not None for part in trace.rounds[1:])
 
 

@@ -139,7 +139,9 @@ class _Course:
 
     def _warm_up(self) -> WarmUp:
         settings = self.settings
-        images = self.trainer.per_class(self.trainer.present, settings.warmup_per_class)
+        present = self.trainer.present
+        count = max(1, min(settings.warmup_per_class, settings.warmup_images // len(present)))
+        images = self.trainer.per_class(present, count)
         inversion = self._inversion(settings.warmup_steps, settings.warmup_bound)
         way = pairwise_warm_up if "warmup" in settings.without else warm_up
         return way(self.subject, images, inversion, derive_seed(self.seed, "warm-up"), self.engine)

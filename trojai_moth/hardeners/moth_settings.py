@@ -41,6 +41,12 @@ class MothSettings(FitSettings):
         default=0.99, gt=0, le=1, description="success rate that a universal trigger must reach"
     )
     warmup_per_class: int = Field(default=4, gt=0, description="images per class in warm-up (public code: 10)")
+    warmup_images: int = Field(
+        default=80,
+        gt=0,
+        description="images of all classes together in warm-up, but at least one of each: every target "
+        "sees them all, so that warm-up grows with the square of the classes (public code: no bound)",
+    )
     random_share: float = Field(default=0.3, ge=0, le=1, description="chance that the scheduler takes a random pair")
     ramp_rounds: int = Field(default=20, gt=0, description="rounds until the scheduler goes by gain alone")
     largest_share: float = Field(
