@@ -180,6 +180,7 @@ def _inversion_settings(settings: DistanceSettings) -> InversionSettings:
         patience=settings.patience,
         success_bound=settings.success_bound,
         stall_steps=settings.stall_steps,
+        precision=settings.precision,
         batch_images=settings.batch_images,
     )
 

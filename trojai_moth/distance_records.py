@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .engine import PrecisionChoice
 from .records import Field, record, to_dict
 
 CHANNELS = 3
@@ -25,13 +26,18 @@ class DistanceSettings:
     stall_steps: int = Field(
         default=1000, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)"
     )
+    precision: PrecisionChoice = Field(
+        default="fp32", description="auto: bf16 where that is faster, what is found checked again in fp32"
+    )
     batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
     rows_per_group: int = Field(
         default=192, gt=0, description="rows, pairs times seeds, whose triggers are in memory together at most"
     )
 
 
-FAST: Mapping[str, Any] = MappingProxyType({"steps": 250, "seeds": (1024,), "stall_steps": 60, "patience": 5})
+FAST: Mapping[str, Any] = MappingProxyType(
+    {"steps": 250, "seeds": (1024,), "stall_steps": 60, "patience": 5, "precision": "auto"}
+)
 """What ``--fast`` changes; benchmarks/distance_fast.py measures what that costs."""
 
 FAST_ERROR = "its error has not been measured yet"
