@@ -93,19 +93,24 @@ def theirs(
 
 
 def verdict(before: list[float | None], mine: dict[str, Any], rival: dict[str, Any]) -> dict[str, Any]:
-    """Seconds to the same gain; where the rival was stopped first, the ratio is a lower bound and says so."""
+    """Seconds to the same gain; where the rival was stopped first, the ratio is a lower bound and says so.
+
+    Where ours gained nothing there is nothing to reach, and no ratio.
+    """
     gain = growth(mine["sizes"], before)
     seconds = [seen["seconds"] for seen in rival["checkpoints"]]
     gains = [seen["gain"] for seen in rival["checkpoints"]]
-    reached = seconds_to(gain, seconds, gains) if gain else None
+    gained = gain is not None and gain > 1
+    reached = seconds_to(gain, seconds, gains) if gained else None
+    until = reached if reached is not None else rival["seconds"]
     return {
         "gain": gain,
         "seconds": mine["seconds"],
         "reference_gain": gains[-1],
-        "reference_seconds": reached if reached is not None else rival["seconds"],
+        "reference_seconds": until,
         "reference_reached_it": reached is not None,
-        "time_ratio": (reached if reached is not None else rival["seconds"]) / mine["seconds"],
-        "time_ratio_is_lower_bound": reached is None,
+        "time_ratio": until / mine["seconds"] if gained else None,
+        "time_ratio_is_lower_bound": gained and reached is None,
         "accuracy": mine["accuracy"],
         "reference_accuracy": rival["checkpoints"][-1]["accuracy"],
     }

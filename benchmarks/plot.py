@@ -59,7 +59,8 @@ def timing(record: dict[str, Any]) -> Figure | None:
         if verdict["gain"] is not None:
             axes.plot([verdict["seconds"]], [verdict["gain"]], "*", color=OURS, markersize=12, label="here")
         bound = "at least " if verdict["time_ratio_is_lower_bound"] else ""
-        axes.set_title(f"{name}: {bound}{verdict['time_ratio']:.1f} times", fontsize=8)
+        ratio = verdict["time_ratio"]
+        axes.set_title(f"{name}: no gain" if ratio is None else f"{name}: {bound}{ratio:.1f} times", fontsize=8)
         axes.set_xlabel("seconds")
         axes.set_ylabel("geometric mean gain")
         axes.legend(fontsize=7)

@@ -34,7 +34,7 @@ def main() -> None:
     options.add_argument("--classes", type=int, default=5)
     options.add_argument("--pairs", type=int, default=15, help="directed pairs of each of two models")
     options.add_argument("--images", type=int, default=12, help="images per pair")
-    options.add_argument("--steps", type=int, default=120, help="inversion steps of the distances and the meter")
+    options.add_argument("--steps", type=int, default=300, help="inversion steps of the distances and the meter")
     options.add_argument("--sgd-steps", type=int, default=35, help="training steps of the reference, warm-up included")
     options.add_argument("--cap", type=float, default=300, help="seconds after which the reference is stopped")
     options.add_argument("--growth", type=int, nargs="+", default=CLASSES, help="class counts")

@@ -91,7 +91,7 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
     ratios = {name: part["time_ratio"] for name, part in verdicts.items()}
     return {
         "time_ratio": ratios,
-        "smallest_time_ratio": min(ratios.values(), default=None),
+        "smallest_time_ratio": min((ratio for ratio in ratios.values() if ratio is not None), default=None),
         "lower_bounds": [name for name, part in verdicts.items() if part["time_ratio_is_lower_bound"]],
         "throughput_share": shares,
         "throughput_share_of_best": best,

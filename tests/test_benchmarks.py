@@ -143,3 +143,14 @@ def test_the_quick_line_has_every_figure_and_says_what_is_a_bound(scripts):
     )
     reached = {**rival, "checkpoints": [{**rival["checkpoints"][0], "gain": 4.0}]}
     assert quick.line(quick.summary({**parts, "reference": reached})).startswith("time ratio 3.0;")
+
+
+def test_no_gain_gives_no_time_ratio(load, monkeypatch):
+    """Else a hardening that did nothing would be infinitely slow or fast to its own result."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    verdict = load("contest").verdict
+    rival = {"seconds": 9.0, "checkpoints": [{"seconds": 9.0, "gain": 2.0, "accuracy": 1.0}]}
+    for after, ratio in ((1.5, 4.5 * math.log(1.5) / math.log(2.0)), (0.8, None)):
+        found = verdict([10.0], {"sizes": [10.0 * after], "seconds": 2.0, "accuracy": 1.0}, rival)
+        assert found["gain"] == pytest.approx(after) and not found["time_ratio_is_lower_bound"]
+        assert found["time_ratio"] == (pytest.approx(ratio) if ratio else None)

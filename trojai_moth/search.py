@@ -102,7 +102,10 @@ class Search:
 
     def run(self, rows: Rows, count: int) -> None:
         """``count`` steps of these rows, in place."""
-        images = self.x[rows.index]  # (A, n, 3, H, W)
+        laid_out = self.engine.plan.laid_out  # all in one layout: mixing two costs more than the arithmetic
+        images = laid_out(self.x[rows.index.flatten()]).unflatten(0, rows.index.shape)  # (A, n, 3, H, W)
+        rows.raw_pattern, rows.pattern_mean = laid_out(rows.raw_pattern), laid_out(rows.pattern_mean)
+        rows.pattern_square, rows.best_pattern = laid_out(rows.pattern_square), laid_out(rows.best_pattern)
         target = rows.target.repeat_interleave(rows.index.shape[1])
         for _ in range(count):
             self._step(rows, images, target)
