@@ -25,6 +25,8 @@ from .subject import Subject
 PrecisionChoice = Literal["fp32", "auto"]
 # The probe tries the usual batch and one this many times as large.
 _LARGER = 3
+# Part of a plan's name: raised when the probe learns something new, so that plans from before are found anew.
+_PROBE = 2
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def machine_key(subject: Subject) -> str:
     """What a plan depends on: the network, the size of its input, the device and torch."""
     machine = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     device = describe_device(subject.device)
-    return f"{subject.architecture}, {subject.size} pixels, {device}, {machine}, torch {torch.__version__}"
+    network = f"{subject.architecture}, {subject.size} pixels"
+    return f"{network}, {device}, {machine}, torch {torch.__version__}, probe {_PROBE}"
 
 
 def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> Plan:
