@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from .. import __version__
 from ..device import describe_device
 from ..distance import choose_pairs, measure_distances
-from ..errors import MothError, RunDirectoryError
+from ..errors import MothError, RunDirectoryError, one_line
 from ..files import write_text
 from ..hardener import Hardener, HardeningTrace
 from ..images import ImagePool
@@ -120,8 +118,7 @@ class Contest:
         except MothError as error:
             entry = Entry(method=method.label, settings=settings, failure=str(error))
         except Exception as error:  # one method's failure must not end the table
-            reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
-            entry = Entry(method=method.label, settings=settings, failure=reason)
+            entry = Entry(method=method.label, settings=settings, failure=one_line(error))
         self.journal.write(self.case.model_id, method.slug, entry)
         return entry
 
@@ -164,7 +161,7 @@ class Contest:
         started = time.perf_counter()
         settings, (pool, description) = self.settings, self.judged
         self.progress(f"{label}: accuracy and robustness")
-        attacked = per_class(pool, subject.classes, settings.judge.robustness_per_class)
+        attacked = pool.first_per_class(settings.judge.robustness_per_class)
         accuracy = subject.accuracy(pool.x, pool.y)
         robustness = pgd_accuracy(subject, attacked, settings.robustness, derive_seed(self._seed, "robustness"))
         self.progress(f"{label}: distances")
@@ -205,8 +202,3 @@ class Contest:
         write_text(self.out / "comparison.json", to_json(comparison))
         write_text(self.out / "comparison.csv", to_frame(comparison.table).to_csv(index=False))
         return comparison
-
-
-def per_class(pool: ImagePool, classes: int, count: int) -> ImagePool:
-    """The first ``count`` images of each class, or all it has."""
-    return pool.take(torch.cat([pool.positions(label)[:count] for label in range(classes)]))

@@ -80,12 +80,12 @@ class NeuralCleanse(Scanner):
         """Score = ln(bound / smallest size); with no trigger at all the whole image stands for the size."""
         settings = self.settings
         pairs: list[Pair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
-        few = _first_per_class(samples.train, settings.screen_images)
+        few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         screened = invert(subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start)
         kept = torch.tensor(_smallest_first(screened)[: settings.screen_keep])
-        full = _first_per_class(samples.train, settings.images_per_class)
+        full = samples.train.first_per_class(settings.images_per_class)
         task = make_task(full.y, [pairs[row] for row in kept.tolist()])
         start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
         result = invert(subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start)
@@ -100,7 +100,7 @@ class NeuralCleanse(Scanner):
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
         settings = self.settings
         pairs: list[Pair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
-        images = _first_per_class(samples.train, settings.images_per_class)
+        images = samples.train.first_per_class(settings.images_per_class)
         task = make_task(images.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         result = invert(subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start)
@@ -157,8 +157,3 @@ def _candidate(subject: Subject, held: ImagePool, result: InversionResult, row: 
         held_images=int(mine.sum()),
         converged=converged,
     )
-
-
-def _first_per_class(pool: ImagePool, count: int) -> ImagePool:
-    labels = sorted(set(pool.y.tolist()))
-    return pool.take(torch.cat([pool.positions(label)[:count] for label in labels]))

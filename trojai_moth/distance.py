@@ -86,8 +86,7 @@ def measure_distances(
     started = time.perf_counter()
     if not settings.seeds:
         raise SettingsError("distance.seeds: at least one seed is needed")
-    index = [images.positions(label)[: settings.images_per_class] for label in range(subject.classes)]
-    pool = images.take(torch.cat(index))
+    pool = images.first_per_class(settings.images_per_class)
     chosen = sorted(set(pairs)) if pairs is not None else choose_pairs(pool, subject.classes, None, 0)
     if not chosen:
         raise SettingsError("distance: needs at least one pair whose victim class has images")

@@ -47,9 +47,8 @@ class Engine:
         """Copy, fold and probe; batch 0: found by itself. Call ``refresh`` when the subject's weights have changed."""
         self.subject, self.device, self._book = subject, subject.device, book or default_book()
         self._folded = fold(subject.module)
-        self._key = f"invert, {machine_key(subject)}, {precision}"
         self._layout: bool | None = None
-        self.plan = self._book.get(self._key, lambda: self._probe(precision))
+        self._choose(precision)
         self.batch = batch or self.plan.batch
 
     def refresh(self) -> None:
@@ -65,8 +64,7 @@ class Engine:
         """The same network, computing in fp32."""
         exact = copy.copy(self)
         exact._layout = self._layout = None  # the folded network is shared, and each lays it out in its own way
-        exact._key = f"invert, {machine_key(self.subject)}, fp32"
-        exact.plan = self._book.get(exact._key, lambda: self._probe("fp32"))
+        exact._choose("fp32")
         exact.batch = min(self.batch, exact.plan.batch)
         return exact
 
@@ -114,6 +112,10 @@ class Engine:
             self._layout = plan.channels_last
         return self._folded.module
 
+    def _choose(self, precision: PrecisionChoice) -> None:
+        self._key = f"invert, {machine_key(self.subject)}, {precision}"
+        self.plan: Plan = self._book.get(self._key, lambda: self._probe(precision))
+
     def _probe(self, precision: PrecisionChoice) -> Plan:
         batch = default_batch(self.device, self.subject.size)
         batches = (batch, _LARGER * batch)
@@ -159,21 +161,22 @@ def machine_key(subject: Subject) -> str:
 def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> Plan:
     """The fastest way to train the subject's network on batches of this size; its weights stay as they are."""
 
-    def run(plan: Plan) -> None:
-        plan.lay_out(probed.module)
-        with threads(plan.threads, subject.device), probed.trainable() as module:
-            with plan.autocast(subject.device):
-                logits = module(plan.laid_out(images))
-            F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
-            module.zero_grad(set_to_none=True)
-            wait_for(subject.device)
-
     def probe() -> Plan:
+        probed = subject.clone()
+        images = torch.full((batch, 3, subject.size, subject.size), 0.5, device=subject.device)
+        target = torch.zeros(batch, dtype=torch.int64, device=subject.device)
+
+        def run(plan: Plan) -> None:
+            plan.lay_out(probed.module)
+            with threads(plan.threads, subject.device), probed.trainable() as module:
+                with plan.autocast(subject.device):
+                    logits = module(plan.laid_out(images))
+                F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
+                module.zero_grad(set_to_none=True)
+                wait_for(subject.device)
+
         return find_plan(subject.device, precision, [batch], run)
 
-    probed = subject.clone()
-    images = torch.full((batch, 3, subject.size, subject.size), 0.5, device=subject.device)
-    target = torch.zeros(batch, dtype=torch.int64, device=subject.device)
     return default_book().get(f"train {batch}, {machine_key(subject)}, {precision}", probe)
 
 

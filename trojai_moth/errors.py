@@ -19,3 +19,8 @@ class MissingDependencyError(MothError):
 
 class RunDirectoryError(MothError):
     """A run directory that can not be continued, because it was made with other settings or is damaged."""
+
+
+def one_line(error: Exception) -> str:
+    """An unexpected exception as a record's reason: its kind and what it says, on one line and not too long."""
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]

@@ -71,7 +71,9 @@ class Trainer:
     def __init__(self, subject: Subject, samples: Samples, settings: FitSettings, stream: torch.Generator) -> None:
         self.subject, self.settings, self.stream = subject, settings, stream
         self.train = samples.train.to(subject.device)
-        pools = [pool.to(subject.device) for pool in (samples.clean, samples.held)]
+        # Composed images are all originals: then both are one pool, which need not be measured twice.
+        watched = [samples.clean] if samples.held is samples.clean else [samples.clean, samples.held]
+        pools = [pool.to(subject.device) for pool in watched]
         self.guard = AccuracyGuard(subject, pools, settings.accuracy_limit)
         self.learning_rate, self.back_offs = settings.learning_rate, 0
         self.present = [label for label in range(subject.classes) if len(self.train.positions(label))]
@@ -79,6 +81,11 @@ class Trainer:
         self._way = training_plan(subject, settings.precision, settings.batch)
         self._way.lay_out(subject.module)
         self._optimiser = self._fresh_optimiser()
+
+    @property
+    def targets(self) -> list[int]:
+        """Classes that a universal trigger can lead to: those with images of another class."""
+        return [t for t in range(self.subject.classes) if any(label != t for label in self.present)]
 
     @property
     def epoch_steps(self) -> int:

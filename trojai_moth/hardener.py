@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from .errors import SettingsError
-from .plugins import load_plugins
-from .records import from_dict, record, to_dict
+from .plugins import load_plugins, make_plugin
+from .records import record, to_dict
 from .samples import Samples
 from .subject import Subject
 
@@ -105,8 +105,5 @@ def hardeners() -> Mapping[str, type[Hardener]]:
 
 def make_hardener(name: str, options: Mapping[str, Any]) -> Hardener:
     """The hardener of this name with these settings; SettingsError lists the names or says which setting is wrong."""
-    known = hardeners()
-    if name not in known:
-        raise SettingsError(f"--hardener {name}: not installed; choose from {', '.join(sorted(known))}")
-    kind = known[name]
-    return kind(from_dict(kind.settings_type, dict(options), source=f"hardener {name}"))
+    hardener: Hardener = make_plugin(hardeners(), "hardener", name, options)
+    return hardener

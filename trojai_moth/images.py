@@ -31,6 +31,11 @@ class ImagePool:
         """Indices (n,) of the images of one class, in order."""
         return torch.nonzero(self.y == label).flatten()
 
+    def first_per_class(self, count: int) -> ImagePool:
+        """The first ``count`` images of each class, or all it has, by class."""
+        index = [self.positions(label)[:count] for label in sorted(set(self.y.tolist()))]
+        return self.take(torch.cat(index)) if index else self
+
     def take(self, index: Tensor) -> ImagePool:
         """The images at these indices."""
         return ImagePool(self.x[index], self.y[index])

@@ -220,11 +220,11 @@ def _checked(
 
 def trigger_success(subject: Subject, x: Tensor, result: InversionResult) -> Tensor:
     """(P,): the success rate of every row's trigger on the row's images, in fp32."""
-    task, width = result.task, result.task.index.shape[1]
+    task, width, x = result.task, result.task.index.shape[1], x.to(subject.device)
     found = []
     for rows in torch.arange(len(task)).split(max(1, 256 // max(width, 1))):
         mask, pattern = result.mask[rows][:, None], result.pattern[rows][:, None]
-        stamped = stamp(x.to(subject.device)[task.index[rows]], mask, pattern)
+        stamped = stamp(x[task.index[rows]], mask, pattern)
         predicted = subject.logits(stamped.flatten(0, 1)).argmax(1).view(-1, width)
         target, weight = (part[rows].to(subject.device) for part in (task.targets, task.weight))
         found.append(((predicted == target[:, None]) * weight).sum(1))

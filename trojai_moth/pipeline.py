@@ -12,7 +12,7 @@ import torch
 
 from . import __version__
 from .device import describe_device
-from .errors import MothError, RunDirectoryError
+from .errors import MothError, RunDirectoryError, one_line
 from .hardener import Hardener, HardeningTrace, make_hardener
 from .journal import Journal, RunIdentity
 from .opening import OpenedCase, open_case
@@ -139,8 +139,7 @@ class Run:
         except MothError as error:
             self._fail(model.case.model_id, model.stage, str(error), time.perf_counter() - started)
         except Exception as error:  # one model's failure must not end a round of a thousand
-            reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
-            self._fail(model.case.model_id, model.stage, reason, time.perf_counter() - started)
+            self._fail(model.case.model_id, model.stage, one_line(error), time.perf_counter() - started)
 
     def _fail(self, model_id: str, stage: str, reason: str, seconds: float) -> None:
         self.journal.write(model_id, "failure", Failure(stage=stage, reason=reason, seconds=seconds))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from .errors import MothError
+from .errors import MothError, SettingsError
+from .records import from_dict
 
 
 def load_plugins(group: str, noun: str) -> dict[str, Any]:
@@ -22,3 +24,11 @@ def load_plugins(group: str, noun: str) -> dict[str, Any]:
     if not found:
         raise MothError(f"no {noun} is installed; run: pip install -e . (they register when installed)")
     return found
+
+
+def make_plugin(known: Mapping[str, Any], noun: str, name: str, options: Mapping[str, Any]) -> Any:
+    """The plugin of this name with these settings; SettingsError lists the names or says which setting is wrong."""
+    if name not in known:
+        raise SettingsError(f"--{noun} {name}: not installed; choose from {', '.join(sorted(known))}")
+    kind = known[name]
+    return kind(from_dict(kind.settings_type, dict(options), source=f"{noun} {name}"))

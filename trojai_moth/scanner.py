@@ -8,8 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, final
 
-from .errors import SettingsError
-from .plugins import load_plugins
+from .plugins import load_plugins, make_plugin
 from .records import Field, from_dict, record, to_dict
 from .samples import Samples
 from .subject import Subject
@@ -108,11 +107,8 @@ def scanners() -> Mapping[str, type[Scanner]]:
 
 def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
     """The scanner of this name with these settings; SettingsError lists the names or says which setting is wrong."""
-    known = scanners()
-    if name not in known:
-        raise SettingsError(f"--scanner {name}: not installed; choose from {', '.join(sorted(known))}")
-    scanner_type = known[name]
-    return scanner_type(from_dict(scanner_type.settings_type, dict(options), source=f"scanner {name}"))
+    scanner: Scanner = make_plugin(scanners(), "scanner", name, options)
+    return scanner
 
 
 def logistic(score: float) -> float:

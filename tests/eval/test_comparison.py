@@ -18,7 +18,7 @@ from trojai_moth.eval.comparison import (
     to_frame,
 )
 from trojai_moth.eval.comparison_chart import write_chart
-from trojai_moth.eval.contest import Contest, per_class
+from trojai_moth.eval.contest import Contest
 from trojai_moth.images import ImagePool
 from trojai_moth.opening import OpenedCase
 from trojai_moth.poisoned import PoisonedExamples
@@ -241,4 +241,4 @@ def test_the_chart_is_a_picture_whatever_failed(contest, entrants):
 
 def test_a_share_of_each_class_is_attacked():
     pool = ImagePool(torch.arange(5.0)[:, None, None, None].expand(5, 3, 2, 2), torch.tensor([1, 0, 1, 1, 0]))
-    assert per_class(pool, 3, 2).x[:, 0, 0, 0].tolist() == [1, 4, 0, 2]
+    assert pool.first_per_class(2).x[:, 0, 0, 0].tolist() == [1, 4, 0, 2]

@@ -49,7 +49,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Images to invert on: those that `harden` holds back from training, or those that it trains on.",
         ),
         click.option("--pairs", metavar="V->T,...|NUMBER", help="Only these directed pairs, or so many random ones."),
-        click.option("--fast", is_flag=True, help=f"Fewer steps, images and seeds: {FAST_ERROR}."),
+        click.option("--fast", is_flag=True, help=f"Fewer steps and one seed: {FAST_ERROR}."),
         click.option(
             "--compare", type=_FILE, nargs=2, metavar="BEFORE AFTER", help="Compare two measurements instead."
         ),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..engine import Engine
 from ..fitting import Trainer, Visit
+from ..fresh_triggers import small_enough
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool
 from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
@@ -148,8 +149,7 @@ class _Course:
 
     def _train_on_universal(self) -> float | None:
         """One training step per target whose universal trigger works, on images of every other class."""
-        largest = self.settings.largest_share * self.subject.size**2
-        triggers = [trigger for trigger in self.warm.universal() if trigger.size < largest]
+        triggers = small_enough(self.warm.universal(), self.subject.size, self.settings.largest_share)
         losses = [self.trainer.fit(partial(self.trainer.stamped_batch, [trigger]), 1) for trigger in triggers]
         return sum(losses) / len(losses) if losses else None
 

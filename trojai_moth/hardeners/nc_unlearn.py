@@ -72,7 +72,7 @@ class NcUnlearn(Hardener):
 
     def _invert(self, trainer: Trainer, seed: int) -> list[Trigger]:
         settings = self.settings
-        pairs = [(None, t) for t in range(trainer.subject.classes) if any(label != t for label in trainer.present)]
+        pairs = [(None, target) for target in trainer.targets]
         images = trainer.per_class(trainer.present, settings.images_per_class)
         inversion = in_full(settings.inversion_steps, settings.success_bound, settings.initial_cost, settings.precision)
         return fresh_triggers(trainer.subject, images, pairs, inversion, derive_seed(seed, self.name))[1]

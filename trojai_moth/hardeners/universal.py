@@ -44,8 +44,7 @@ class Universal(Hardener):
         """A round inverts the triggers of the targets whose turn it is and trains on them."""
         settings = self.settings
         trainer = Trainer(work, samples, settings, generator(seed, self.name))
-        targets = [t for t in range(work.classes) if any(label != t for label in trainer.present)]
-        order = turns(targets, settings.targets_per_round, settings.passes, trainer.stream)
+        order = turns(trainer.targets, settings.targets_per_round, settings.passes, trainer.stream)
 
         def play(number: int) -> tuple[Sequence[Visit], float | None]:
             images = trainer.per_class(trainer.present, settings.images_per_class)
