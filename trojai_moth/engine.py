@@ -41,13 +41,16 @@ class Gradient:
 class Engine:
     """A subject's network, made ready for inversion."""
 
+    plan: Plan
+    _layout: bool | None
+
     def __init__(
         self, subject: Subject, precision: PrecisionChoice = "fp32", batch: int = 0, book: PlanBook | None = None
     ) -> None:
         """Copy, fold and probe; batch 0: found by itself. Call ``refresh`` when the subject's weights have changed."""
         self.subject, self.device, self._book = subject, subject.device, book or default_book()
         self._folded = fold(subject.module)
-        self._layout: bool | None = None
+        self._layout = None
         self._choose(precision)
         self.batch = batch or self.plan.batch
 
@@ -114,7 +117,7 @@ class Engine:
 
     def _choose(self, precision: PrecisionChoice) -> None:
         self._key = f"invert, {machine_key(self.subject)}, {precision}"
-        self.plan: Plan = self._book.get(self._key, lambda: self._probe(precision))
+        self.plan = self._book.get(self._key, lambda: self._probe(precision))
 
     def _probe(self, precision: PrecisionChoice) -> Plan:
         batch = default_batch(self.device, self.subject.size)
