@@ -23,8 +23,11 @@ PROBABILITY_FLOOR = 0.02
 class Candidate:
     """One inverted trigger: a class pair that may hide a backdoor. victim None: a universal trigger, of any class.
 
-    size in pixels (L1 of the mask; None where no trigger reached the bound: never the same as a large one); success on
-    the images inverted on, held_success on held_images images held back from the inversion (None without any).
+    size: of a patch in pixels (L1 of the mask), of a filter the mean change of a pixel's colour values in [0, 1]; None
+    where no trigger reached the bound: never the same as a large one. success on the images inverted on, held_success
+    on held_images images held back from the inversion. What a scanner did not measure is None: left_out_success, on
+    images left out of the inversion one at a time; jitter_success, on held-back images shifted, turned and scaled a
+    little; reverse_size, of the smallest trigger found from target to victim.
     """
 
     victim: int | None
@@ -34,6 +37,10 @@ class Candidate:
     held_success: float | None
     held_images: int
     converged: bool
+    kind: Literal["patch", "filter"] = "patch"
+    left_out_success: float | None = None
+    jitter_success: float | None = None
+    reverse_size: float | None = None
 
 
 @record
@@ -80,7 +87,7 @@ class Scanner(ABC):
 
     @abstractmethod
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
-        """Examine ``samples.invert`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
+        """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
 
     def _checked(self, subject: Subject, samples: Samples, seed: int) -> Verdict:
         try:

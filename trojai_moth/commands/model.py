@@ -114,10 +114,17 @@ def _candidate_text(candidate: Candidate) -> str:
     pair = f"{'any' if candidate.victim is None else candidate.victim}->{candidate.target}"
     if candidate.size is None:
         return f"{pair}: no trigger works (best success {candidate.success:.0%})"
-    held = ""
+    size = f"{candidate.size:.1f} pixels" if candidate.kind == "patch" else f"filter of strength {candidate.size:.3f}"
+    words = [f"{pair}: {size}", f"success {candidate.success:.0%}"]
     if candidate.held_success is not None:
-        held = f", {candidate.held_success:.0%} of {candidate.held_images} held out"
-    return f"{pair}: {candidate.size:.1f} pixels, success {candidate.success:.0%}{held}"
+        words.append(f"{candidate.held_success:.0%} of {candidate.held_images} held out")
+    if candidate.left_out_success is not None:
+        words.append(f"{candidate.left_out_success:.0%} left out one at a time")
+    if candidate.jitter_success is not None:
+        words.append(f"{candidate.jitter_success:.0%} jittered")
+    if candidate.reverse_size is not None:
+        words.append(f"back {candidate.reverse_size:.1f}")
+    return ", ".join(words)
 
 
 @click.command("harden")
