@@ -27,7 +27,7 @@ class Candidate:
     where no trigger reached the bound: never the same as a large one. success on the images inverted on, held_success
     on held_images images held back from the inversion. What a scanner did not measure is None: left_out_success, on
     images left out of the inversion one at a time; jitter_success, on held-back images shifted, turned and scaled a
-    little; reverse_size, of the smallest trigger found from target to victim.
+    little; reverse_size, of the smallest trigger found from target to victim. scanner: which of several found it.
     """
 
     victim: int | None
@@ -41,13 +41,25 @@ class Candidate:
     left_out_success: float | None = None
     jitter_success: float | None = None
     reverse_size: float | None = None
+    scanner: str | None = None
+
+
+@record
+class Calibrated:
+    """What a learned calibration made a verdict from; fitted_on: it was learned from this very model, among others."""
+
+    sha256: str
+    raw_score: float
+    raw_probability: float | None
+    fitted_on: bool
 
 
 @record
 class Verdict:
     """What a scanner says about one model; evidence is sorted, most suspicious first.
 
-    score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98].
+    score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
+    of several scanners could not judge, and the score is that of the others.
     """
 
     scanner: str
@@ -59,6 +71,8 @@ class Verdict:
     settings: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
     seconds: float = 0.0
+    incomplete: bool = False
+    calibrated: Calibrated | None = None
 
     @property
     def flagged(self) -> bool | None:
@@ -113,7 +127,14 @@ def scanners() -> Mapping[str, type[Scanner]]:
 
 
 def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
-    """The scanner of this name with these settings; SettingsError lists the names or says which setting is wrong."""
+    """The scanner of this name with these settings; SettingsError lists the names or says which setting is wrong.
+
+    ``a,b``: both at once, see :mod:`~trojai_moth.several`; then ``options`` holds the settings of each under its name.
+    """
+    if "," in name:
+        from .several import make_several  # it is itself made of scanners
+
+        return make_several(name, options)
     scanner: Scanner = make_plugin(scanners(), "scanner", name, options)
     return scanner
 
