@@ -35,6 +35,7 @@ def verdict_lines(summary: Summary) -> list[str]:
         *_accuracy_lines(summary),
         *_rate_lines(summary),
         *_score_lines(summary),
+        *_fitted_lines(summary),
     ]
 
 
@@ -91,6 +92,15 @@ def _rate_lines(summary: Summary) -> list[str]:
     if missed is not None and missed.total:
         lines.append(f"Missed: {missed.count} of {missed.total} poisoned judged never flagged ({_percent(missed)}).")
     return lines
+
+
+def _fitted_lines(summary: Summary) -> list[str]:
+    if not summary.fitted_on:
+        return []
+    return [
+        f"Calibration: it was learned from {summary.fitted_on} of these {summary.models} models, so figures here are "
+        "too good and say nothing about other models."
+    ]
 
 
 def _change(name: str, kind: str, before: Rate | None, after: Rate | None) -> str:

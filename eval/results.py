@@ -20,12 +20,14 @@ COLUMNS = [
     "model", "architecture", "classes", "label",
     "flagged_before", "score_before", "victim_before", "target_before", "size_before", "held_success_before",
     "flagged_after", "score_after", "victim_after", "target_after", "size_after", "held_success_after",
-    "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "seconds", "device", "reason",
+    "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "fitted_on",
+    "seconds", "device", "reason",
 ]  # fmt: skip
 
 # Types that know missing values, or class 7 would be "7.0" in one run's table and "7" in another's.
 _TYPES = {
-    "label": "boolean", "flagged_before": "boolean", "flagged_after": "boolean", "classes": "Int64",
+    "label": "boolean", "fitted_on": "boolean", "flagged_before": "boolean", "flagged_after": "boolean",
+    "classes": "Int64",
     "victim_before": "Int64", "target_before": "Int64", "victim_after": "Int64", "target_after": "Int64",
     "score_before": "float64", "size_before": "float64", "held_success_before": "float64",
     "score_after": "float64", "size_after": "float64", "held_success_after": "float64",
@@ -73,6 +75,8 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
     if before:
         row |= {"architecture": before.architecture, "classes": before.classes, "device": before.device}
         row |= {"accuracy_before": before.accuracy, "probability_before": before.verdict.probability}
+        if before.verdict.calibrated:
+            row["fitted_on"] = before.verdict.calibrated.fitted_on
         row["probability"] = (after.verdict if after and verdict != "clean" else before.verdict).probability
     if trace:
         row["accuracy_after"] = trace.accuracy_after

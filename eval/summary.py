@@ -14,7 +14,7 @@ from ..records import record
 from .metrics import brier, clopper_pearson, cross_entropy, cross_entropy_half_width, roc_auc
 
 COLUMNS = ("model", "label", "flagged_before", "verdict", "accuracy_before", "accuracy_after", "seconds")
-"""Columns :func:`summarise` can not do without; ``probability_before`` and ``probability`` may be absent."""
+"""Columns :func:`summarise` needs; ``probability_before``, ``probability`` and ``fitted_on`` may be absent."""
 
 VERDICTS = ("cleared", "kept", "clean", "not judged")
 
@@ -66,6 +66,9 @@ class Summary:
     missed: Rate | None = Field(description="never flagged, of the poisoned")
     scores_before: Scores | None = Field(description="of the first scan's probabilities")
     scores_after: Scores | None = Field(description="of the protocol's probabilities")
+    fitted_on: int | None = Field(
+        default=None, ge=0, description="models the calibration was learned from; None where no model was calibrated"
+    )
 
 
 def summarise(rows: pd.DataFrame, *, protocol: str) -> Summary:
@@ -96,6 +99,7 @@ def summarise(rows: pd.DataFrame, *, protocol: str) -> Summary:
         **_rates(judged),
         scores_before=_scores(judged, _numbers(judged, "probability_before")),
         scores_after=_scores(judged, _probability_after(judged)),
+        fitted_on=_fitted_on(table),
     )
 
 
@@ -173,6 +177,11 @@ def _scores(judged: pd.DataFrame, probability: pd.Series) -> Scores | None:
         cross_entropy_half_width=cross_entropy_half_width(p, y),
         brier=brier(p, y),
     )
+
+
+def _fitted_on(rows: pd.DataFrame) -> int | None:
+    known = _booleans(rows, "fitted_on").dropna() if "fitted_on" in rows else pd.Series(dtype="boolean")
+    return int(known.sum()) if len(known) else None
 
 
 def _booleans(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -5,8 +5,10 @@ below the others by the median absolute deviation (their section V-B).
 
 ``pairwise``: one trigger per directed class pair, which is what round 4's one-to-one backdoors need. A short look at
 all pairs on few images, then the pairs with the smallest triggers in full on more of them, since a trigger that fits
-few images is small without meaning much. Flagged when the smallest that works is within the size that K-Arm (Shen et
-al., ICML 2021) allows an injected trigger.
+few images is small without meaning much. By ``rule`` size, flagged when the smallest that works is within the size that
+K-Arm (Shen et al., ICML 2021) allows an injected trigger. That size takes no notice of how small this model's other
+triggers are; by rule outlier, flagged when the smallest of the first look lies so far below all pairs' that it is an
+outlier among the logarithms of their sizes, by the same median absolute deviation.
 
 ``both``: flagged when either is.
 """
@@ -38,6 +40,7 @@ class NeuralCleanseSettings:
 
     mode: Literal["pairwise", "universal", "both"] = Field(default="pairwise", description="which triggers to invert")
     images_per_class: int = Field(default=16, gt=0, description="images of a class that a trigger is inverted on")
+    rule: Literal["size", "outlier"] = Field(default="size", description="what makes a pair suspicious, if pairwise")
     steps: int = Field(default=100, gt=0, description="inversion steps at most")
     screen_images: int = Field(default=5, gt=0, description="images of a class in the first look at all pairs")
     screen_steps: int = Field(default=60, gt=0, description="inversion steps of the first look")
@@ -45,7 +48,7 @@ class NeuralCleanseSettings:
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate of a pair trigger (MOTH: 0.9)")
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
     pair_bound: float = Field(default=1000.0, gt=0, description="largest suspicious pair trigger, pixels of 224 x 224")
-    outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a universal outlier (NC: 2)")
+    outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of an outlier (NC: 2)")
     batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
     precision: PrecisionChoice = Field(
         default="auto", description="auto: bf16 where that is faster; what is found is checked again in fp32"
@@ -77,7 +80,10 @@ class NeuralCleanse(Scanner):
         )
 
     def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
-        """Score = ln(bound / smallest size); with no trigger at all the whole image stands for the size."""
+        """By size: score = ln(bound / smallest size); with no trigger at all the whole image stands for the size.
+
+        By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
+        """
         settings = self.settings
         pairs: list[Pair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
         few = samples.train.first_per_class(settings.screen_images)
@@ -90,6 +96,9 @@ class NeuralCleanse(Scanner):
         start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
         result = invert(subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start)
         found = _candidates(subject, samples.held, result)
+        if settings.rule == "outlier":
+            sizes = screened.size[screened.converged].log().tolist()
+            return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
         best, bound = found[0], pixels_at(subject.size, settings.pair_bound)
         if best.size is None:
             return self._verdict(math.log(bound / subject.size**2), "no pair trigger works", found)
@@ -105,12 +114,16 @@ class NeuralCleanse(Scanner):
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         result = invert(subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start)
         found = _candidates(subject, samples.held, result)
-        indices = anomaly_indices([candidate.size for candidate in found if candidate.size is not None])
+        sizes = [candidate.size for candidate in found if candidate.size is not None]
+        return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
+
+    def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> Verdict:
+        indices = anomaly_indices(sizes)
         if indices is None:
-            return self._verdict(-1.0, "fewer than 3 universal triggers work, so none is an outlier", found)
+            return self._verdict(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)
         index = max(indices)
-        words = f"universal trigger of target {found[0].target} has anomaly index {index:.1f}"
-        return self._verdict(math.log(max(index, 1e-3) / settings.outlier_index), words, found)
+        words = f"{smallest} has anomaly index {index:.1f}"
+        return self._verdict(math.log(max(index, 1e-3) / self.settings.outlier_index), words, found)
 
     def _inversion(self, steps: int, bound: float) -> InversionSettings:
         batch, precision = self.settings.batch_images, self.settings.precision

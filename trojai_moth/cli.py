@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
         "distance": ("distance", "distance", "Measure the class distances of one model directory."),
         "compare": ("compare", "compare", "Harden one model with several methods; what each gains and costs."),
+        "calibrate": ("calibrate", "calibrate", "Learn from a labelled round what a scanner's scores mean."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),
         "hardeners": ("listing", "list_hardeners", "List the installed hardeners."),

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from . import __version__
+from .calibration import Calibration, fingerprint
 from .device import describe_device
 from .errors import MothError, RunDirectoryError, one_line
 from .hardener import Hardener, HardeningTrace, make_hardener
@@ -88,7 +89,10 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """A run over a round: its cases, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None."""
+    """A run over a round: its cases, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None.
+
+    With a calibration, probabilities and flags are the learned ones; what was learned with other settings is refused.
+    """
 
     cases: list[Case | Skip]
     settings: RescanSettings
@@ -96,6 +100,7 @@ class Run:
     device: torch.device
     may_harden: Callable[[str], str | None]
     reporter: Reporter
+    calibration: Calibration | None = None
 
     @cached_property
     def scanner(self) -> Scanner:
@@ -114,11 +119,14 @@ class Run:
             "scanner_options": to_dict(self.scanner.settings),
             "hardener_options": to_dict(self.hardener.settings),
         }
-        settings = {**to_dict(self.settings), **chosen}
+        calibration = fingerprint(self.calibration) if self.calibration else None
+        settings = {**to_dict(self.settings), **chosen, "calibration": calibration}
         return RunIdentity(version=__version__, models=models, settings=settings)
 
     def execute(self) -> None:
         """Do what the journal does not hold yet; one model's failure is recorded and does not stop the others."""
+        if self.calibration:
+            self.calibration.check(self.settings.scanner, self.scanner, self.settings.data)
         self.journal.open(self.identity())
         for number, case in enumerate(self.cases, 1):
             self.reporter.model(case.model_id, number, len(self.cases))
@@ -206,6 +214,8 @@ class ModelRun:
         self.stage = stage
         self.run_.reporter.step(f"scan {stage}")
         verdict = self.run_.scanner(subject, samples, seed=derive_seed(self.seed, "scan"))
+        if self.run_.calibration:
+            verdict = self.run_.calibration.judge(verdict, subject.source_sha256)
         result = ScanRecord(
             architecture=subject.architecture,
             classes=subject.classes,

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..calibration import CalibrationMetrics, Estimate
+
 _STEP_EVERY = 30.0
 _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
 _PIPE_WIDTH = 120
@@ -104,7 +106,43 @@ def verdict_table(rows: pd.DataFrame) -> Table:
         found = [_trigger(row, when) for when in ("before", "after")]
         text = verdict if verdict != "not judged" else f"{verdict}: {str(row['reason'])[:60]}"
         table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{_plain(text)}[/]")
+    fitted = int(rows["fitted_on"].fillna(False).sum())
+    if fitted:
+        table.caption = f"The calibration was learned from {fitted} of these {len(rows)} models."
     return table
+
+
+def calibration_table(metrics: CalibrationMetrics) -> Table:
+    """The scanner as it is beside what was learned, with 95 % intervals."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("", "scanner as it is", "learned, out of fold"):
+        table.add_column(name)
+    for name, words in _FIGURES.items():
+        table.add_row(words, *(_figure(getattr(quality, name)) for quality in (metrics.scanner, metrics.learned)))
+    change, deviation = metrics.cross_entropy_change, metrics.score_deviation
+    table.add_row("change of cross-entropy", "", _figure(change))
+    table.add_row("deviation of a score over seeds", "-" if deviation is None else f"{deviation:.3f}", "")
+    return table
+
+
+_FIGURES = {
+    "cross_entropy": "cross-entropy (0.693: knowing nothing)",
+    "brier": "Brier",
+    "roc_auc": "ROC-AUC",
+    "true_positive_rate": "poisoned models flagged",
+    "false_positive_rate": "clean models flagged",
+    "balanced_accuracy": "balanced accuracy",
+    "same_verdict": "same verdict for all seeds",
+}
+
+
+def _figure(figure: Estimate | float) -> str:
+    """E.g. ``0.412 (0.301-0.533)``."""
+    if not isinstance(figure, Estimate):
+        return f"{figure:.3f}"
+    if figure.value is None or figure.low is None or figure.high is None:
+        return "-"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
 LEGEND = (

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from ..calibration import read_calibration, refuse_fitted
 from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
 from ..files import write_text
@@ -24,7 +25,9 @@ from ..seeding import derive_seed
 from ..subject import Subject
 from ..weights import save_trojai_model, save_weights
 from .options import (
+    allow_fitted_option,
     backgrounds_option,
+    calibration_option,
     data_option,
     device_option,
     hardener_option,
@@ -92,14 +95,22 @@ def show_progress(text: str) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the verdict with its evidence here.",
 )
-def scan(scanner: str, json_file: Path | None, **choices: Any) -> None:
+@calibration_option
+@allow_fitted_option
+def scan(scanner: str, json_file: Path | None, calibration: Path | None, allow_fitted: bool, **choices: Any) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
+    learned = read_calibration(calibration) if calibration else None
     model = open_model("scanner", **choices)
-    chosen = make_scanner(scanner, model.groups["scanner"])
-    verdict = chosen(model.opened.subject, model.samples, seed=derive_seed(model.seed, "scan"))
+    chosen, subject = make_scanner(scanner, model.groups["scanner"]), model.opened.subject
+    if learned:
+        learned.check(scanner, chosen, model.data)
+        refuse_fitted(learned, [] if allow_fitted else [(subject.model_id, subject.source_sha256)])
+    verdict = chosen(subject, model.samples, seed=derive_seed(model.seed, "scan"))
+    if learned:
+        verdict = learned.judge(verdict, subject.source_sha256)
     if json_file:
         write_text(json_file, to_json(verdict))
-    for line in _verdict_text(model.opened.subject.model_id, verdict):
+    for line in _verdict_text(subject.model_id, verdict):
         click.echo(line)
     raise SystemExit(_EXIT_CODES[verdict.outcome])
 
@@ -107,11 +118,17 @@ def scan(scanner: str, json_file: Path | None, **choices: Any) -> None:
 def _verdict_text(model_id: str, verdict: Verdict) -> list[str]:
     lines = [f"{model_id}: {verdict.outcome.upper()} by {verdict.scanner}: {verdict.reason}"]
     lines += [f"  {_candidate_text(candidate)}" for candidate in verdict.evidence[:5]]
+    if verdict.calibrated and verdict.probability is not None:
+        lines.append(f"  probability {verdict.probability:.2f}, as learned")
+    if verdict.calibrated and verdict.calibrated.fitted_on:
+        lines.append("  the calibration was learned from this very model, so this says nothing about other models")
     return [*lines, f"  {verdict.seconds:.0f} seconds"]
 
 
 def _candidate_text(candidate: Candidate) -> str:
     pair = f"{'any' if candidate.victim is None else candidate.victim}->{candidate.target}"
+    if candidate.scanner is not None:
+        pair = f"{candidate.scanner} {pair}"
     if candidate.size is None:
         return f"{pair}: no trigger works (best success {candidate.success:.0%})"
     size = f"{candidate.size:.1f} pixels" if candidate.kind == "patch" else f"filter of strength {candidate.size:.3f}"

@@ -45,6 +45,18 @@ set_option = click.option(
 )
 
 
+calibration_option = click.option(
+    "--calibration",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Probability and flag as learned by `trojai-moth calibrate` for this scanner, its settings and these images.",
+)
+allow_fitted_option = click.option(
+    "--allow-fitted",
+    is_flag=True,
+    help="Go on when the calibration was learned from these very models; results then say so.",
+)
+
+
 def shared_options(command: F) -> F:
     """The options of every command that examines models."""
     options = (scanner_option, hardener_option, data_option, backgrounds_option, set_option, seed_option, device_option)
@@ -54,15 +66,27 @@ def shared_options(command: F) -> F:
 
 
 def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``("data.seed=4",)`` -> ``{"data": {"seed": 4}, ...}``, one dictionary per group; SettingsError otherwise."""
+    """``("data.seed=4",)`` -> ``{"data": {"seed": 4}, ...}``, one dictionary per group; SettingsError otherwise.
+
+    A further dot goes one level deeper, for one of several scanners: ``scanner.k-arm.steps=9`` is
+    ``{"scanner": {"k-arm": {"steps": 9}}}``.
+    """
     found: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for text in assignments:
         name, equals, value = text.partition("=")
         group, dot, key = name.partition(".")
         if not equals or not dot or group not in found:
             raise SettingsError(f"--set {text}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
-        found[group][key] = _value(value)
+        _assign(found[group], key.split("."), _value(value), text)
     return found
+
+
+def _assign(into: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        into = into.setdefault(key, {})
+        if not isinstance(into, dict):
+            raise SettingsError(f"--set {text}: {key} was given a value of its own before; leave one of them out")
+    into[keys[-1]] = value
 
 
 def _value(text: str) -> Any:

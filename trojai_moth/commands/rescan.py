@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..calibration import Calibration, file_hashes, read_calibration, refuse_fitted
 from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
 from ..eval.labels import read_labels
@@ -16,10 +17,10 @@ from ..eval.results import write_results
 from ..journal import Journal
 from ..pipeline import RescanSettings, Run
 from ..records import from_dict
-from ..rounds import read_round
+from ..rounds import Case, Skip, read_round
 from .display import LEGEND, make_console, make_reporter, verdict_table
 from .interruption import Interruption, Stopping
-from .options import parse_assignments, shared_options
+from .options import allow_fitted_option, calibration_option, parse_assignments, shared_options
 
 _WARNING = (
     "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and this verdict does not tell "
@@ -43,8 +44,18 @@ _WARNING = (
     help="Which models to harden. clean-only is the paper's protocol and needs the round's labels.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
+@calibration_option
+@allow_fitted_option
 @shared_options
-def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any) -> None:
+def rescan(
+    round_dir: Path,
+    out: Path,
+    labels: bool,
+    device: str,
+    calibration: Path | None,
+    allow_fitted: bool,
+    **choices: Any,
+) -> None:
     """Scan every model of ROUND_DIR, harden the flagged ones with MOTH, and scan those again.
 
     Writes results.csv, summary.json, report.md, the journal and the hardened weights to the run directory. Exit code 0:
@@ -58,8 +69,9 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
     interruption.listen()
     with make_reporter(console) as reporter:
         chooser = Chooser(settings.harden, known)
-        cases, journal = read_round(round_dir), Journal(out)
-        run = Run(cases, settings, journal, target, chooser.reason_against, Stopping(reporter, interruption))
+        cases, journal, stopping = read_round(round_dir), Journal(out), Stopping(reporter, interruption)
+        learned = _calibration(calibration, [] if allow_fitted else cases)
+        run = Run(cases, settings, journal, target, chooser.reason_against, stopping, learned)
         try:
             run.execute()
             interruption.check()
@@ -74,6 +86,15 @@ def rescan(round_dir: Path, out: Path, labels: bool, device: str, **choices: Any
         console.print(line, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
     raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
+
+
+def _calibration(path: Path | None, refused: list[Case | Skip]) -> Calibration | None:
+    """The calibration, if there is one; SettingsError when it was learned from one of these models."""
+    if path is None:
+        return None
+    learned = read_calibration(path)
+    refuse_fitted(learned, file_hashes(refused))
+    return learned
 
 
 def rescan_settings(

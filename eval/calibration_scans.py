@@ -1,0 +1,143 @@
+"""The scans that a calibration is learned from: every labelled model of a round, once per seed, resumable."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..calibration import LeftOut
+from ..errors import MothError, RunDirectoryError
+from ..journal import Journal
+from ..pipeline import Failure, Reporter, RescanSettings, Run, ScanRecord
+from ..records import from_dict, to_dict
+from ..rounds import METADATA_FILE, Case, Skip
+from .calibrate import ScoredModel
+
+_NOT_HARDENED = "it is only scanned, to learn a calibration"
+
+
+@dataclass(frozen=True)
+class Scans:
+    """Scans of the same cases, one run directory per seed under ``work``; ``settings`` say the first seed."""
+
+    cases: list[Case | Skip]
+    settings: RescanSettings
+    seeds: tuple[int, ...]
+    work: Path
+    device: torch.device
+    reporter: Reporter
+
+    def execute(self) -> None:
+        """Scan what is not scanned yet. Each seed's scans are those that ``rescan`` with that seed begins with."""
+        for seed in self.seeds:
+            settings = from_dict(RescanSettings, {**to_dict(self.settings), "seed": seed})
+            run = Run(
+                self.cases, settings, self.journal(seed), self.device, lambda _: _NOT_HARDENED, _Seeded(self, seed)
+            )
+            try:
+                run.execute()
+            except RunDirectoryError as error:  # a run directory is called --out by the other commands
+                raise RunDirectoryError(str(error).replace("another --out", "another --work")) from None
+
+    def journal(self, seed: int) -> Journal:
+        """The scans with one seed."""
+        return Journal(self.work / f"seed-{seed}")
+
+    def collect(self, labels: Mapping[str, bool], groups: Mapping[str, str]) -> tuple[list[ScoredModel], list[LeftOut]]:
+        """The models that were judged with every seed, and the others with what was wrong first.
+
+        A file that occurs twice is learned from once, or it would be tested on itself.
+        """
+        models, left_out = [], []
+        seen: dict[str, str] = {}
+        for case in self.cases:
+            scans = self._scans(case.model_id)
+            if isinstance(scans, LeftOut):
+                left_out.append(scans)
+            elif scans[0].sha256 in seen:
+                reason = f"its file is the same as that of {seen[scans[0].sha256]}"
+                left_out.append(LeftOut(model_id=case.model_id, reason=reason))
+            else:
+                seen[scans[0].sha256] = case.model_id
+                group = groups.get(case.model_id, case.model_id)
+                models.append(_scored(case.model_id, group, labels[case.model_id], scans))
+        return models, left_out
+
+    def _scans(self, model_id: str) -> list[ScanRecord] | LeftOut:
+        scans = []
+        for seed in self.seeds:
+            journal = self.journal(seed)
+            failure, scan = journal.read(model_id, "failure", Failure), journal.read(model_id, "before", ScanRecord)
+            if failure:
+                return LeftOut(model_id=model_id, reason=f"seed {seed}: {failure.stage}: {failure.reason}")
+            if scan is None:
+                return LeftOut(model_id=model_id, reason=f"seed {seed}: not scanned yet")
+            if scan.verdict.flagged is None or scan.verdict.incomplete:
+                return LeftOut(model_id=model_id, reason=f"seed {seed}: {scan.verdict.reason}")
+            if scan.verdict.probability is None:
+                return LeftOut(model_id=model_id, reason=f"seed {seed}: the scanner gave no probability")
+            scans.append(scan)
+        if len({scan.sha256 for scan in scans}) > 1:
+            return LeftOut(model_id=model_id, reason="its file was changed between two scans; use another --work")
+        return scans
+
+
+class _Seeded:
+    """A reporter that says which of the seeds is at work."""
+
+    def __init__(self, scans: Scans, seed: int) -> None:
+        self._to, self._words = scans.reporter, f"seed {scans.seeds.index(seed) + 1} of {len(scans.seeds)}"
+
+    def model(self, model_id: str, number: int, total: int) -> None:
+        """A model's turn has come."""
+        self._to.model(f"{model_id} ({self._words})", number, total)
+
+    def note(self, text: str) -> None:
+        """Something worth a line; that nothing is hardened here is not."""
+        if _NOT_HARDENED not in text:
+            self._to.note(text)
+
+    def step(self, text: str) -> None:
+        """A sign of life."""
+        self._to.step(text)
+
+
+def read_groups(round_dir: Path) -> dict[str, str]:
+    """Model id -> group of twins, from METADATA.csv's columns model_name and twin_group; {} where it has no such one.
+
+    A model without a group is left out here and is its own. MothError when the file can not be read.
+    """
+    path = round_dir / METADATA_FILE
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MothError(f"{path} can not be read as CSV text: {error}") from None
+    pairs = [((row.get("model_name") or "").strip(), (row.get("twin_group") or "").strip()) for row in rows]
+    return {model_id: f"twins {group}" for model_id, group in pairs if model_id and group}
+
+
+def labelled(cases: Sequence[Case | Skip], labels: Mapping[str, bool]) -> tuple[list[Case | Skip], list[LeftOut]]:
+    """The cases whose label is known, and the others as left out."""
+    known = [case for case in cases if case.model_id in labels]
+    unknown = [case.model_id for case in cases if case.model_id not in labels]
+    return known, [LeftOut(model_id=model_id, reason="it has no label") for model_id in unknown]
+
+
+def _scored(model_id: str, group: str, poisoned: bool, scans: Sequence[ScanRecord]) -> ScoredModel:
+    verdicts = [scan.verdict for scan in scans]
+    return ScoredModel(
+        model_id=model_id,
+        sha256=scans[0].sha256,
+        group=group,
+        poisoned=poisoned,
+        scores=tuple(float(verdict.score) for verdict in verdicts if verdict.score is not None),
+        probabilities=tuple(float(v.probability) for v in verdicts if v.probability is not None),
+        flags=tuple(bool(verdict.flagged) for verdict in verdicts),
+    )
