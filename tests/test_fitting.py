@@ -189,3 +189,25 @@ def test_anomaly_indices_need_three_sizes_and_some_spread():
     assert anomaly_indices([1.0, 2.0]) is None and anomaly_indices([3.0, 3.0, 3.0]) is None
     indices = anomaly_indices([1.0, 10.0, 11.0, 12.0, 13.0])
     assert indices[0] > 2 and max(indices[1:]) < 2
+
+
+def test_a_round_s_weights_are_the_average_of_those_after_its_steps(trained):
+    """Two single steps, settled as one round: a quarter of the way from the first step's weights to the second's."""
+
+    def flat(trainer):
+        return torch.cat([value.flatten() for value in trainer.subject.module.parameters()])
+
+    seen = {}
+    for decay in (0.0, 0.75):
+        trainer = make_trainer(trained, average_decay=decay, accuracy_limit=1.0, learning_rate=1e-2)
+        wrong = ImagePool(trainer.train.x, (trainer.train.y + 1) % 3)
+        steps = []
+        for _ in range(2):
+            trainer.fit(lambda images=wrong: images, 1)
+            steps.append(flat(trainer).detach().clone())
+        assert trainer.settle()
+        seen[decay] = steps, flat(trainer).detach()
+    (first, second), last = seen[0.0]
+    assert torch.equal(last, second) and not torch.allclose(first, second)
+    (first, second), averaged = seen[0.75]
+    torch.testing.assert_close(averaged, first + 0.25 * (second - first))

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .engine import PrecisionChoice, threads, training_plan
 from .guard import AccuracyGuard
@@ -40,6 +41,13 @@ class FitSettings:
     clip_norm: float = Field(default=1.0, gt=0, description="bound on the gradient's norm per step")
     train_batch_norm: bool = Field(
         default=False, description="update batch-norm statistics and use dropout while training"
+    )
+    average_decay: float = Field(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="a round's weights are the exponential moving average of those after each training step, with this "
+        "decay; 0: the last ones",
     )
     recovery_steps: int = Field(
         default=40, ge=0, description="clean steps that may win accuracy back before a round counts"
@@ -81,6 +89,7 @@ class Trainer:
         self._way = training_plan(subject, settings.precision, settings.batch)
         self._way.lay_out(subject.module)
         self._optimiser = self._fresh_optimiser()
+        self._average: AveragedModel | None = None
 
     @property
     def targets(self) -> list[int]:
@@ -126,6 +135,7 @@ class Trainer:
 
     def settle(self) -> bool:
         """Keep the weights where accuracy allows, after clean steps or part of the way, or go back."""
+        self._take_average()
         if self.guard.passes() or self._recovered() or self.guard.passes_part_way(self.settings.part_ways):
             self.back_offs = 0
             self.learning_rate = min(self.settings.learning_rate, self.learning_rate * self.settings.rate_growth)
@@ -149,6 +159,7 @@ class Trainer:
                 value.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
                 self._optimiser.step()
+                self._remember(module)
                 total += value.detach()
             self._optimiser.zero_grad(set_to_none=True)
         return float(total) / max(steps, 1)
@@ -189,7 +200,22 @@ class Trainer:
 
     def _recovered(self) -> bool:
         self.fit(self.clean_batch, self.settings.recovery_steps)
+        self._take_average()
         return self.guard.passes()
+
+    def _remember(self, module: nn.Module) -> None:
+        """The weights after one step of a small batch are noisy, and so is what they cost; their average is less."""
+        if not self.settings.average_decay:
+            return
+        if self._average is None:
+            decay = self.settings.average_decay
+            self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._average.update_parameters(module)
+
+    def _take_average(self) -> None:
+        if self._average is not None:
+            self.subject.module.load_state_dict(self._average.module.state_dict())
+            self._average = None
 
     def _fresh_optimiser(self) -> torch.optim.Optimizer:
         settings, parameters = self.settings, list(self.subject.module.parameters())

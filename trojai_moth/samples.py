@@ -32,7 +32,7 @@ class DataSettings:
         default="examples", description="examples, or composed from foregrounds/"
     )
     train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
-    held_per_class: int = Field(default=40, gt=0, description="images per class held back from both")
+    held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
