@@ -76,6 +76,22 @@ def test_universal_mode_inverts_one_trigger_per_target():
     assert "anomaly index" in verdict.reason
 
 
+@pytest.mark.parametrize(("backdoor", "outcome"), [((2, 0, 24.0), "flagged"), (None, "clean")])
+def test_by_the_outlier_rule_the_planted_pair_stands_out_among_all_pairs(backdoor, outcome):
+    """Its half a pixel among five pairs of 4 to 12 is one whatever the bound on sizes; these alone hold no outlier."""
+    verdict = scan(PlantedNet(backdoor=backdoor), rule="outlier", screen_steps=300, pair_bound=1e-9)
+    assert verdict.outcome == outcome and "among" not in verdict.reason
+    index = float(verdict.reason.rsplit(" ", 1)[1])
+    assert verdict.score == pytest.approx(math.log(index / 2.0), abs=0.1)
+    if backdoor:
+        assert (verdict.evidence[0].victim, verdict.evidence[0].target) == (2, 0)
+
+
+def test_the_outlier_rule_needs_pairs_to_compare_with():
+    verdict = scan(PlantedNet(), rule="outlier", steps=1, screen_steps=1)
+    assert verdict.outcome == "clean" and "fewer than 3 pair triggers work" in verdict.reason
+
+
 def test_both_modes_list_both_kinds_of_evidence():
     verdict = scan(PlantedNet(backdoor=(2, 0, 6.0)), mode="both")
     assert verdict.outcome == "flagged"

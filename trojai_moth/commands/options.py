@@ -20,7 +20,10 @@ device_option = click.option(
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed; the same seed gives the same result.")
 scanner_option = click.option(
-    "--scanner", default="neural-cleanse", show_default=True, help="Scanner to use; `trojai-moth scanners` lists them."
+    "--scanner",
+    default="neural-cleanse",
+    show_default=True,
+    help="Scanner to use; `trojai-moth scanners` lists them. Several with commas between them: flagged if any flags.",
 )
 hardener_option = click.option(
     "--hardener", default="moth", show_default=True, help="Hardener to use; `trojai-moth hardeners` lists them."
@@ -41,7 +44,8 @@ set_option = click.option(
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any setting, e.g. hardener.rounds=40 or scanner.steps=200; `trojai-moth settings` lists them. Repeatable.",
+    help="Any setting, e.g. hardener.rounds=40 or scanner.steps=200; with several scanners scanner.NAME.steps=200. "
+    "`trojai-moth settings` lists them. Repeatable.",
 )
 
 
