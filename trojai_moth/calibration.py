@@ -146,7 +146,7 @@ class Calibration:
     settings_sha256: str = Field(description="of the scanner's name and settings")
     data: DataSettings
     method: Method
-    curve: LogisticCurve | MonotoneCurve
+    curve: LogisticCurve | MonotoneCurve = Field(discriminator="kind")
     threshold: float = Field(description="flagged when the scanner's score is above it", allow_inf_nan=False)
     max_false_positive_rate: float | None = Field(description="what the threshold was asked to keep to, if anything")
     false_positive_bound: float | None = Field(description="what it keeps to, for models like those learned from")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -95,10 +96,11 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, device: str, **choi
         except KeyboardInterrupt:
             raise MothError(f"interrupted; {work} is usable, and the same command goes on there") from None
     models, broken = scans.collect(labels, groups)
-    for line in _left_out_lines([*unlabelled, *broken]):
-        console.print(line, markup=False, highlight=False)
+    left_out = [*unlabelled, *(_without_folder(model, round_dir) for model in broken)]
+    for line in _left_out_lines(left_out):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     source = Source(round_dir.resolve().name, seeds, settings.scanner, to_dict(scanner.settings), settings.data)
-    learned = learn(models, [*unlabelled, *broken], source, learning)
+    learned = learn(models, left_out, source, learning)
     write_text(out, to_json(learned))
     console.print(calibration_table(learned.metrics))
     for line in _summary_lines(learned, out):
@@ -117,6 +119,11 @@ def _scan_settings(choices: dict[str, Any]) -> RescanSettings:
             "seed": choices["seed"],
         },
     )
+
+
+def _without_folder(model: LeftOut, round_dir: Path) -> LeftOut:
+    """The file that is handed on says nothing of where the round lay."""
+    return LeftOut(model_id=model.model_id, reason=model.reason.replace(f"{round_dir}{os.sep}", ""))
 
 
 def _left_out_lines(left_out: list[LeftOut]) -> list[str]:
