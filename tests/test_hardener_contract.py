@@ -1,14 +1,17 @@
-"""What every hardener must do, run for each one that is installed."""
+"""What every hardener must do, run for each one that is installed, and what becomes of one that misbehaves."""
+
+import math
+import time
 
 import pytest
 import torch
-from toys import PlantedNet, make_samples, make_subject, planted_images, square_samples, trained_subject
+from toys import make_samples, square_samples, trained_subject
 
-from trojai_moth.errors import MothError, SettingsError
-from trojai_moth.hardener import Hardener, HardeningTrace, hardeners, make_hardener
-from trojai_moth.records import from_json, to_json
-
-from .fake_scanner import Entry, install
+from trojai_moth.errors import MothError, PluginError, SettingsError
+from trojai_moth.hardener import Hardener, HardeningRound, hardeners, make_hardener
+from trojai_moth.records import record
+from trojai_moth.testing import HardenerContract
+from trojai_moth.testing.hardener_contract import SEED
 
 NAMES = sorted(hardeners())
 # Settings with which each hardener is done in a second or two.
@@ -27,100 +30,57 @@ def test_every_hardener_has_small_settings():
     assert sorted(SMALL) == NAMES
 
 
-@pytest.fixture(scope="module")
-def trained():
-    return trained_subject()
+class Ours(HardenerContract):
+    """The contract, and what only ours promise."""
+
+    def test_the_weights_are_new(self):
+        assert not all(torch.equal(a, b) for a, b in zip(weights(self.subject()), self.ours(), strict=True))
+
+    def test_batch_norm_statistics_stay(self):
+        before, after = self.subject().module.state_dict(), self.hardened().subject.module.state_dict()
+        statistics = [name for name in before if "running" in name]
+        assert statistics and all(torch.equal(after[name], before[name]) for name in statistics)
+
+    def test_no_hooks_are_left(self):
+        assert not any(part._forward_hooks for part in self.hardened().subject.module.modules())
+
+    def test_the_trace_tells_all_rounds(self):
+        trace, clean = self.hardened().trace, self.samples().clean
+        assert trace.settings.items() >= self.settings.items()
+        assert trace.accuracy_before == self.subject().accuracy(clean.x, clean.y)
+        assert [part.number for part in trace.rounds] == list(
+            range(trace.rounds[0].number, trace.rounds[-1].number + 1)
+        )
+        assert any(part.loss is not None for part in trace.rounds)
+
+    def test_progress_is_told_and_another_seed_gives_other_weights(self):
+        words = []
+        other = self.make()(self.subject(), self.samples(), seed=SEED + 1, progress=words.append)
+        assert len(words) >= 2 and all(isinstance(word, str) and word for word in words)
+        assert not all(torch.equal(a, b) for a, b in zip(weights(other.subject), self.ours(), strict=True))
+
+    def ours(self):
+        return weights(self.hardened().subject)
 
 
-class Case:
-    """The same hardening twice, with the global random stream moved in between, and what went in."""
-
-    def __init__(self, name, trained):
-        self.name, self.subject, self.samples, self.words = name, trained.clone(), square_samples(), []
-        self.subject.module.body[1].train()  # an odd mode and an odd flag, to see whether they come back
-        self.subject.module.body[0].bias.requires_grad_(False)
-        self.before = {key: value.clone() for key, value in self.subject.module.state_dict().items()}
-        self.images = [pool.x.clone() for pool in (self.samples.train, self.samples.held)]
-        self.first = self.harden(7)
-        torch.rand(11)
-        stream = torch.get_rng_state()
-        self.second = self.harden(7)
-        self.stream_kept = torch.equal(stream, torch.get_rng_state())
-
-    def harden(self, seed):
-        hardener = make_hardener(self.name, SMALL[self.name])
-        return hardener(self.subject, self.samples, seed=seed, progress=self.words.append)
+# The registry is the list: a hardener that is installed is tested.
+for _name, _kind in hardeners().items():
+    _class = f"Test{_kind.__name__}"
+    globals()[_class] = type(_class, (Ours,), {"hardener": _kind, "settings": SMALL.get(_name, {})})
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def case(request, trained):
-    return Case(request.param, trained)
+def test_every_hardener_is_tested():
+    tested = [kind for kind in Ours.__subclasses__() if globals().get(kind.__name__) is kind]
+    assert {kind.hardener.name for kind in tested} == set(NAMES)
 
 
 def weights(subject):
     return list(subject.module.state_dict().values())
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_the_global_stream(case):
-    assert all(
-        torch.equal(a, b) for a, b in zip(weights(case.first.subject), weights(case.second.subject), strict=True)
-    )
-    assert case.first.trace.rounds == case.second.trace.rounds
-
-
-def test_the_global_stream_is_left_alone(case):
-    assert case.stream_kept
-
-
-def test_the_input_is_untouched(case):
-    module = case.subject.module
-    assert all(torch.equal(value, case.before[key]) for key, value in module.state_dict().items())
-    assert all(parameter.grad is None for parameter in module.parameters())
-    assert [torch.equal(a, b.x) for a, b in zip(case.images, (case.samples.train, case.samples.held), strict=True)]
-    assert case.first.subject.module is not module
-
-
-def test_modes_flags_and_hooks_are_as_before_in_both(case):
-    for subject in (case.subject, case.first.subject):
-        parts = subject.module.body
-        assert [part.training for part in parts] == [number == 1 for number in range(len(parts))]
-        flags = {name: parameter.requires_grad for name, parameter in subject.module.named_parameters()}
-        assert [name for name, flag in flags.items() if not flag] == ["body.0.bias"]
-        assert not any(part._forward_hooks for part in subject.module.modules())
-
-
-def test_the_weights_are_new_and_finite(case):
-    assert any(not torch.equal(a, b) for a, b in zip(weights(case.first.subject), case.before.values(), strict=True))
-    assert all(torch.isfinite(value).all() for value in weights(case.first.subject) if value.is_floating_point())
-    assert all(parameter.grad is None for parameter in case.first.subject.module.parameters())
-
-
-def test_batch_norm_statistics_stay(case):
-    state = case.first.subject.module.state_dict()
-    statistics = [name for name in case.before if "running" in name]
-    assert statistics and all(torch.equal(state[name], case.before[name]) for name in statistics)
-
-
-def test_the_trace_is_whole_and_survives_json(case):
-    trace = case.first.trace
-    assert from_json(HardeningTrace, to_json(trace)) == trace
-    assert trace.hardener == case.name and trace.seed == 7 and trace.seconds > 0 and trace.stopped
-    assert trace.settings.items() >= SMALL[case.name].items()
-    clean = case.samples.clean
-    assert trace.accuracy_before == case.subject.accuracy(clean.x, clean.y)
-    assert trace.accuracy_after == case.first.subject.accuracy(clean.x, clean.y)
-    assert [part.number for part in trace.rounds] == list(range(trace.rounds[0].number, trace.rounds[-1].number + 1))
-    assert any(part.loss is not None for part in trace.rounds)
-
-
-def test_progress_is_told(case):
-    assert len(case.words) >= 2 and all(isinstance(word, str) and word for word in case.words)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_another_seed_gives_other_weights(name, trained):
-    first, other = (make_hardener(name, SMALL[name])(trained, square_samples(), seed=seed) for seed in (1, 2))
-    assert any(not torch.equal(a, b) for a, b in zip(weights(first.subject), weights(other.subject), strict=True))
+@pytest.fixture(scope="module")
+def trained():
+    return trained_subject()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,39 +94,122 @@ def test_the_guard_takes_a_ruinous_rate_back(name, trained):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_held_back_images_it_refuses(name):
-    images = planted_images()
-    with pytest.raises(SettingsError, match="held-back"):
-        make_hardener(name, SMALL[name])(
-            make_subject(PlantedNet()), make_samples(images, images.take(torch.arange(0))), seed=0
-        )
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_setting_names_the_hardener(name):
     with pytest.raises(SettingsError, match=f"hardener {name}: nonsense"):
         make_hardener(name, {"nonsense": 1})
 
 
-class Idle(Hardener):
-    """Does nothing."""
+@record
+class NoSettings:
+    """None."""
 
-    name = "idle"
+
+class Odd(Hardener):
+    """A hardener that does what it is told to."""
+
+    name = "odd"
+    settings_type = NoSettings
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
 
     def harden(self, work, samples, *, seed, progress):
-        return [], "idle"
+        return self.act(work)
 
 
-def test_two_hardeners_of_one_name_are_refused(monkeypatch):
-    install(monkeypatch, Entry(Idle, name="a"), Entry(Idle, name="a"), group="trojai_moth.hardeners")
-    with pytest.raises(MothError, match="two installed packages offer the hardener 'a'"):
-        hardeners()
+def harden(act, trained, **how):
+    return Odd(act)(trained, square_samples(), seed=0, **how)
 
 
-def test_no_hardener_at_all_says_what_to_run(monkeypatch):
-    install(monkeypatch, group="trojai_moth.hardeners")
-    with pytest.raises(MothError, match="pip install"):
-        hardeners()
+def one_round(**changes):
+    whole = {"number": 1, "pairs": (), "loss": 0.1, "learning_rate": 0.1, "accuracy": 1.0, "taken_back": False}
+    return HardeningRound(**{**whole, **changes})
+
+
+def raising(error):
+    def fail(_):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), RuntimeError("no\nroom"), SystemExit("bad")])
+def test_a_hardener_that_fails_is_a_typed_error(error, trained):
+    with pytest.raises(PluginError) as caught:
+        harden(raising(error), trained)
+    assert caught.value.kind == "error" and isinstance(caught.value, MothError)
+    assert str(caught.value) == f"{type(error).__name__}: {error}".replace("\n", " ")
+
+
+@pytest.mark.parametrize("error", [SettingsError("mend it so"), KeyboardInterrupt()])
+def test_words_of_our_own_and_ctrl_c_pass_through(error, trained):
+    with pytest.raises(type(error)) as caught:
+        harden(raising(error), trained)
+    assert caught.value is error
+
+
+def spoilt(change):
+    def act(work):
+        with torch.no_grad():
+            change(work.module)
+        return [one_round()], "done"
+
+    return act
+
+
+def to_nan(module):
+    module.body[0].weight[0, 0, 0, 0] = math.nan
+
+
+def to_double(module):
+    module.double()
+
+
+def to_another_shape(module):
+    module.body[8] = torch.nn.Linear(512, 4)
+
+
+def without_bias(module):
+    module.body[0].bias = None
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (spoilt(to_nan), r"left numbers in body\.0\.weight that are not finite"),
+        (spoilt(to_double), "shape, kind or device"),
+        (spoilt(to_another_shape), r"shape, kind or device of body\.8\.weight"),
+        (spoilt(without_bias), "which weights the model has"),
+        (lambda _: ([one_round(accuracy=math.nan)], "done"), "gave the accuracy nan"),
+        (lambda _: ([one_round(learning_rate=math.inf)], "done"), "learning rate inf"),
+        (lambda _: ([one_round(), one_round(loss=math.nan)], "done"), "gave the loss nan"),
+        (lambda _: ([one_round(pairs=((0, 1, math.nan),))], "done"), "no number in round 1"),
+        (lambda _: ([{"number": 1}], "done"), "returned dict, not a HardeningRound"),
+        (lambda _: ([], None), "returned NoneType as the reason"),
+    ],
+)
+def test_what_a_hardener_may_not_leave_or_return(act, words, trained):
+    before = [value.clone() for value in weights(trained)]
+    with pytest.raises(PluginError, match=f"the hardener odd .*{words}") as caught:
+        harden(act, trained)
+    assert caught.value.kind == "invalid"
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(trained), strict=True))
+
+
+def test_what_is_right_passes(trained):
+    rounds = [one_round(pairs=((None, 1, 3.0), (0, 1, None)), loss=None), one_round(loss=math.inf, taken_back=True)]
+    hardened = harden(lambda _: (iter(rounds), "done"), trained)
+    assert hardened.trace.rounds == tuple(rounds) and hardened.trace.stopped == "done"
+
+
+def test_a_hardener_that_hangs_is_a_typed_error(trained):
+    started = time.monotonic()
+    with pytest.raises(PluginError, match=r"the hardener odd took longer than its time budget of 0\.1 s") as caught:
+        harden(lambda _: time.sleep(60), trained, time_budget=0.1)
+    assert caught.value.kind == "time-out" and time.monotonic() - started < 10
+    with pytest.raises(SettingsError, match="positive number of seconds"):
+        harden(lambda _: ([], "done"), trained, time_budget=0)
 
 
 def test_an_unknown_hardener_lists_the_known():

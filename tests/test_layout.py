@@ -21,7 +21,7 @@ FILE_LINES, FUNCTION_LINES = 300, 50
 DEVICE_MODULE = "trojai_moth/device.py"
 REQUIRED = {
     *CODE,
-    *("tests", "benchmarks", ".ci", ".gitignore", "setup.cfg", "pyproject.toml", "MANIFEST.in"),
+    *("tests", "benchmarks", "docs", ".ci", ".gitignore", "setup.cfg", "pyproject.toml", "MANIFEST.in"),
     *("README.md", "CHANGELOG.md", "LICENSE", "Makefile"),
 }
 # Modules that run code found in the data they read, and builtins that run text.

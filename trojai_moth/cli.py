@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "compare": ("compare", "compare", "Harden one model with several methods; what each gains and costs."),
         "calibrate": ("calibrate", "calibrate", "Learn from a labelled round what a scanner's scores mean."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
+        "plugins": ("listing", "list_plugins", "List all installed scanners and hardeners, with version and origin."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),
         "hardeners": ("listing", "list_hardeners", "List the installed hardeners."),
         "settings": ("listing", "list_settings", "List every setting that --set takes."),

@@ -1,5 +1,10 @@
 """Everything that may be shown to a user as one line instead of a traceback."""
 
+from typing import Literal
+
+# What a plugin did wrong: raised; ran out of time; returned what is no number or no record; changed the model.
+Misconduct = Literal["error", "time-out", "invalid", "changed the model"]
+
 
 class MothError(Exception):
     """Base of all expected failures; its text names the file or setting and says how to mend it."""
@@ -21,6 +26,14 @@ class RunDirectoryError(MothError):
     """A run directory that can not be continued, because it was made with other settings or is damaged."""
 
 
-def one_line(error: Exception) -> str:
+class PluginError(MothError):
+    """An installed hardener raised, ran out of time or returned what can not be used; ``kind`` says which."""
+
+    def __init__(self, text: str, kind: Misconduct) -> None:
+        super().__init__(text)
+        self.kind: Misconduct = kind
+
+
+def one_line(error: BaseException) -> str:
     """An unexpected exception as a record's reason: its kind and what it says, on one line and not too long."""
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]

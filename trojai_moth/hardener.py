@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-from .errors import SettingsError
+from .errors import MothError, PluginError, SettingsError, one_line
+from .plugin_checks import hardening_problem
 from .plugins import load_plugins, make_plugin
 from .records import record, to_dict
 from .samples import Samples
 from .subject import Subject
+from .time_budget import OverBudget, check_budget, within
 
 GROUP = "trojai_moth.hardeners"
 Progress = Callable[[str], None]
@@ -65,21 +69,41 @@ class Hardener(ABC):
         self.settings = settings if settings is not None else self.settings_type()
 
     @final
-    def __call__(self, subject: Subject, samples: Samples, *, seed: int, progress: Progress | None = None) -> Hardened:
-        """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on."""
+    def __call__(
+        self,
+        subject: Subject,
+        samples: Samples,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        time_budget: float | None = None,
+    ) -> Hardened:
+        """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on.
+
+        time_budget: seconds after which it is given up, see :mod:`~trojai_moth.time_budget`; None: no limit.
+        PluginError, with the kind, if the hardener raises, takes longer or leaves weights that can not be used.
+        """
+        check_budget(time_budget)
         if len(samples.clean) == 0:
             raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
         started = time.perf_counter()
         work, clean = subject.clone(), samples.clean
-        before = work.accuracy(clean.x, clean.y)
-        rounds, stopped = self.harden(work, samples, seed=seed, progress=progress or (lambda _: None))
+        told = progress or (lambda _: None)
+        with _named_failures(self.name):
+            before = work.accuracy(clean.x, clean.y)
+            rounds, stopped = within(time_budget, lambda: self.harden(work, samples, seed=seed, progress=told))
+            rounds = list(rounds)
+            problem = hardening_problem(subject, work, rounds, stopped)
+            after = math.nan if problem else work.accuracy(clean.x, clean.y)
+        if problem:
+            raise PluginError(f"the hardener {self.name} {problem}", "invalid")
         trace = HardeningTrace(
             hardener=self.name,
             settings=to_dict(self.settings),
             seed=seed,
             data=samples.description,
             accuracy_before=before,
-            accuracy_after=work.accuracy(clean.x, clean.y),
+            accuracy_after=after,
             held_images=len(clean),
             rounds=tuple(rounds),
             stopped=stopped,
@@ -98,9 +122,22 @@ class Hardener(ABC):
         """
 
 
+@contextmanager
+def _named_failures(name: str) -> Iterator[None]:
+    """What a hardener fails with, as a PluginError; what it says in our own words, and Ctrl-C, pass through."""
+    try:
+        yield
+    except OverBudget as error:
+        raise PluginError(f"the hardener {name} {error}", "time-out") from None
+    except MothError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(one_line(error), "error") from error
+
+
 def hardeners() -> Mapping[str, type[Hardener]]:
-    """Every hardener of this installation by name; MothError for two of one name or for none at all."""
-    return load_plugins(GROUP, "hardener")
+    """Every usable hardener of this installation by name; MothError for two of one name or for none at all."""
+    return load_plugins(GROUP, "hardener", Hardener)
 
 
 def make_hardener(name: str, options: Mapping[str, Any]) -> Hardener:

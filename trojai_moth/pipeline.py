@@ -41,6 +41,12 @@ class RescanSettings:
     hardener_options: dict[str, Any] = Field(default_factory=dict, description="its settings, where not the defaults")
     data: DataSettings = Field(default_factory=DataSettings)
     seed: int = Field(default=0, ge=0, description="seed of the run; streams are derived from it by model and stage")
+    time_budget: float | None = Field(
+        default=None, gt=0, description="seconds after which a scan is given up, and the model not judged; None: never"
+    )
+    hardener_budget: float | None = Field(
+        default=None, gt=0, description="seconds after which a hardening is given up, and the model not judged"
+    )
 
 
 @record
@@ -213,7 +219,8 @@ class ModelRun:
         subject, samples = subject_of(), self.samples
         self.stage = stage
         self.run_.reporter.step(f"scan {stage}")
-        verdict = self.run_.scanner(subject, samples, seed=derive_seed(self.seed, "scan"))
+        budget = self.run_.settings.time_budget
+        verdict = self.run_.scanner(subject, samples, seed=derive_seed(self.seed, "scan"), time_budget=budget)
         if self.run_.calibration:
             verdict = self.run_.calibration.judge(verdict, subject.source_sha256)
         result = ScanRecord(
@@ -238,7 +245,13 @@ class ModelRun:
         subject, samples = self.opened.subject, self.samples
         self.stage = "harden"
         seed = derive_seed(self.seed, "harden")
-        hardened = self.run_.hardener(subject, samples, seed=seed, progress=self.run_.reporter.step)
+        hardened = self.run_.hardener(
+            subject,
+            samples,
+            seed=seed,
+            progress=self.run_.reporter.step,
+            time_budget=self.run_.settings.hardener_budget,
+        )
         # Weights first: a journal that says "hardened" must never be without them.
         save_weights(hardened, self.run_.journal.weights(self.case.model_id))
         self.run_.journal.write(self.case.model_id, "harden", hardened.trace)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, final
 
+from .errors import Misconduct, one_line
+from .plugin_checks import model_change, network_problem, verdict_problem
 from .plugins import load_plugins, make_plugin
 from .records import Field, from_dict, record, to_dict
 from .samples import Samples
 from .subject import Subject
+from .time_budget import OverBudget, check_budget, within
 
 GROUP = "trojai_moth.scanners"
 Outcome = Literal["flagged", "clean", "not judged"]
@@ -59,7 +63,8 @@ class Verdict:
     """What a scanner says about one model; evidence is sorted, most suspicious first.
 
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
-    of several scanners could not judge, and the score is that of the others.
+    of several scanners could not judge, and the score is that of the others. skip: what went wrong where the base class
+    refused to take a judgement; None for a judgement, and for a scanner that itself says why it can not judge.
     """
 
     scanner: str
@@ -73,6 +78,7 @@ class Verdict:
     seconds: float = 0.0
     incomplete: bool = False
     calibrated: Calibrated | None = None
+    skip: Misconduct | None = None
 
     @property
     def flagged(self) -> bool | None:
@@ -91,11 +97,15 @@ class Scanner(ABC):
         self.settings = settings if settings is not None else self.settings_type()
 
     @final
-    def __call__(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
-        """Scan, and turn what goes wrong into a verdict of "not judged" with the reason: never into "clean"."""
+    def __call__(self, subject: Subject, samples: Samples, *, seed: int, time_budget: float | None = None) -> Verdict:
+        """Scan a copy, and turn what goes wrong into a verdict of "not judged" with the reason: never into "clean".
+
+        time_budget: seconds after which the scan is given up, see :mod:`~trojai_moth.time_budget`; None: no limit.
+        SettingsError if it is not positive. The subject stays as it is, whatever the scanner does.
+        """
+        check_budget(time_budget)
         started = time.perf_counter()
-        with subject.frozen():
-            verdict = self._checked(subject, samples, seed)
+        verdict = self._checked(subject, samples, seed, time_budget)
         settings, seconds = to_dict(self.settings), time.perf_counter() - started
         return from_dict(Verdict, {**to_dict(verdict), "settings": settings, "seed": seed, "seconds": seconds})
 
@@ -103,18 +113,27 @@ class Scanner(ABC):
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
         """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
 
-    def _checked(self, subject: Subject, samples: Samples, seed: int) -> Verdict:
+    def _checked(self, subject: Subject, samples: Samples, seed: int, time_budget: float | None) -> Verdict:
         try:
-            verdict = self.scan(subject, samples, seed=seed)
-        except Exception as error:  # a scanner is a plugin, and a crash must not end as exit code 1, "flagged"
-            return self.not_judged(" ".join(f"{type(error).__name__}: {error}".split())[:500])
-        if verdict.outcome == "not judged":
-            return verdict
-        if verdict.score is None or not math.isfinite(verdict.score):
-            return self.not_judged(f"the scanner gave the score {verdict.score}")
-        if verdict.flagged != (verdict.score > 0):
-            return self.not_judged(f"the scanner says {verdict.outcome} but gave the score {verdict.score}")
-        return verdict
+            work = subject.clone()
+            with work.frozen():
+                verdict = within(time_budget, lambda: self.scan(work, samples, seed=seed))
+                changed = model_change(subject.module, work.module)
+            if changed:
+                return self._skipped("changed the model", f"the scanner {changed}")
+            problem = verdict_problem(verdict, subject.classes)
+            if problem:
+                return self._skipped("invalid", f"the scanner {problem}")
+            if verdict.flagged is not None:
+                problem = network_problem(subject, samples)
+        except OverBudget as error:
+            return self._skipped("time-out", f"the scanner {error}")
+        except (Exception, SystemExit) as error:  # a scanner is a plugin, and a crash must not end as 1, "flagged"
+            return self._skipped("error", " ".join(one_line(error).split()))
+        return self._skipped("invalid", f"the network {problem}") if problem else verdict
+
+    def _skipped(self, skip: Misconduct, reason: str) -> Verdict:
+        return dataclasses.replace(self.not_judged(reason), skip=skip)
 
     def not_judged(self, reason: str) -> Verdict:
         """The verdict for a model that could not be examined."""
@@ -122,8 +141,8 @@ class Scanner(ABC):
 
 
 def scanners() -> Mapping[str, type[Scanner]]:
-    """Every scanner of this installation by name; MothError for two of one name or for none at all."""
-    return load_plugins(GROUP, "scanner")
+    """Every usable scanner of this installation by name; MothError for two of one name or for none at all."""
+    return load_plugins(GROUP, "scanner", Scanner)
 
 
 def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:

@@ -1,4 +1,4 @@
-"""``settings`` and ``scanners``: what can be set and chosen, from the records themselves."""
+"""``plugins``, ``scanners``, ``hardeners``, ``settings``: what can be chosen and set, from the classes themselves."""
 
 from __future__ import annotations
 
@@ -8,30 +8,58 @@ from typing import Any
 import click
 
 from ..distance import DistanceSettings
+from ..errors import MothError
 from ..eval.comparison import JudgeSettings
-from ..hardener import hardeners
+from ..hardener import GROUP as HARDENERS
+from ..hardener import Hardener, hardeners
+from ..plugins import Plugin, find_plugins, load_plugins
 from ..robustness import PgdSettings
 from ..samples import DataSettings
-from ..scanner import scanners
+from ..scanner import GROUP as SCANNERS
+from ..scanner import Scanner, scanners
 from .options import record_fields
+
+_COLUMNS = ("kind", "name", "version", "origin", "what it is")
+
+
+@click.command("plugins")
+def list_plugins() -> None:
+    """List every installed scanner and hardener with its version and origin.
+
+    One that can not be used is listed with the reason. Two of one name are refused: exit code 2, after the list.
+    """
+    found = [*find_plugins(SCANNERS, "scanner", Scanner), *find_plugins(HARDENERS, "hardener", Hardener)]
+    rows = [_COLUMNS, *(_row(plugin) for plugin in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
+    for row in rows:
+        padded = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*padded, row[-1]]))
+    double = next((plugin.problem for plugin in found if plugin.double), None)
+    if double:
+        raise MothError(double)
+
+
+def _row(plugin: Plugin) -> tuple[str, ...]:
+    text = f"can not be used: {plugin.problem}" if plugin.problem else plugin.summary
+    return (plugin.kind, plugin.name, plugin.version, f"{plugin.distribution}, {plugin.module}", text)
 
 
 @click.command("scanners")
 def list_scanners() -> None:
     """List the installed scanners."""
-    _list(scanners())
+    _list(SCANNERS, "scanner", Scanner)
 
 
 @click.command("hardeners")
 def list_hardeners() -> None:
     """List the installed hardeners."""
-    _list(hardeners())
+    _list(HARDENERS, "hardener", Hardener)
 
 
-def _list(known: Mapping[str, type]) -> None:
-    for name, kind in sorted(known.items()):
-        text = (kind.__doc__ or "").strip().splitlines()
-        click.echo(f"{name}: {text[0] if text else kind.__module__}")
+def _list(group: str, noun: str, base: type) -> None:
+    load_plugins(group, noun, base)  # which refuses an installation with two of one name or with none
+    for plugin in find_plugins(group, noun, base):
+        click.echo(f"{plugin.name}: {_row(plugin)[-1]}")
 
 
 @click.command("settings")

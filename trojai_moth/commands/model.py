@@ -30,8 +30,10 @@ from .options import (
     calibration_option,
     data_option,
     device_option,
+    hardener_budget_option,
     hardener_option,
     parse_assignments,
+    scanner_budget_option,
     scanner_option,
     seed_option,
 )
@@ -95,9 +97,17 @@ def show_progress(text: str) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the verdict with its evidence here.",
 )
+@scanner_budget_option
 @calibration_option
 @allow_fitted_option
-def scan(scanner: str, json_file: Path | None, calibration: Path | None, allow_fitted: bool, **choices: Any) -> None:
+def scan(
+    scanner: str,
+    json_file: Path | None,
+    time_budget: float | None,
+    calibration: Path | None,
+    allow_fitted: bool,
+    **choices: Any,
+) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
     learned = read_calibration(calibration) if calibration else None
     model = open_model("scanner", **choices)
@@ -105,7 +115,7 @@ def scan(scanner: str, json_file: Path | None, calibration: Path | None, allow_f
     if learned:
         learned.check(scanner, chosen, model.data)
         refuse_fitted(learned, [] if allow_fitted else [(subject.model_id, subject.source_sha256)])
-    verdict = chosen(subject, model.samples, seed=derive_seed(model.seed, "scan"))
+    verdict = chosen(subject, model.samples, seed=derive_seed(model.seed, "scan"), time_budget=time_budget)
     if learned:
         verdict = learned.judge(verdict, subject.source_sha256)
     if json_file:
@@ -147,6 +157,7 @@ def _candidate_text(candidate: Candidate) -> str:
 @click.command("harden")
 @model_options
 @hardener_option
+@hardener_budget_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -164,7 +175,14 @@ def _candidate_text(candidate: Candidate) -> str:
     multiple=True,
     help="Leave out one of MOTH's four design parts, as in the paper's ablation. Repeatable.",
 )
-def harden_model(hardener: str, out: Path, model_pt: Path | None, without: tuple[str, ...], **choices: Any) -> None:
+def harden_model(
+    hardener: str,
+    hardener_budget: float | None,
+    out: Path,
+    model_pt: Path | None,
+    without: tuple[str, ...],
+    **choices: Any,
+) -> None:
     """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json.
 
     Where the folder has poisoned example images, it also prints how many of them still get their trigger's target,
@@ -177,7 +195,9 @@ def harden_model(hardener: str, out: Path, model_pt: Path | None, without: tuple
     model = open_model("hardener", **choices)
     options = model.groups["hardener"] | ({"without": without} if without else {})
     chosen, seed = make_hardener(hardener, options), derive_seed(model.seed, "harden")
-    hardened = chosen(model.opened.subject, model.samples, seed=seed, progress=show_progress)
+    hardened = chosen(
+        model.opened.subject, model.samples, seed=seed, progress=show_progress, time_budget=hardener_budget
+    )
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
     if model_pt:

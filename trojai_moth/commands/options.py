@@ -54,6 +54,19 @@ calibration_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Probability and flag as learned by `trojai-moth calibrate` for this scanner, its settings and these images.",
 )
+scanner_budget_option = click.option(
+    "--scanner-budget",
+    "time_budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a scan after so long; the model is then not judged. No limit unless given.",
+)
+hardener_budget_option = click.option(
+    "--hardener-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a hardening after so long; that is then a failure. No limit unless given.",
+)
 allow_fitted_option = click.option(
     "--allow-fitted",
     is_flag=True,

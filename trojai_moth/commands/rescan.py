@@ -20,7 +20,14 @@ from ..records import from_dict
 from ..rounds import Case, Skip, read_round
 from .display import LEGEND, make_console, make_reporter, verdict_table
 from .interruption import Interruption, Stopping
-from .options import allow_fitted_option, calibration_option, parse_assignments, shared_options
+from .options import (
+    allow_fitted_option,
+    calibration_option,
+    hardener_budget_option,
+    parse_assignments,
+    scanner_budget_option,
+    shared_options,
+)
 
 _WARNING = (
     "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and this verdict does not tell "
@@ -44,6 +51,8 @@ _WARNING = (
     help="Which models to harden. clean-only is the paper's protocol and needs the round's labels.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
+@scanner_budget_option
+@hardener_budget_option
 @calibration_option
 @allow_fitted_option
 @shared_options
@@ -106,6 +115,8 @@ def rescan_settings(
     assignments: tuple[str, ...],
     seed: int,
     harden: str,
+    time_budget: float | None = None,
+    hardener_budget: float | None = None,
 ) -> RescanSettings:
     """The run's settings from the command line's words."""
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
@@ -120,6 +131,8 @@ def rescan_settings(
             "hardener_options": groups["hardener"],
             "data": chosen,
             "seed": seed,
+            "time_budget": time_budget,
+            "hardener_budget": hardener_budget,
         },
     )
 
