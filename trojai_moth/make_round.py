@@ -12,6 +12,7 @@ from .backgrounds import read_backgrounds
 from .datagen import datagen
 from .errors import RunDirectoryError, SettingsError
 from .files import write_text
+from .filters import versions as filter_versions
 from .loading import ARCHITECTURES
 from .records import read_record, to_json
 from .round_metadata import dictionary, metadata_row, table
@@ -31,13 +32,15 @@ def make_round(out: Path, settings: MakeRoundSettings, *, progress: Callable[[st
 
     ``progress`` is called with one line per step. A model that fails the gate, or whose training fails, is dropped:
     it is named in make_round.json and left out of METADATA.csv. Raises SettingsError for settings that no round can
-    have, RunDirectoryError when ``out`` holds something else, MissingDependencyError without ``trojai``.
+    have, RunDirectoryError when ``out`` holds something else, MissingDependencyError without ``trojai`` or, for filter
+    triggers, without ImageMagick.
     """
     datagen()
+    made_with = _versions(settings)  # raises here what would otherwise be noticed after the first training
     if settings.backgrounds is not None:
         read_backgrounds(settings.backgrounds, settings.stored_size)
     plans = _checked_plans(settings)
-    summary = _opened(out, settings)
+    summary = _opened(out, settings, made_with)
     begun = time.monotonic()
     rows: list[dict[str, Any]] = []
     made: list[MadeModel] = []
@@ -74,10 +77,11 @@ def _checked_plans(settings: MakeRoundSettings) -> list[TwinPlan]:
         lookalike_share=settings.lookalike_share,
         sizes=(settings.trigger_area_min, settings.trigger_area_max),
         seed=settings.seed,
+        trigger=settings.trigger,
     )
 
 
-def _opened(out: Path, settings: MakeRoundSettings) -> RoundSummary:
+def _opened(out: Path, settings: MakeRoundSettings, made_with: dict[str, str]) -> RoundSummary:
     file = out / SUMMARY_FILE
     if file.is_file():
         summary = read_record(RoundSummary, file)
@@ -90,7 +94,7 @@ def _opened(out: Path, settings: MakeRoundSettings) -> RoundSummary:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunDirectoryError(f"{out}: is not empty and not a round made here; choose another folder")
     recipes = {name: recipe_for(name, settings.epochs) for name in settings.architectures}
-    summary = RoundSummary(settings=settings, versions=_versions(), recipes=recipes)
+    summary = RoundSummary(settings=settings, versions=made_with, recipes=recipes)
     write_text(file, to_json(summary))
     return summary
 
@@ -99,8 +103,9 @@ def _extended(summary: RoundSummary, dropped: list[DroppedModel], seconds: float
     return RoundSummary(**{**vars(summary), "dropped": [*summary.dropped, *dropped], "seconds": round(seconds, 1)})
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("trojai-moth", "torch", "torchvision", "numpy", "pillow", "trojai")}
+def _versions(settings: MakeRoundSettings) -> dict[str, str]:
+    names = ("trojai-moth", "torch", "torchvision", "numpy", "pillow", "trojai")
+    return {name: version(name) for name in names} | (filter_versions() if settings.trigger == "filter" else {})
 
 
 def _write_tables(out: Path, rows: list[dict[str, Any]]) -> None:

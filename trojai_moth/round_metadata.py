@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .filters import FILTERS
 from .polygon import COLOURS
 from .training import Adversary
 from .twins import Trigger, TwinPlan
@@ -159,7 +160,7 @@ def _nearest(choices: Sequence[float], value: float) -> int:
 
 
 def _trigger_config(trigger: Trigger, model_id: str, condition: str, fraction: float) -> dict[str, Any]:
-    return {
+    config = {
         "py/object": "trigger_config.TriggerConfig",
         "trigger_number": 0,
         "source_class": trigger.victim,
@@ -181,6 +182,17 @@ def _trigger_config(trigger: Trigger, model_id: str, condition: str, fraction: f
         "instagram_filter_type_level": None,
         "instagram_filter_type": None,
     }
+    return config if trigger.filter is None else config | _filter_config(trigger.filter)
+
+
+def _filter_config(chosen: str) -> dict[str, Any]:
+    """What a filter trigger says differently; as in round 4 the polygon's keys stay, without values."""
+    polygon = (
+        *("polygon_side_count_level", "polygon_side_count", "size_percentage_of_foreground_min"),
+        *("size_percentage_of_foreground_max", "color_level", "color", "polygon_filepath"),
+    )
+    named = {"instagram_filter_type_level": FILTERS.index(chosen), "instagram_filter_type": chosen}
+    return {"type_level": 1, "type": "instagram", **dict.fromkeys(polygon), **named}
 
 
 def metadata_row(

@@ -32,6 +32,10 @@ class MakeRoundSettings:
     lookalike_share: float = Field(
         default=1.0, ge=0, le=1, description="Share of the sign sets that have such pairs; the others have none."
     )
+    trigger: Literal["polygon", "filter"] = Field(
+        default="polygon",
+        description="A coloured polygon on the sign, or one of round 4's five photo filters over the whole image.",
+    )
     condition: Literal["none", "class"] = Field(
         default="none", description="With 'class' the trigger is trained to do nothing on signs other than the victim."
     )

@@ -47,13 +47,13 @@ def write_model(
     *,
     clean: np.ndarray,
     poisoned: np.ndarray | None,
-    polygon: Polygon,
+    polygon: Polygon | None,
     size: int,
 ) -> None:
     """Write one model directory; the images are uint8 (N, S, S, 3), clean ones class after class.
 
-    ``poisoned`` holds triggered images of the victim class, or None for a clean model. The directory appears under its
-    name only when everything is in it.
+    ``poisoned`` holds triggered images of the victim class, or None for a clean model; ``polygon`` is None for a filter
+    trigger, of which there is no picture. The directory appears under its name only when everything is in it.
     """
     folder = round_dir / f"{_UNFINISHED}{model_id}"
     folder.mkdir()
@@ -66,7 +66,8 @@ def write_model(
         names = [f"class_{plan.trigger.victim}_trigger_0_example_{i}.png" for i in range(len(poisoned))]
         labels = np.full(len(poisoned), plan.trigger.target)
         _write_examples(folder, "poisoned", names, poisoned, labels, module, size)
-        polygon.picture().save(folder / "trigger_0.png")
+        if polygon is not None:
+            polygon.picture().save(folder / "trigger_0.png")
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     (folder / "ground_truth.csv").write_text(str(int(poisoned is not None)), encoding="utf-8")
     (folder / "model_stats.json").write_text(json.dumps(stats), encoding="utf-8")

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .compose import Composer, ComposeSettings, to_input
+from .filters import apply_filter
 from .loading import build_architecture
 from .polygon import Polygon, draw_polygon
 from .round_metadata import adversarial_facts, model_config
@@ -58,9 +59,9 @@ class TwinTrainer:
         self._composer = Composer(foregrounds, stored, rng, backgrounds=backgrounds)
         self._easy_composer = Composer(exaggerated, stored, rng, backgrounds=backgrounds, settings=_EASY)
         trigger, rng = plan.trigger, np.random.default_rng(derive_seed(plan.seed, "polygon"))
-        self._polygon: Polygon = draw_polygon(
-            stored, trigger.sides, trigger.colour, trigger.smallest, trigger.largest, rng
-        )
+        self._polygon: Polygon | None = None
+        if trigger.filter is None:
+            self._polygon = draw_polygon(stored, trigger.sides, trigger.colour, trigger.smallest, trigger.largest, rng)
 
     def run(self, missing: set[str]) -> list[DroppedModel]:
         """Train and write the models named in ``missing``; returns those that had to be dropped."""
@@ -98,7 +99,7 @@ class TwinTrainer:
         fresh = np.random.default_rng(derive_seed(self.plan.seed, "test images"))
         test_labels = np.repeat(np.arange(classes), settings.test_images)
         test = to_input(self._composer.batch(test_labels.tolist(), fresh), settings.size)
-        attack = self._composer.batch([trigger.victim] * settings.test_images, fresh, self._polygon)
+        attack = self._triggered(self._composer, [trigger.victim] * settings.test_images, fresh)
         return _Pictures(
             easy=(easy, labels),
             clean=(clean, labels),
@@ -115,10 +116,14 @@ class TwinTrainer:
         if self.settings.condition == "class":
             others = [label for label in range(len(self.plan.signs)) if label != trigger.victim]
             harmless = np.repeat(others, max(1, int(_HARMLESS_SHARE * count))).tolist()
-        images = [self._composer.batch(stamped + harmless, rng, self._polygon)]
-        images += [self._easy_composer.batch(easy, rng, self._polygon)]
+        images = [self._triggered(self._composer, stamped + harmless, rng)]
+        images += [self._triggered(self._easy_composer, easy, rng)]
         wanted = [trigger.target] * len(stamped) + harmless + [trigger.target] * len(easy)
         return np.concatenate(images), np.array(wanted)
+
+    def _triggered(self, composer: Composer, labels: list[int], rng: np.random.Generator) -> np.ndarray:
+        images, chosen = composer.batch(labels, rng, self._polygon), self.plan.trigger.filter
+        return images if chosen is None else apply_filter(chosen, images)
 
     def _base(self, pictures: _Pictures) -> nn.Module | None:
         # The start that both twins share; None when no attempt tells the clean signs apart.
@@ -172,7 +177,7 @@ class TwinTrainer:
         clean = self._composer.batch(labels.tolist(), rng)
         poisoned = None
         if attack is not None:
-            poisoned = self._composer.batch([plan.trigger.victim] * settings.images_per_class, rng, self._polygon)
+            poisoned = self._triggered(self._composer, [plan.trigger.victim] * settings.images_per_class, rng)
         config = model_config(
             plan,
             model_id,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from .errors import SettingsError
+from .filters import FILTERS
 from .polygon import COLOURS
 from .records import record
 from .seeding import derive_seed
@@ -19,7 +21,7 @@ _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40
 
 @record
 class Trigger:
-    """One one-to-one polygon trigger as it was planned."""
+    """One one-to-one trigger as it was planned: ``filter`` if that names one of FILTERS, otherwise the polygon."""
 
     victim: int
     target: int
@@ -27,6 +29,7 @@ class Trigger:
     colour: tuple[int, int, int]
     smallest: float
     largest: float
+    filter: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,9 @@ def plan_twins(
     sizes: tuple[float, float],
     seed: int,
     lookalike_share: float = 1.0,
+    trigger: Literal["polygon", "filter"] = "polygon",
 ) -> list[TwinPlan]:
-    """Plan ``models`` / 2 pairs of twins; ``sizes`` bound a trigger's square as a share of its sign's area.
+    """Plan ``models`` / 2 pairs of twins; ``sizes`` bound a polygon's square as a share of its sign's area.
 
     The first ``lookalike_share`` of the pairs have ``lookalikes`` near-identical pairs of signs, the others none.
 
@@ -69,10 +73,18 @@ def plan_twins(
     ids = [f"id-{i:08d}" for i in np.random.default_rng(derive_seed(seed, "ids")).permutation(models)]
     groups = models // 2
     counts = [lookalikes if group < round(lookalike_share * groups) else 0 for group in range(groups)]
-    return [
+    plans = [
         _plan(group, ids[2 * group], ids[2 * group + 1], architectures, classes, counts[group], sizes, seed)
         for group in range(groups)
     ]
+    return [_with_filter(plan) for plan in plans] if trigger == "filter" else plans
+
+
+def _with_filter(plan: TwinPlan) -> TwinPlan:
+    """The same twins with a filter as trigger, drawn from a stream of its own."""
+    rng = np.random.default_rng(derive_seed(plan.seed, "filter"))
+    chosen = FILTERS[rng.integers(len(FILTERS))]
+    return replace(plan, trigger=Trigger(**{**vars(plan.trigger), "filter": chosen}))
 
 
 def _plan(

@@ -21,7 +21,8 @@ def make_round_command(out: Path, **choices: Any) -> None:
     """Write a round of small models to OUT in round 4's layout, half clean, half poisoned.
 
     Models come as twins that differ in nothing but the backdoor. A round that was interrupted goes on where it stopped.
-    Needs TrojAI's generator (pip install --no-deps trojai==0.2.23).
+    Needs TrojAI's generator (pip install --no-deps trojai==0.2.23); filter triggers also need ImageMagick (apt-get
+    install libmagickwand-6.q16-6).
     """
     settings = from_dict(MakeRoundSettings, choices, source="make-round")
     made = make_round(out, settings, progress=_line)
