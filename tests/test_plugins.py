@@ -85,7 +85,7 @@ class Nameless(Scanner):
         (Scale, "is no scanner: its class must derive from trojai_moth.scanner.Scanner"),
         (Scripted(), "is no scanner"),
         (3, "is no scanner"),
-        (Unfinished, "is not finished: it lacks scan"),
+        (Unfinished, "is not finished: it lacks scan, settings_type"),
         (Nameless, "is not finished: it lacks name, settings_type"),
     ],
 )

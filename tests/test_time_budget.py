@@ -1,17 +1,30 @@
 """A plugin's time: interrupted where Python can, looked at afterwards where it can not, and nothing else disturbed."""
 
+import importlib
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from trojai_moth import time_budget
+from trojai_moth.cli import main
 from trojai_moth.commands.interruption import Interruption
+from trojai_moth.eval.results import read_results
+from trojai_moth.hardeners.moth import Moth
+from trojai_moth.records import read_record
+from trojai_moth.scanner import Verdict
+from trojai_moth.scanners.neural_cleanse import NeuralCleanse
 from trojai_moth.time_budget import OverBudget, within
 
+from .fake_round import write_round
+
 NEVER_S = 60
+# A scan that takes no time and finds what it finds.
+SHORT = ["--set", "scanner.steps=2", "--set", "scanner.screen_steps=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +160,68 @@ def test_torch_is_as_before():
 
     timed(leaves_gradients_off)
     assert torch.is_grad_enabled()
+
+
+@pytest.fixture(scope="module")
+def round_dir(tmp_path_factory):
+    return write_round(tmp_path_factory.mktemp("round") / "round", models=1)
+
+
+@pytest.fixture
+def call(round_dir, tmp_path, monkeypatch):
+    """Run the program with a scanner and a hardener that hang, and write below an empty folder."""
+
+    def hang(*_, **__):
+        time.sleep(NEVER_S)
+
+    def call(command, *options, hangs):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(importlib.import_module(hangs[0]), hangs[1], type(hangs[1], (hangs[2],), {hangs[3]: hang}))
+        place = round_dir if command == "rescan" else round_dir / "id-00000000"
+        small = ["--set", "data.train_per_class=4", "--set", "data.held_per_class=4"]
+        return CliRunner().invoke(main, [command, str(place), *small, *options])
+
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    yield call
+    for sign, handler in handlers.items():
+        signal.signal(sign, handler)
+
+
+SCANNER = ("trojai_moth.scanners.neural_cleanse", "NeuralCleanse", NeuralCleanse, "scan")
+HARDENER = ("trojai_moth.hardeners.moth", "Moth", Moth, "harden")
+LATE = "took longer than its time budget of 0.2 s"
+
+
+def test_scan_gives_up(call):
+    result = call("scan", "--scanner-budget", "0.2", "--json", "v.json", hangs=SCANNER)
+    assert result.exit_code == 2 and f"NOT JUDGED by neural-cleanse: the scanner {LATE}" in result.stdout
+    verdict = read_record(Verdict, Path("v.json"))
+    assert verdict.skip == "time-out" and verdict.seconds < 30
+
+
+def test_harden_gives_up(call):
+    result = call("harden", "--hardener-budget", "0.2", "--out", "w.safetensors", hangs=HARDENER)
+    assert result.exit_code == 2 and result.stderr.strip().endswith(f"Error: the hardener moth {LATE}")
+    assert not Path("w.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "hangs", "more", "stage"),
+    [
+        ("--scanner-budget", SCANNER, [], "before"),
+        ("--hardener-budget", HARDENER, ["--harden", "all", *SHORT], "failure"),
+    ],
+)
+def test_rescan_goes_on_and_says_so(call, option, hangs, more, stage):
+    result = call("rescan", "--out", "run", option, "0.2", *more, hangs=hangs)
+    assert result.exit_code == 2, result.output
+    rows = read_results(Path("run/results.csv"))
+    assert rows["verdict"].to_list() == ["not judged"] and LATE in rows["reason"].iloc[0]
+    assert LATE in Path(f"run/journal/id-00000000.{stage}.json").read_text()
+
+
+@pytest.mark.parametrize("option", ["--scanner-budget", "--hardener-budget"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_an_impossible_budget_is_refused(call, option, seconds):
+    result = call("rescan", "--out", "run", option, seconds, hangs=SCANNER)
+    assert result.exit_code == 2 and "budget" in result.stderr and not Path("run").exists()

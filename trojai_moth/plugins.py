@@ -107,11 +107,10 @@ def _load(entry: EntryPoint, noun: str, base: type) -> Plugin:
 
 
 def _misfit(loaded: Any, noun: str, base: type) -> str | None:
-    if not (isinstance(loaded, type) and issubclass(loaded, base)):
+    if not (inspect.isclass(loaded) and issubclass(loaded, base)):
         return f"is no {noun}: its class must derive from {base.__module__}.{base.__name__}"
-    if inspect.isabstract(loaded):
-        return f"is not finished: it lacks {', '.join(sorted(loaded.__abstractmethods__))}"
-    missing = [name for name in ("name", "settings_type") if not hasattr(loaded, name)]
+    abstract: frozenset[str] = getattr(loaded, "__abstractmethods__", frozenset())
+    missing = [*sorted(abstract), *(name for name in ("name", "settings_type") if not hasattr(loaded, name))]
     return f"is not finished: it lacks {', '.join(missing)}" if missing else None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +40,8 @@ def move_streams() -> None:
 
 def streams() -> tuple[object, ...]:
     """The state of every global random stream, to be compared."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return (bytes(torch.get_rng_state().numpy()), random.getstate(), name, bytes(keys), *rest)
+    numpys: Any = np.random.get_state()  # noqa: NPY002
+    return (bytes(torch.get_rng_state().numpy()), random.getstate(), *map(str, numpys[2:]), bytes(numpys[1]))
 
 
 def devices() -> list[torch.device]:
