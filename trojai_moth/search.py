@@ -116,7 +116,7 @@ class Search:
         mask, pattern = squash(rows.raw_mask), squash(rows.raw_pattern)
         stamped = torch.lerp(images, pattern[:, None], mask[:, None])
         found = self.engine.gradient(stamped.flatten(0, 1), target, rows.weight.flatten())
-        slopes = _trigger_gradient(found, images, mask, pattern)
+        slopes = trigger_gradient(found, images, mask, pattern)
         hit = found.hit.view(rows.weight.shape)
         success = (hit * rows.weight).sum(1)
         works = success >= self.settings.success_bound - 1e-6
@@ -170,8 +170,11 @@ class Search:
         raw.addcdiv_(mean * -rate, (square / (1 - beta2**steps)).sqrt_().add_(1e-8))
 
 
-def _trigger_gradient(found: Gradient, images: Tensor, mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
-    """From the gradient at x' = x + m (q - x) to those at m (A, 1, H, W) and q (A, 3, H, W)."""
+def trigger_gradient(found: Gradient, images: Tensor, mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
+    """From the gradient at x' = x + m (q - x), images (A, n, 3, H, W), to those at m (A, 1, H, W) and q (A, 3, H, W).
+
+    Where q is one colour, (A, 3, 1, 1), its gradient is the sum of the second over H and W, which is left to the caller.
+    """
     at_stamped = found.images.view(images.shape)
     summed = at_stamped.sum(1)
     at_mask = (summed * pattern).sum(1, keepdim=True) - (at_stamped * images).sum(dim=(1, 2))[:, None]
