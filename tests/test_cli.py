@@ -166,7 +166,7 @@ def test_distance_is_json_with_null_where_there_is_none(call, model_dir, tmp_pat
 
 def test_lists(call):
     result = call("scanners")
-    assert result.exit_code == 0 and result.stdout.startswith("neural-cleanse: ")
+    assert result.exit_code == 0 and "\nneural-cleanse: " in "\n" + result.stdout
     result = call("settings")
     assert result.exit_code == 0
     for name in ("data.held_fraction = 0.3", "hardener.rounds = ", "scanner.steps = ", "distance.seeds = "):

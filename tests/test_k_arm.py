@@ -15,7 +15,7 @@ from trojai_moth.scanners.k_arm_settings import KArmSettings
 
 # One pixel of the planted images, in pixels of 224 x 224.
 PIXEL = (224 / SIZE) ** 2
-# All pairs: the classes that a planted image does not show are equally likely, and the screen would drop some at random.
+# All pairs: the classes that a planted image does not show are equally likely, and the screen would drop some.
 # Masks start anywhere, since what these networks look at is not in the centre; their sizes go beyond what the scheduler
 # reckons with, and their probabilities are extreme.
 SETTINGS = KArmSettings(

@@ -173,7 +173,7 @@ class Search:
 def trigger_gradient(found: Gradient, images: Tensor, mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
     """From the gradient at x' = x + m (q - x), images (A, n, 3, H, W), to those at m (A, 1, H, W) and q (A, 3, H, W).
 
-    Where q is one colour, (A, 3, 1, 1), its gradient is the sum of the second over H and W, which is left to the caller.
+    Where q is one colour, (A, 3, 1, 1), its gradient is the second's sum over H and W, which is left to the caller.
     """
     at_stamped = found.images.view(images.shape)
     summed = at_stamped.sum(1)

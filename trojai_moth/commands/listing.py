@@ -16,7 +16,8 @@ from ..plugins import Plugin, find_plugins, load_plugins
 from ..robustness import PgdSettings
 from ..samples import DataSettings
 from ..scanner import GROUP as SCANNERS
-from ..scanner import Scanner, scanners
+from ..scanner import Scanner
+from ..several import settings_groups
 from .options import record_fields
 
 _COLUMNS = ("kind", "name", "version", "origin", "what it is")
@@ -63,14 +64,14 @@ def _list(group: str, noun: str, base: type) -> None:
 
 
 @click.command("settings")
-@click.option("--scanner", default="neural-cleanse", show_default=True, help="Whose settings to show as scanner.*")
+@click.option("--scanner", default="neural-cleanse", show_default=True, help="Whose settings to show; or NAME,NAME.")
 @click.option("--hardener", default="moth", show_default=True, help="Whose settings to show as hardener.*")
 def list_settings(scanner: str, hardener: str) -> None:
     """List every setting that --set takes, with its default and meaning."""
     groups: dict[str, type] = {
         "data": DataSettings,
         "hardener": _settings_of(hardeners(), hardener),
-        "scanner": _settings_of(scanners(), scanner),
+        **settings_groups(scanner),
         "distance": DistanceSettings,
         "judge": JudgeSettings,
         "robustness": PgdSettings,
