@@ -154,3 +154,26 @@ def test_no_gain_gives_no_time_ratio(load, monkeypatch):
         found = verdict([10.0], {"sizes": [10.0 * after], "seconds": 2.0, "accuracy": 1.0}, rival)
         assert found["gain"] == pytest.approx(after) and not found["time_ratio_is_lower_bound"]
         assert found["time_ratio"] == (pytest.approx(ratio) if ratio else None)
+
+
+def test_scanners_are_counted_by_label_and_what_was_not_judged_is_listed(scripts):
+    """Two scans of six models: score 1 or -1 as the id says; one is not judged and counts on neither side."""
+    scanners, source = scripts("scanners"), scripts("scanners").Source
+    scanner = scanners.scanner_of("neural-cleanse:steps=9")
+    assert scanner.settings.steps == 9
+
+    def part(score):
+        verdict = {"outcome": "flagged" if score > 0 else "clean", "score": score, "probability": 0.5, "reason": "r"}
+        return {"architecture": "a", "sha256": f"{score}", "seconds": [30.0, 90.0], "verdicts": [verdict, verdict]}
+
+    scores = {"a": 1.0, "b": 2.0, "c": -1.0, "d": -2.0, "e": 3.0}
+    parts = {f"{model} one": part(score) for model, score in scores.items()}
+    silent = {"outcome": "not judged", "score": None, "probability": None, "reason": "broken"}
+    parts["f one"] = {**part(0.0), "verdicts": [silent, silent]}
+    parts["a other"] = part(-9.0)
+    labels = {"a": True, "b": True, "c": True, "d": False, "e": False, "f": False}
+    known = source("round", (), "neural-cleanse", {}, scanners.DataSettings())
+    found = scanners.summary(parts, "one", scanner, known, labels, {"a": "x", "d": "x"})
+    assert found["true_positives"] == [2, 3] and found["false_positives"] == [1, 2]
+    assert found["not_judged"] == [{"model_id": "f", "reason": "broken"}] and found["minutes_per_model"] == 1.0
+    assert "true positives 2 of 3" in scanners.line(found)
