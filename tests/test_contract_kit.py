@@ -22,7 +22,7 @@ class Settings:
 
 
 class Fair(Scanner):
-    """Says how often noise is class 0."""
+    """Says how large the logits of noise are."""
 
     name = "fair"
     settings_type = Settings
@@ -32,7 +32,7 @@ class Fair(Scanner):
 
     def scan(self, subject, samples, *, seed):
         logits = subject.logits(torch.cat([self.noise(seed), samples.train.x[: self.settings.images]]))
-        return self.verdict(float((logits.argmax(1) == 0).float().mean()) - 2)
+        return self.verdict(-1.0 - float(logits.abs().mean()))  # no two draws of noise have the same
 
     def verdict(self, score, name="fair", reason="as it is"):
         outcome = "flagged" if score > 0 else "clean"
