@@ -72,7 +72,6 @@ class Stepper:
         """Nothing is computed yet."""
         self.engine, self.x, self.settings = engine, x.to(engine.device), settings
         self.scale = AREA_224 / (x.shape[-1] * x.shape[-2])
-        self.used = 0
 
     def arm(self, victim: int | None, target: int, index: Tensor, stream: torch.Generator) -> Arm:
         """A new arm: a universal one starts anywhere, a pair's mask with a block in the centre."""
@@ -106,7 +105,6 @@ class Stepper:
         self._update(arms, mask, pattern, *trigger_gradient(found, images, mask, pattern))
         for at, arm in enumerate(arms):
             self._note(arm, told[0][at], told[1][at], mask[at], pattern[at])
-        self.used += len(arms)
 
     def _update(self, arms: Sequence[Arm], mask: Tensor, pattern: Tensor, at_mask: Tensor, at_pattern: Tensor) -> None:
         if pattern.shape[-1] == 1:

@@ -30,7 +30,7 @@ from ..images import ImagePool
 from ..inversion import InversionSettings, make_task
 from ..records import Field, record
 from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict, logistic
+from ..scanner import Candidate, Scanner, Verdict
 from ..subject import Subject
 
 Pair = tuple[int, int]
@@ -139,14 +139,7 @@ class Filter(Scanner):
         if best.size is not None:
             words = f"{best.victim}->{best.target} turns with a filter of {best.size:.3f} (bound {bound:.3f})"
         score = math.log(bound / max(best.size if best.size is not None else 1.0, 1e-6))
-        return Verdict(
-            scanner=self.name,
-            outcome="flagged" if score > 0 else "clean",
-            score=score,
-            probability=logistic(score),
-            reason=words,
-            evidence=tuple(found),
-        )
+        return self.judged(score, words, found)
 
 
 def _pair(result: FilterResult, row: int) -> tuple[int | None, int]:
@@ -165,7 +158,7 @@ def _smallest_first(found: list[Found]) -> list[Found]:
 
 def _candidate(subject: Subject, held: ImagePool, result: FilterResult, row: int) -> Candidate:
     (victim, target), converged = _pair(result, row), bool(result.converged[row])
-    mine = held.y == victim if victim is not None else held.y != target
+    mine = held.victims(victim, target)
     held_success = None
     if converged and bool(mine.any()):
         logits = subject.logits(apply_map(held.x[mine].to(subject.device), result.variables[row]))

@@ -16,7 +16,7 @@ import torch
 from ..engine import Engine
 from ..images import ImagePool
 from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict, logistic
+from ..scanner import Candidate, Scanner, Verdict
 from ..seeding import generator
 from ..subject import Subject
 from .arms import AREA_224, Arm, Stepper
@@ -45,7 +45,7 @@ class KArm(Scanner):
             if (victim in present if victim is not None else any(label != target for label in present))
         ]
         if not pairs:
-            return self._verdict(-math.log(AREA_224 / self.settings.pair_bound), "no pair passes the screen", [])
+            return self.judged(-math.log(AREA_224 / self.settings.pair_bound), "no pair passes the screen", [])
         engine = Engine(subject, batch=self.settings.batch_images)
         with engine.running():
             found = self._search(engine, images, pairs, seed)
@@ -55,13 +55,10 @@ class KArm(Scanner):
     def _search(self, engine: Engine, images: ImagePool, pairs: list[tuple[int | None, int]], seed: int) -> list[Arm]:
         """All arms after the search, smallest trigger first, those without one last."""
         stepper = Stepper(engine, images.x, self.settings)
-        labels = images.y.cpu()
         arms = []
         for victim, target in pairs:
-            own = labels == victim if victim is not None else labels != target
-            arms.append(
-                stepper.arm(victim, target, torch.nonzero(own).flatten(), generator(seed, self.name, victim, target))
-            )
+            own = torch.nonzero(images.victims(victim, target)).flatten().cpu()
+            arms.append(stepper.arm(victim, target, own, generator(seed, self.name, victim, target)))
         width = max(len(arm.index) for arm in arms)
         # More than a share of the arms at once would give all of them the same number of steps, and choose nothing.
         most = math.ceil(self.settings.largest_turn * len(arms))
@@ -106,27 +103,17 @@ class KArm(Scanner):
         best, settings = found[0], self.settings
         bound = settings.universal_bound if best.victim is None else settings.pair_bound
         if not best.found:
-            return self._verdict(math.log(bound / AREA_224), f"none of {len(found)} arms has a trigger", evidence)
+            return self.judged(math.log(bound / AREA_224), f"none of {len(found)} arms has a trigger", evidence)
         size, pair = evidence[0].size, f"{'any' if best.victim is None else best.victim}->{best.target}"
         scale = best.best_size / size if size else 1.0
         words = f"{pair} turns with {size:.1f} pixels (bound {bound / scale:.1f})"
         score = math.log(bound / max(best.best_size, 1e-3))
         if best.victim is None or not settings.symmetric_check:
-            return self._verdict(score, words, evidence)
+            return self.judged(score, words, evidence)
         if backs[0] is None:
-            return self._verdict(score, f"{words}; the way back has no images to be searched on", evidence)
+            return self.judged(score, f"{words}; the way back has no images to be searched on", evidence)
         # A way back that was not found is at least the whole image.
         ratio = min(backs[0], AREA_224) / max(best.best_size, 1e-3)
         at_least = "" if math.isfinite(backs[0]) else "at least "
         words += f", back {at_least}{ratio:.1f} times as many (bound {settings.ratio_bound:g})"
-        return self._verdict(min(score, math.log(max(ratio, 1e-3) / settings.ratio_bound)), words, evidence)
-
-    def _verdict(self, score: float, reason: str, evidence: list[Candidate]) -> Verdict:
-        return Verdict(
-            scanner=self.name,
-            outcome="flagged" if score > 0 else "clean",
-            score=score,
-            probability=logistic(score),
-            reason=reason,
-            evidence=tuple(evidence),
-        )
+        return self.judged(min(score, math.log(max(ratio, 1e-3) / settings.ratio_bound)), words, evidence)

@@ -68,7 +68,7 @@ def held_out(
     subject: Subject, held: ImagePool, arm: Arm, jitter: float, seed: int
 ) -> tuple[float | None, float | None, int]:
     """Success on held-back images, on the same moved a little after stamping, and their number; None if unknown."""
-    mine = held.y == arm.victim if arm.victim is not None else held.y != arm.target
+    mine = held.victims(arm.victim, arm.target)
     if arm.best is None or not bool(mine.any()):
         return None, None, int(mine.sum())
     x = held.x[mine]

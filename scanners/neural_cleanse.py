@@ -26,7 +26,7 @@ from ..inversion import InversionResult, InversionSettings, invert, make_task, r
 from ..outliers import anomaly_indices
 from ..records import Field, record
 from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict, logistic
+from ..scanner import Candidate, Scanner, Verdict
 from ..seeding import derive_seed
 from ..subject import Subject
 from ..trigger import pixels_at, stamp
@@ -101,9 +101,9 @@ class NeuralCleanse(Scanner):
             return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
         best, bound = found[0], pixels_at(subject.size, settings.pair_bound)
         if best.size is None:
-            return self._verdict(math.log(bound / subject.size**2), "no pair trigger works", found)
+            return self.judged(math.log(bound / subject.size**2), "no pair trigger works", found)
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
-        return self._verdict(math.log(bound / max(best.size, 1e-3)), words, found)
+        return self.judged(math.log(bound / max(best.size, 1e-3)), words, found)
 
     def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
@@ -120,25 +120,15 @@ class NeuralCleanse(Scanner):
     def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> Verdict:
         indices = anomaly_indices(sizes)
         if indices is None:
-            return self._verdict(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)
+            return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)
         index = max(indices)
         words = f"{smallest} has anomaly index {index:.1f}"
-        return self._verdict(math.log(max(index, 1e-3) / self.settings.outlier_index), words, found)
+        return self.judged(math.log(max(index, 1e-3) / self.settings.outlier_index), words, found)
 
     def _inversion(self, steps: int, bound: float) -> InversionSettings:
         batch, precision = self.settings.batch_images, self.settings.precision
         return InversionSettings(
             steps=steps, success_bound=bound, batch_images=batch, stall_steps=steps, precision=precision
-        )
-
-    def _verdict(self, score: float, reason: str, found: list[Candidate]) -> Verdict:
-        return Verdict(
-            scanner=self.name,
-            outcome="flagged" if score > 0 else "clean",
-            score=score,
-            probability=logistic(score),
-            reason=reason,
-            evidence=tuple(found),
         )
 
 
@@ -156,7 +146,7 @@ def _candidates(subject: Subject, held: ImagePool, result: InversionResult) -> l
 
 def _candidate(subject: Subject, held: ImagePool, result: InversionResult, row: int) -> Candidate:
     trigger, converged = result.trigger(row), bool(result.converged[row])
-    mine = held.y == trigger.victim if trigger.victim is not None else held.y != trigger.target
+    mine = held.victims(trigger.victim, trigger.target)
     held_success = None
     if converged and bool(mine.any()):
         logits = subject.logits(stamp(held.x[mine], trigger.mask, trigger.pattern))

@@ -17,6 +17,7 @@ from torch import Tensor
 from .colour_maps import VARIABLES, distance, unclipped, variable_gradient
 from .engine import Engine
 from .inversion import InversionSettings, InversionTask
+from .search import moved_cost
 from .seeding import generator
 
 # Standard deviation of a random start's variables: with it a map changes a colour value by about 0.1.
@@ -121,7 +122,7 @@ class _Search:
         rows.finite = rows.finite & torch.isfinite(found.loss.view(self.weight.shape)).all(1)
         self._remember(rows, works, success, (distance(mapped, self.images) * self.weight).sum(1))
         self._adam(rows, variable_gradient(variables, raw, slope), number)
-        self._move_cost(rows, works)
+        rows.cost, rows.wins, rows.losses = moved_cost(rows.cost, rows.wins, rows.losses, works, self.settings)
 
     def _remember(self, rows: _Rows, works: Tensor, success: Tensor, size: Tensor) -> None:
         better = works & (size < rows.best_size)
@@ -137,11 +138,3 @@ class _Search:
         scale = (rows.square / (1 - beta2**number)).sqrt() + 1e-8
         rate = self.settings.learning_rate * (1 - (1 - _LAST_RATE) * number / self.settings.steps)
         rows.variables = rows.variables - rate * rows.mean / (1 - beta1**number) / scale
-
-    def _move_cost(self, rows: _Rows, works: Tensor) -> None:
-        settings = self.settings
-        wins, losses = torch.where(works, rows.wins + 1, 0), torch.where(works, 0, rows.losses + 1)
-        raised, lowered = wins >= settings.patience, losses >= settings.patience
-        rows.cost = torch.where(raised, rows.cost * settings.cost_up, rows.cost)
-        rows.cost = torch.where(lowered, rows.cost / settings.cost_down, rows.cost)
-        rows.wins, rows.losses = torch.where(raised, 0, wins), torch.where(lowered, 0, losses)

@@ -31,6 +31,10 @@ class ImagePool:
         """Indices (n,) of the images of one class, in order."""
         return torch.nonzero(self.y == label).flatten()
 
+    def victims(self, victim: int | None, target: int) -> Tensor:
+        """(N,) bool: images of the victim, or with None of every class but the target."""
+        return self.y == victim if victim is not None else self.y != target
+
     def first_per_class(self, count: int) -> ImagePool:
         """The first ``count`` images of each class, or all it has, by class."""
         index = [self.positions(label)[:count] for label in sorted(set(self.y.tolist()))]

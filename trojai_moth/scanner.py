@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
 from .errors import Misconduct, one_line
@@ -134,6 +134,17 @@ class Scanner(ABC):
 
     def _skipped(self, skip: Misconduct, reason: str) -> Verdict:
         return dataclasses.replace(self.not_judged(reason), skip=skip)
+
+    def judged(self, score: float, reason: str, evidence: Sequence[Candidate]) -> Verdict:
+        """The verdict by a score: flagged above 0; the probability is a plain logistic curve, not calibrated."""
+        return Verdict(
+            scanner=self.name,
+            outcome="flagged" if score > 0 else "clean",
+            score=score,
+            probability=logistic(score),
+            reason=reason,
+            evidence=tuple(evidence),
+        )
 
     def not_judged(self, reason: str) -> Verdict:
         """The verdict for a model that could not be examined."""

@@ -148,14 +148,8 @@ class Search:
         rows.stopped = rows.stopped | stalled
 
     def _move_cost(self, rows: Rows, live: Tensor, works: Tensor) -> None:
-        settings = self.settings
-        wins = torch.where(works, rows.wins + 1, 0)
-        losses = torch.where(works, 0, rows.losses + 1)
-        raised, lowered = wins >= settings.patience, losses >= settings.patience
-        moved = torch.where(raised, rows.cost * settings.cost_up, rows.cost)
-        moved = torch.where(lowered, rows.cost / settings.cost_down, moved)
-        rows.cost = torch.where(live, moved, rows.cost)
-        rows.wins, rows.losses = torch.where(raised, 0, wins), torch.where(lowered, 0, losses)
+        cost, rows.wins, rows.losses = moved_cost(rows.cost, rows.wins, rows.losses, works, self.settings)
+        rows.cost = torch.where(live, cost, rows.cost)
 
     def _adam(self, rows: Rows, live: Tensor, gradient: Tensor, part: str) -> None:
         """Adam with every row's own number of steps; ``part`` is mask or pattern."""
@@ -168,6 +162,17 @@ class Search:
         steps = rows.steps[:, None, None, None]
         rate = self.settings.learning_rate / (1 - beta1**steps) * live[:, None, None, None]
         raw.addcdiv_(mean * -rate, (square / (1 - beta2**steps)).sqrt_().add_(1e-8))
+
+
+def moved_cost(
+    cost: Tensor, wins: Tensor, losses: Tensor, works: Tensor, settings: InversionSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cost, wins and losses (A,) after a step; the cost rises after successes in a row and falls after failures."""
+    wins, losses = torch.where(works, wins + 1, 0), torch.where(works, 0, losses + 1)
+    raised, lowered = wins >= settings.patience, losses >= settings.patience
+    cost = torch.where(raised, cost * settings.cost_up, cost)
+    cost = torch.where(lowered, cost / settings.cost_down, cost)
+    return cost, torch.where(raised, 0, wins), torch.where(lowered, 0, losses)
 
 
 def trigger_gradient(found: Gradient, images: Tensor, mask: Tensor, pattern: Tensor) -> tuple[Tensor, Tensor]:
