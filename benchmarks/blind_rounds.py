@@ -1,0 +1,60 @@
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, over every condition the verdict must stand.
+
+    python benchmarks/blind_rounds.py ROUNDS --half development
+    python benchmarks/blind_rounds.py ROUNDS --half scored
+
+Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
+and calibration; the scored half is looked at once, after the rule is frozen. Each call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trojai_moth.make_round import make_round
+from trojai_moth.round_settings import MakeRoundSettings
+
+HALVES = ("development", "scored")
+_THREE = "squeezenetv1_1,resnet18,mobilenetv2"
+STRATA: Mapping[str, Mapping[str, Any]] = {
+    "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
+    "class": dict(models=6, architecture=_THREE, classes=7, lookalikes=2, images_per_class=5, condition="class"),
+    "few": dict(models=6, architecture=_THREE, classes=4, lookalikes=0, images_per_class=2),
+    "many": dict(models=6, architecture=_THREE, classes=10, lookalikes=3, images_per_class=5, condition="class"),
+    "large": dict(models=4, architecture="squeezenetv1_1", classes=5, lookalikes=1, images_per_class=10, size=64),
+    "spatial": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=10, condition="spatial"),
+}
+
+
+def settings_of(stratum: str, half: str) -> MakeRoundSettings:
+    """What to ask of make-round; the seed is the stratum's place, from 1100 for the scored half, else from 1000."""
+    seed = 1000 + 100 * HALVES.index(half) + list(STRATA).index(stratum)
+    return MakeRoundSettings(**{"size": 32, **STRATA[stratum], "seed": seed})
+
+
+def folder_of(rounds: Path, stratum: str, half: str) -> Path:
+    """Where a stratum's round lies."""
+    return rounds / half / stratum
+
+
+def main() -> None:
+    """Make what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", type=Path)
+    parser.add_argument("--half", choices=HALVES, required=True)
+    parser.add_argument("--only", choices=list(STRATA), action="append", help="these strata; all if not given")
+    arguments = parser.parse_args()
+    for stratum in arguments.only or STRATA:
+        out = folder_of(arguments.rounds, stratum, arguments.half)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        made = make_round(out, settings_of(stratum, arguments.half), progress=lambda line: print(line, flush=True))
+        print(f"{arguments.half} {stratum}: {len(made)} models, {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

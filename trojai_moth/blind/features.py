@@ -1,0 +1,195 @@
+"""What is measured on a flagged class pair, what each number says about it, and its name in words.
+
+``sign`` is the direction in which a feature speaks for an injected trigger: +1 where larger does, -1 where smaller does,
+0 where it may be either. A learned rule may not use a feature against its sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..records import Field, record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One feature: its sign and what it means when it speaks for an injected trigger and for a natural one."""
+
+    sign: int
+    injected: str
+    natural: str
+
+
+@record
+class PairFeatures:
+    """The evidence on one directed pair victim -> target; None where it was not, or could not be, measured.
+
+    Sizes are in pixels (L1 of the mask), growths are natural logarithms of a ratio of sizes, rates are shares in [0, 1],
+    residuals are in robust standard deviations.
+    """
+
+    victim: int
+    target: int
+    size: float | None = Field(default=None, ge=0)
+    log_size: float | None = None
+    held_success: float | None = Field(default=None, ge=0, le=1)
+    left_out_success: float | None = Field(default=None, ge=0, le=1)
+    jitter_success: float | None = Field(default=None, ge=0, le=1)
+    transfer: float | None = Field(default=None, ge=0, le=1)
+    asymmetry: float | None = None
+    similarity_residual: float | None = None
+    shared_channels: float | None = Field(default=None, ge=0)
+    shared_channels_trigger: float | None = Field(default=None, ge=0)
+    cross_accuracy: float | None = Field(default=None, ge=0, le=1)
+    suppressed_growth: float | None = None
+    bound_ratio: float | None = None
+    surrogate_gap: float | None = None
+    surrogate_success: float | None = Field(default=None, ge=0, le=1)
+    growth_residual: float | None = None
+    rank_jump: float | None = None
+    asymmetry_change: float | None = None
+    hardened_success: float | None = Field(default=None, ge=0, le=1)
+    withheld_residual: float | None = None
+    burst_residual: float | None = None
+    burst_contrast: float | None = None
+    withheld_success: float | None = Field(default=None, ge=0, le=1)
+    burst_drop: float | None = None
+
+
+FEATURES: Mapping[str, Feature] = MappingProxyType(
+    {
+        "log_size": Feature(sign=-1, injected="its trigger is small", natural="its trigger is large"),
+        "held_success": Feature(
+            sign=1,
+            injected="its trigger works on images it was not made for",
+            natural="its trigger fails on images it was not made for",
+        ),
+        "left_out_success": Feature(
+            sign=1,
+            injected="its trigger does not depend on any one image",
+            natural="its trigger depends on the images it was made for",
+        ),
+        "jitter_success": Feature(
+            sign=1,
+            injected="its trigger works on shifted and turned images",
+            natural="its trigger fails on shifted and turned images",
+        ),
+        "transfer": Feature(
+            sign=0, injected="its trigger's reach over other classes", natural="its trigger's reach over other classes"
+        ),
+        "asymmetry": Feature(
+            sign=1, injected="the way back needs a far larger trigger", natural="the way back is as short"
+        ),
+        "similarity_residual": Feature(
+            sign=-1,
+            injected="its trigger is smaller than the likeness of the classes explains",
+            natural="the likeness of the classes explains its trigger",
+        ),
+        "shared_channels": Feature(
+            sign=-1,
+            injected="the trigger uses other channels than the difference of the classes",
+            natural="the trigger uses the channels that tell the classes apart",
+        ),
+        "shared_channels_trigger": Feature(
+            sign=-1,
+            injected="few of the trigger's channels are those of the class difference",
+            natural="most of the trigger's channels are those of the class difference",
+        ),
+        "cross_accuracy": Feature(
+            sign=-1,
+            injected="exchanging the trigger's channels does not exchange the classes",
+            natural="exchanging the trigger's channels exchanges the classes",
+        ),
+        "suppressed_growth": Feature(
+            sign=-1,
+            injected="its trigger does without the target's own features",
+            natural="its trigger needs the target's own features",
+        ),
+        "bound_ratio": Feature(
+            sign=1,
+            injected="its trigger is far smaller than the pasted piece of a target image that does the same",
+            natural="a piece of a target image of that size does the same",
+        ),
+        "surrogate_gap": Feature(
+            sign=1,
+            injected="a clean network of the same classes needs a far larger trigger",
+            natural="a clean network of the same classes has as small a trigger",
+        ),
+        "surrogate_success": Feature(
+            sign=-1,
+            injected="its trigger does nothing to a clean network of the same classes",
+            natural="its trigger also turns a clean network of the same classes",
+        ),
+        "growth_residual": Feature(
+            sign=1,
+            injected="hardening enlarged its trigger more than other pairs'",
+            natural="hardening enlarged its trigger as it did other pairs'",
+        ),
+        "rank_jump": Feature(
+            sign=1,
+            injected="hardening moved it far up among all pairs",
+            natural="it stays among the smallest pairs after hardening",
+        ),
+        "asymmetry_change": Feature(
+            sign=-1,
+            injected="hardening took its lead over the way back",
+            natural="hardening left its lead over the way back",
+        ),
+        "hardened_success": Feature(
+            sign=0, injected="its old trigger on the hardened network", natural="its old trigger on the hardened network"
+        ),
+        "withheld_residual": Feature(
+            sign=-1,
+            injected="its trigger did not grow while only other pairs were hardened",
+            natural="its trigger grew along while only other pairs were hardened",
+        ),
+        "burst_residual": Feature(
+            sign=1,
+            injected="a short hardening of it alone enlarged it more than others",
+            natural="a short hardening of it alone did no more than for others",
+        ),
+        "burst_contrast": Feature(
+            sign=1,
+            injected="it grew only when it was hardened itself",
+            natural="it grew with its neighbours as much as when it was hardened itself",
+        ),
+        "withheld_success": Feature(
+            sign=1,
+            injected="its old trigger survived the hardening of the other pairs",
+            natural="its old trigger was lost when the other pairs were hardened",
+        ),
+        "burst_drop": Feature(
+            sign=1,
+            injected="its old trigger was lost only when it was hardened itself",
+            natural="hardening it itself took nothing more from its old trigger",
+        ),
+    }
+)
+
+
+@record
+class BlindEvidence:
+    """Everything measured on one flagged model before the rule speaks; candidates most suspicious first.
+
+    controls: pairs whose growth the candidates' was compared with; censored: share of all measured distances for which
+    no trigger was found; skipped: stages that were left out, and why; accuracies on images held back from hardening.
+    """
+
+    candidates: tuple[PairFeatures, ...]
+    classes: int
+    images_per_class: int
+    pairs_measured: int
+    controls: int
+    censored: float = Field(ge=0, le=1)
+    withheld_growth: float | None = None
+    trained_growth: float | None = None
+    accuracy_before: float
+    accuracy_withheld: float | None = None
+    accuracy_burst: float | None = None
+    skipped: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, object] = Field(default_factory=dict)
+    seed: int = 0
+    stage_seconds: dict[str, float] = Field(default_factory=dict)
+    seconds: float = 0.0
