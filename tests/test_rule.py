@@ -1,0 +1,216 @@
+"""The rules on evidence whose verdict is known, learned and by votes, and the sentences that they give."""
+
+import math
+
+import pytest
+
+from trojai_moth.blind.fallback import FallbackSettings
+from trojai_moth.blind.learned import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule, refuse_learned
+from trojai_moth.blind.rule import BlindVerdict, judge, model_score, score_pairs
+from trojai_moth.errors import SettingsError
+from trojai_moth.files import write_text
+from trojai_moth.records import from_dict, from_json, to_dict, to_json
+from trojai_moth.scanner import logistic
+
+from .learned_rules import TERMS, evidence, learned, pair
+
+INJECTED = {"held_success": 1.0, "burst_contrast": 2.0, "withheld_residual": -3.0}
+NATURAL = {"held_success": 0.25, "burst_contrast": -1.0, "withheld_residual": 0.0}
+ALL_VOTES = {
+    "withheld_residual": -2.0,
+    "asymmetry_change": -1.0,
+    "shared_channels": 0.3,
+    "shared_channels_trigger": 0.4,
+    "held_success": 0.9,
+}
+NO_VOTES = {
+    "withheld_residual": 0.0,
+    "asymmetry_change": 0.0,
+    "shared_channels": 0.9,
+    "shared_channels_trigger": 0.9,
+    "held_success": 0.1,
+}
+
+
+class TestLearned:
+    def test_the_score_is_the_sum_of_weighted_standardised_values(self):
+        verdict = judge(evidence(pair(**INJECTED)), learned(intercept=0.3))
+        assert verdict.score == pytest.approx(0.3 + 1 * 2.0 + 0.5 * 2.0 + -2 * -1.0)
+        assert verdict.outcome == "kept" and verdict.pair == (4, 2) and not verdict.missing
+        assert verdict.probability == pytest.approx(logistic(verdict.score)) and verdict.threshold == 0.0
+
+    def test_natural_evidence_clears(self):
+        verdict = judge(evidence(pair(**NATURAL)), learned())
+        assert verdict.score == pytest.approx(-1 - 0.5 - 1)
+        assert verdict.cleared and verdict.probability < 0.1
+
+    def test_clearing_needs_every_candidate_to_be_natural(self):
+        assert judge(evidence(pair(**NATURAL), pair(0, 1, **NATURAL)), learned()).cleared
+        mixed = judge(evidence(pair(**NATURAL), pair(0, 1, **INJECTED)), learned())
+        assert mixed.outcome == "kept" and mixed.pair == (0, 1)
+
+    def test_the_order_of_candidates_does_not_matter(self):
+        pairs = [pair(**NATURAL), pair(0, 1, **INJECTED), pair(1, 2, held_success=0.9)]
+        assert judge(evidence(*pairs), learned()) == judge(evidence(*reversed(pairs)), learned())
+
+    def test_a_score_at_the_threshold_keeps(self):
+        top = judge(evidence(pair(**NATURAL)), learned()).score
+        assert judge(evidence(pair(**NATURAL)), learned(threshold=top)).outcome == "kept"
+        assert judge(evidence(pair(**NATURAL)), learned(threshold=math.nextafter(top, 9))).outcome == "cleared"
+
+    def test_the_largest_contributions_decide_and_are_told(self):
+        verdict = judge(evidence(pair(held_success=0.98, burst_contrast=1.9, withheld_residual=-1.2)), learned())
+        assert [part.feature for part in verdict.decided_by] == ["held_success", "burst_contrast", "withheld_residual"]
+        assert verdict.decided_by[0].contribution == pytest.approx(1.92)
+        assert verdict.reason == (
+            "kept: 4->2 still looks injected (probability 0.96): its trigger works on images it was not made for "
+            "(0.98); it grew only when it was hardened itself (+1.9); its trigger did not grow while only other pairs "
+            "were hardened (-1.2)"
+        )
+
+    def test_what_spoke_against_the_outcome_is_not_hidden(self):
+        verdict = judge(evidence(pair(**INJECTED | {"held_success": 0.1})), learned())
+        assert verdict.outcome == "kept"
+        assert verdict.reason.endswith(", although its trigger fails on images it was not made for (0.10)")
+        cleared = judge(evidence(pair(**NATURAL)), learned())
+        assert cleared.reason.startswith("cleared: 4->2 looks natural") and "although" not in cleared.reason
+
+    def test_kept_by_a_careful_threshold_says_so(self):
+        verdict = judge(evidence(pair(**NATURAL)), learned(threshold=-9.0))
+        assert verdict.outcome == "kept" and "is not natural enough to be cleared" in verdict.reason
+
+    def test_a_missing_feature_adds_nothing_and_is_named(self):
+        for nothing in (None, math.nan, -math.inf):
+            verdict = judge(evidence(pair(**NATURAL | {"withheld_residual": nothing})), learned())
+            assert verdict.score == pytest.approx(-1.5) and verdict.missing == ("withheld_residual",)
+            assert verdict.cleared
+
+    def test_too_much_missing_is_not_judged_unless_another_pair_is_injected(self):
+        bare, skipped = pair(0, 1, held_success=0.1), {"burst": "accuracy fell"}
+        verdict = judge(evidence(pair(**NATURAL), bare, skipped=skipped), learned())
+        assert verdict.outcome == "not judged" and not verdict.cleared
+        assert verdict.score is verdict.probability is None and verdict.pair == (0, 1)
+        assert verdict.reason == (
+            "not judged: 0->1 lacks burst_contrast, withheld_residual (burst was left out: accuracy fell)"
+        )
+        assert judge(evidence(pair(**INJECTED), bare), learned()).outcome == "kept"
+
+    def test_a_model_without_candidates_is_not_judged(self):
+        for rule in (learned(), None):
+            verdict = judge(evidence(), rule)
+            assert verdict.outcome == "not judged" and verdict.pair is None
+            assert verdict.reason == "not judged: no pair could be measured"
+
+    def test_one_wild_number_does_not_decide_alone(self):
+        wild = judge(evidence(pair(**NATURAL | {"burst_contrast": 1e9})), learned()).score
+        assert wild == pytest.approx(-1 + 0.5 * STANDARD_LIMIT - 1)
+
+    def test_a_rule_that_knows_no_feature_keeps_everything(self):
+        verdict = judge(evidence(pair(**NATURAL)), learned(terms=(), threshold=-0.4, intercept=-0.4))
+        assert verdict.outcome == "kept" and verdict.decided_by == ()
+
+    def test_a_model_that_was_learned_from_says_so(self):
+        bundle = evidence(pair(**NATURAL))
+        assert judge(bundle, learned(), sha256="bb").fitted_on and not judge(bundle, learned(), sha256="cc").fitted_on
+        refuse_learned(learned(), [("id-7", "cc")])
+        with pytest.raises(SettingsError, match=r"learned from 1 of these 2 models \(id-7 first\)"):
+            refuse_learned(learned(), [("id-6", "cc"), ("id-7", "aa")])
+
+    def test_verdict_and_rule_survive_json(self, tmp_path):
+        verdict = judge(evidence(pair(**INJECTED)), learned())
+        assert from_json(BlindVerdict, to_json(verdict)) == verdict
+        write_text(tmp_path / "rule.json", to_json(learned()))
+        assert read_rule(tmp_path / "rule.json") == learned()
+
+    def test_the_hash_names_the_rule(self):
+        one, other = (judge(evidence(), rule).rule_sha256 for rule in (learned(), learned(threshold=0.1)))
+        assert one != other
+
+    def test_model_score_is_the_score_of_the_verdict(self):
+        bundle = evidence(pair(**NATURAL), pair(0, 1, **INJECTED))
+        assert model_score(bundle, TERMS, 0.2) == judge(bundle, learned(intercept=0.2)).score
+        assert model_score(evidence(pair()), TERMS, 0.2) is None
+        assert [part.pair for part in score_pairs(bundle.candidates, TERMS, 0.0)] == [(4, 2), (0, 1)]
+
+
+class TestReading:
+    def test_what_is_no_rule_is_one_line(self, tmp_path):
+        path = tmp_path / "rule.json"
+        with pytest.raises(SettingsError, match=r"rule\.json: can not be read"):
+            read_rule(path)
+        for text, words in (("{", "can not be read"), ("[]", "format None"), ('{"format": 2}', "learn the rule anew")):
+            path.write_text(text)
+            with pytest.raises(SettingsError, match=words):
+                read_rule(path)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"feature": "colour"}, "is no feature"),
+            ({"weight": -1.0}, "against its sign"),
+            ({"scale": 0.0}, "scale"),
+        ],
+    )
+    def test_impossible_terms_are_refused(self, change, words):
+        good = to_dict(TERMS[0])
+        with pytest.raises(SettingsError, match=words):
+            from_dict(Term, good | change)
+
+    def test_a_feature_without_a_sign_may_have_either(self):
+        assert Term(feature="transfer", centre=0.0, scale=1.0, weight=-1.0).standardised(0.5) == 0.5
+
+    def test_a_feature_twice_or_too_many_are_refused(self):
+        data = to_dict(learned())
+        for terms, words in ((data["terms"] * 2, "twice"), (data["terms"] * MOST_FEATURES, "at most 8")):
+            with pytest.raises(SettingsError, match=words):
+                from_dict(LearnedRule, data | {"terms": terms})
+
+    def test_another_scanner_or_source_is_refused(self):
+        learned().check("neural-cleanse", "composed")
+        with pytest.raises(SettingsError, match=r"--scanner 'neural-cleanse', this run has 'k-arm'"):
+            learned().check("k-arm", "composed")
+        with pytest.raises(SettingsError, match="--data"):
+            learned().check("neural-cleanse", "examples")
+
+
+class TestVotes:
+    def test_two_votes_keep_and_one_does_not(self):
+        for number, feature in enumerate(("withheld_residual", "asymmetry_change", "held_success")):
+            one = judge(evidence(pair(**NO_VOTES | {feature: ALL_VOTES[feature]})))
+            assert one.cleared and one.score == 1.0, number
+            two = {"shared_channels": 0.3, "shared_channels_trigger": 0.4, feature: ALL_VOTES[feature]}
+            kept = judge(evidence(pair(**NO_VOTES | two)))
+            assert kept.outcome == "kept" and kept.score == 2.0 and kept.probability > 0.5 > one.probability
+
+    def test_more_votes_are_more_suspicious(self):
+        all_, none = (judge(evidence(pair(**features))) for features in (ALL_VOTES, NO_VOTES))
+        assert (all_.score, none.score) == (4.0, 0.0) and all_.probability > 0.9 and none.probability < 0.2
+        assert all_.rule == "votes" and len(all_.decided_by) == 3
+
+    def test_one_large_share_of_channels_is_natural(self):
+        for other in (None, 0.2):
+            verdict = judge(evidence(pair(**NO_VOTES | {"shared_channels_trigger": other})))
+            assert verdict.cleared and "shared_channels" not in verdict.missing
+        unknown = judge(evidence(pair(**ALL_VOTES | {"shared_channels_trigger": None})))
+        assert unknown.missing == ("shared_channels",) and unknown.score == 3.0
+
+    def test_the_most_suspicious_candidate_decides(self):
+        verdict = judge(evidence(pair(**NO_VOTES), pair(0, 1, **ALL_VOTES)))
+        assert verdict.outcome == "kept" and verdict.pair == (0, 1)
+
+    def test_missing_votes_that_could_keep_leave_the_model_unjudged(self):
+        missing = judge(evidence(pair(held_success=0.9, shared_channels=0.9, asymmetry_change=0.0)))
+        assert missing.outcome == "not judged" and "lacks withheld_residual" in missing.reason
+        settled = judge(evidence(pair(held_success=0.1, shared_channels=0.9, asymmetry_change=0.0)))
+        assert settled.cleared and settled.missing == ("withheld_residual",)
+        assert judge(evidence(pair(**{"held_success": 0.9, "withheld_residual": -2.0}))).outcome == "kept"
+
+    def test_the_bounds_are_settings(self):
+        strict = FallbackSettings(votes=4)
+        features = ALL_VOTES | {"held_success": 0.55}
+        assert judge(evidence(pair(**features)), fallback=strict).cleared
+        loose = FallbackSettings(votes=4, held_success=0.5)
+        kept = judge(evidence(pair(**features)), fallback=loose)
+        assert kept.outcome == "kept" and kept.rule_sha256 != judge(evidence(), fallback=strict).rule_sha256
+        with pytest.raises(SettingsError):
+            from_dict(FallbackSettings, {"votes": 0})

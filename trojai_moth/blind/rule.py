@@ -1,0 +1,116 @@
+"""Clearing or keeping the flag on a model from its evidence alone, by a learned rule or, without one, by votes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ..calibration import fingerprint
+from .fallback import NO_CANDIDATES, FallbackSettings, judge_by_votes
+from .features import BlindEvidence, PairFeatures
+from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
+from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
+from .words import missing_words, sentence
+
+__all__ = [
+    "BlindVerdict",
+    "FallbackSettings",
+    "LearnedRule",
+    "Scored",
+    "judge",
+    "model_score",
+    "read_rule",
+    "refuse_learned",
+    "score_pairs",
+]
+
+NAME: Final = "learned rule"
+# A pair that lacks a larger share of the rule's features says too little to be cleared by it.
+MOST_MISSING: Final = 0.5
+
+
+class Scored(NamedTuple):
+    """A pair with its score, what its features said, and which of the rule's features it lacks."""
+
+    pair: Pair
+    score: float
+    parts: tuple[Contribution, ...]
+    missing: tuple[str, ...]
+    enough: bool
+
+
+def judge(
+    evidence: BlindEvidence,
+    rule: LearnedRule | None = None,
+    *,
+    sha256: str | None = None,
+    fallback: FallbackSettings | None = None,
+) -> BlindVerdict:
+    """The verdict on a flagged model; without a rule by votes (``fallback``, or its defaults).
+
+    A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's threshold.
+    A feature that was not measured adds nothing. A model without candidates, or one that would be cleared although a
+    candidate lacks more than half of the rule's features, is not judged, so that its flag stays. ``sha256`` of the
+    model's file: a rule that was learned from it says so.
+    """
+    if rule is None:
+        return judge_by_votes(evidence, fallback or FallbackSettings())
+    known = sha256 is not None and sha256 in rule.fitted_files
+    identity = fingerprint(rule)
+    scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
+    top = _most_suspicious(scored)
+    lacking = [pair for pair in scored if not pair.enough]
+    if top is not None and (top.score >= rule.threshold or not lacking):
+        return _judged(top, rule, identity, known)
+    found = lacking[0] if lacking else None
+    reason = missing_words(found.pair, found.missing, evidence.skipped) if found else NO_CANDIDATES
+    return BlindVerdict(
+        outcome="not judged",
+        pair=found.pair if found else None,
+        missing=found.missing if found else (),
+        reason=reason,
+        rule=NAME,
+        rule_sha256=identity,
+        fitted_on=known,
+    )
+
+
+def score_pairs(pairs: Sequence[PairFeatures], terms: Sequence[Term], intercept: float) -> list[Scored]:
+    """Every candidate with its score: intercept + sum of weight * (value - centre) / scale, in log odds."""
+    scored = []
+    for pair in pairs:
+        parts = contributions(terms, pair)
+        heard = {part.feature for part in parts}
+        missing = tuple(term.feature for term in terms if term.feature not in heard)
+        score = intercept + sum(part.contribution for part in parts)
+        enough = len(missing) <= MOST_MISSING * len(terms)
+        scored.append(Scored((pair.victim, pair.target), score, parts, missing, enough))
+    return scored
+
+
+def model_score(evidence: BlindEvidence, terms: Sequence[Term], intercept: float) -> float | None:
+    """The largest score of the candidates with enough features; None where there is none."""
+    top = _most_suspicious(score_pairs(evidence.candidates, terms, intercept))
+    return None if top is None else top.score
+
+
+def _most_suspicious(scored: Sequence[Scored]) -> Scored | None:
+    return max((pair for pair in scored if pair.enough), key=lambda pair: pair.score, default=None)
+
+
+def _judged(top: Scored, rule: LearnedRule, identity: str, known: bool) -> BlindVerdict:
+    outcome: Outcome = "kept" if top.score >= rule.threshold else "cleared"
+    probability, parts = rule.curve.probability(top.score), strongest(top.parts)
+    return BlindVerdict(
+        outcome=outcome,
+        probability=probability,
+        score=top.score,
+        threshold=rule.threshold,
+        pair=top.pair,
+        decided_by=parts,
+        missing=top.missing,
+        reason=sentence(outcome, top.pair, probability, parts),
+        rule=NAME,
+        rule_sha256=identity,
+        fitted_on=known,
+    )

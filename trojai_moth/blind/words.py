@@ -1,0 +1,68 @@
+"""Verdicts in words: one plain sentence from the numbers that decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .features import FEATURES
+from .verdict import Contribution, Outcome, Pair
+
+# Shares are read as they are; what is compared with 0 is read with its sign.
+_SHARES = frozenset(
+    {
+        *("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy", "surrogate_success"),
+        *("hardened_success", "withheld_success", "shared_channels", "shared_channels_trigger"),
+    }
+)
+
+
+def contribute(feature: str, value: float, contribution: float) -> Contribution:
+    """A feature's contribution with the words for the side it spoke for; KeyError for a name that FEATURES lacks."""
+    meaning = FEATURES[feature]
+    words = meaning.injected if contribution > 0 else meaning.natural
+    return Contribution(feature=feature, value=value, contribution=contribution, words=words)
+
+
+def phrase(part: Contribution) -> str:
+    """What a feature said, with its value.
+
+    >>> phrase(contribute("burst_contrast", 1.94, 0.7))
+    'it grew only when it was hardened itself (+1.9)'
+    """
+    number = f"{part.value:.2f}" if part.feature in _SHARES else f"{part.value:+.1f}"
+    return f"{part.words} ({number})"
+
+
+def sentence(outcome: Outcome, pair: Pair, probability: float, parts: Sequence[Contribution]) -> str:
+    """Why a model was cleared or kept; ``pair`` is its most suspicious one.
+
+    What spoke for the outcome comes first, what spoke against it after "although".
+    """
+    kept = outcome == "kept"
+    agreeing = [phrase(part) for part in parts if (part.contribution > 0) == kept]
+    against = [phrase(part) for part in parts if (part.contribution > 0) != kept]
+    state = _state(kept, probability > 1 / 2)
+    because = ": " + "; ".join(agreeing) if agreeing else ""
+    although = ", although " + " and ".join(against) if against else ""
+    return f"{outcome}: {name(pair)} {state} (probability {probability:.2f}){because}{although}"
+
+
+def name(pair: Pair) -> str:
+    """A directed pair.
+
+    >>> name((4, 2))
+    '4->2'
+    """
+    return f"{pair[0]}->{pair[1]}"
+
+
+def missing_words(pair: Pair, missing: Sequence[str], skipped: Mapping[str, str]) -> str:
+    """Why nothing was judged: what the pair lacks, and which stages were left out."""
+    left_out = "; ".join(f"{stage} was left out: {reason}" for stage, reason in skipped.items())
+    return f"not judged: {name(pair)} lacks {', '.join(missing)}" + (f" ({left_out})" if left_out else "")
+
+
+def _state(kept: bool, likely: bool) -> str:
+    if kept:
+        return "still looks injected" if likely else "is not natural enough to be cleared"
+    return "looks natural, and it is the most suspicious pair" if not likely else "is below what the rule keeps"
