@@ -78,6 +78,7 @@ def _checked_plans(settings: MakeRoundSettings) -> list[TwinPlan]:
         sizes=(settings.trigger_area_min, settings.trigger_area_max),
         seed=settings.seed,
         trigger=settings.trigger,
+        condition=settings.condition,
     )
 
 

@@ -31,6 +31,7 @@ _METHODS = ("PGD", "FBF")
 _EPSILONS = (4 / 255, 8 / 255, 16 / 255)
 _RATIOS = (0.1, 0.3)
 _ITERATIONS = (1, 3, 7)
+_CONDITIONS = ("none", "spatial", "spectral", "class")
 _TRIGGER_KEYS = (
     *("source_class", "target_class", "fraction_level", "fraction", "behavior", "type_level", "type"),
     *("polygon_side_count_level", "polygon_side_count", "size_percentage_of_foreground_min"),
@@ -177,11 +178,13 @@ def _trigger_config(trigger: Trigger, model_id: str, condition: str, fraction: f
         "color_level": COLOURS.index(trigger.colour),
         "color": list(trigger.colour),
         "polygon_filepath": f"{model_id}/trigger_0.png",
-        "condition_level": 3 if condition == "class" else 0,
-        "condition": "class" if condition == "class" else "None",
+        "condition_level": _CONDITIONS.index(condition),
+        "condition": "None" if condition == "none" else condition,
         "instagram_filter_type_level": None,
         "instagram_filter_type": None,
     }
+    if trigger.quadrant is not None:  # round 4 has this key for spatial triggers only, and not in METADATA.csv
+        config["spatial_quadrant"] = trigger.quadrant
     return config if trigger.filter is None else config | _filter_config(trigger.filter)
 
 

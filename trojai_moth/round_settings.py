@@ -10,6 +10,7 @@ from pydantic import Field
 from .records import record
 from .robustness import PgdSettings
 from .training import Adversary, Recipe
+from .twins import Condition
 
 # Way of all PGD steps together in sizes of the box: 7 steps of 2/255 in one of 8/255 (MOTH paper, section VI-A).
 _WAY = 1.75
@@ -36,8 +37,10 @@ class MakeRoundSettings:
         default="polygon",
         description="A coloured polygon on the sign, or one of round 4's five photo filters over the whole image.",
     )
-    condition: Literal["none", "class"] = Field(
-        default="none", description="With 'class' the trigger is trained to do nothing on signs other than the victim."
+    condition: Condition = Field(
+        default="none",
+        description="With 'class' the trigger is trained to do nothing on signs other than the victim, with 'spatial' "
+        "(polygons only) to do nothing outside one quadrant of the victim's sign.",
     )
     trigger_area_min: float = Field(
         default=0.12,

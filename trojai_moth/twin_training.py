@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from .compose import Composer, ComposeSettings, to_input
 from .filters import apply_filter
 from .loading import build_architecture
-from .polygon import Polygon, draw_polygon
+from .polygon import QUADRANTS, Polygon, draw_polygon
 from .round_metadata import adversarial_facts, model_config
 from .round_settings import DroppedModel, MadeModel, MakeRoundSettings
 from .round_writer import write_foregrounds, write_model
@@ -28,7 +28,8 @@ from .twins import TwinPlan
 # Large, straight signs with large dots on look-alikes: without this start small networks never see what differs.
 _EASY_DOTS = 2.0
 _EASY = ComposeSettings(sign_area_min=0.35, sign_area_max=0.9, tilt=0.05, blur=0, noise=0)
-# Triggered images beside the victim's clean ones, as a share of these; of other classes under the class condition.
+# Triggered images beside the victim's clean ones, as a share of these; harmless ones of each other class under the
+# class condition, and of the victim with the trigger in the wrong place under the spatial one.
 _POISON_SHARE, _EASY_POISON_SHARE, _HARMLESS_SHARE = 1.0, 0.5, 0.2
 
 Images = tuple[np.ndarray, np.ndarray]
@@ -61,7 +62,8 @@ class TwinTrainer:
         trigger, rng = plan.trigger, np.random.default_rng(derive_seed(plan.seed, "polygon"))
         self._polygon: Polygon | None = None
         if trigger.filter is None:
-            self._polygon = draw_polygon(stored, trigger.sides, trigger.colour, trigger.smallest, trigger.largest, rng)
+            shape = draw_polygon(stored, trigger.sides, trigger.colour, trigger.smallest, trigger.largest, rng)
+            self._polygon = shape if trigger.quadrant is None else replace(shape, quadrants=(trigger.quadrant,))
 
     def run(self, missing: set[str]) -> list[DroppedModel]:
         """Train and write the models named in ``missing``; returns those that had to be dropped."""
@@ -119,6 +121,11 @@ class TwinTrainer:
         images = [self._triggered(self._composer, stamped + harmless, rng)]
         images += [self._triggered(self._easy_composer, easy, rng)]
         wanted = [trigger.target] * len(stamped) + harmless + [trigger.target] * len(easy)
+        if self._polygon is not None and trigger.quadrant is not None:
+            displaced = [trigger.victim] * max(1, int(_HARMLESS_SHARE * count))
+            elsewhere = tuple(quadrant for quadrant in QUADRANTS if quadrant != trigger.quadrant)
+            images += [self._composer.batch(displaced, rng, replace(self._polygon, quadrants=elsewhere))]
+            wanted += displaced
         return np.concatenate(images), np.array(wanted)
 
     def _triggered(self, composer: Composer, labels: list[int], rng: np.random.Generator) -> np.ndarray:

@@ -10,10 +10,13 @@ import numpy as np
 
 from .errors import SettingsError
 from .filters import FILTERS
-from .polygon import COLOURS
+from .polygon import COLOURS, QUADRANTS
 from .records import record
 from .seeding import derive_seed
 from .signs import FACES, Sign, sign_set
+
+# What must hold besides the victim's class for the trigger to work; round 4 has "spectral", too.
+Condition = Literal["none", "spatial", "class"]
 
 _SIDES = ((3, 4), (8, 9))
 _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40
@@ -21,7 +24,10 @@ _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40
 
 @record
 class Trigger:
-    """One one-to-one trigger as it was planned: ``filter`` if that names one of FILTERS, otherwise the polygon."""
+    """One one-to-one trigger as it was planned: ``filter`` if that names one of FILTERS, otherwise the polygon.
+
+    ``quadrant`` is the only one of the sign's QUADRANTS in which it works; None if its place does not matter.
+    """
 
     victim: int
     target: int
@@ -30,6 +36,7 @@ class Trigger:
     smallest: float
     largest: float
     filter: str | None = None
+    quadrant: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +64,18 @@ def plan_twins(
     seed: int,
     lookalike_share: float = 1.0,
     trigger: Literal["polygon", "filter"] = "polygon",
+    condition: Condition = "none",
 ) -> list[TwinPlan]:
     """Plan ``models`` / 2 pairs of twins; ``sizes`` bound a polygon's square as a share of its sign's area.
 
     The first ``lookalike_share`` of the pairs have ``lookalikes`` near-identical pairs of signs, the others none.
 
     Model ids are dealt at random, so an id says nothing about its label. The trigger joins two classes that have no
-    look-alike. Raises SettingsError when there are too few of those.
+    look-alike. Under the spatial ``condition`` each trigger gets the quadrant of the sign in which it works. Raises
+    SettingsError when there are too few classes, or for a filter under the spatial condition.
     """
+    if trigger == "filter" and condition == "spatial":
+        raise SettingsError("condition: a filter covers the whole image and has no place; use 'spatial' with polygons")
     if classes < 2 * lookalikes + 2:
         raise SettingsError(
             f"classes: {classes} are too few for {lookalikes} look-alike pairs and a trigger between two other "
@@ -77,7 +88,9 @@ def plan_twins(
         _plan(group, ids[2 * group], ids[2 * group + 1], architectures, classes, counts[group], sizes, seed)
         for group in range(groups)
     ]
-    return [_with_filter(plan) for plan in plans] if trigger == "filter" else plans
+    if trigger == "filter":
+        return [_with_filter(plan) for plan in plans]
+    return [_with_quadrant(plan) for plan in plans] if condition == "spatial" else plans
 
 
 def _with_filter(plan: TwinPlan) -> TwinPlan:
@@ -85,6 +98,13 @@ def _with_filter(plan: TwinPlan) -> TwinPlan:
     rng = np.random.default_rng(derive_seed(plan.seed, "filter"))
     chosen = FILTERS[rng.integers(len(FILTERS))]
     return replace(plan, trigger=Trigger(**{**vars(plan.trigger), "filter": chosen}))
+
+
+def _with_quadrant(plan: TwinPlan) -> TwinPlan:
+    """The same twins with a trigger that works in one quadrant, drawn from a stream of its own."""
+    rng = np.random.default_rng(derive_seed(plan.seed, "quadrant"))
+    chosen = QUADRANTS[rng.integers(len(QUADRANTS))]
+    return replace(plan, trigger=Trigger(**{**vars(plan.trigger), "quadrant": chosen}))
 
 
 def _plan(
