@@ -101,12 +101,12 @@ class RuleProvenance:
 class RuleMetrics:
     """How good the rule is on models it was not fitted to; the intervals are at 95 %.
 
-    lost and cleared are counted with the threshold of ``Retention``, which was set on these same scores: lost is what
-    the threshold allows by construction, and only other models can confirm it.
+    Weights, threshold and curve come from the other folds alone. The final rule has its threshold and curve from all of
+    them, so these numbers are of a rule that was learned from a little less.
     """
 
     roc_auc: float | None
-    cross_entropy: float
+    cross_entropy: float | None
     cleared: Estimate = Field(description="share of the clean models whose flag is taken back")
     lost: Estimate = Field(description="share of the poisoned models whose flag is taken back")
     unjudged: int = Field(ge=0, description="models that kept their flag because too much was missing")

@@ -1,0 +1,241 @@
+"""The rule learned from drawn evidence whose truth is known: what it must find, and what it must not be able to use."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from trojai_moth.blind.learned import LearnedRule
+from trojai_moth.blind.rule import judge
+from trojai_moth.errors import SettingsError
+from trojai_moth.eval.blind_runs import BlindRun, LabelledModel
+from trojai_moth.eval.calibrate import assign_folds
+from trojai_moth.eval.calibration_metrics import ranking_quality
+from trojai_moth.eval.conformal import retention_threshold
+from trojai_moth.eval.fit_rule import RuleSettings, fit_rule, judge_out_of_fold, learn_rule
+from trojai_moth.eval.rule_weights import WeightSettings, make_rows
+from trojai_moth.records import from_dict, from_json, to_json
+
+from .learned_rules import evidence, learned, pair
+
+TRUE_PAIR = (1, 2)
+NOISE = ("log_size", "rank_jump", "bound_ratio", "surrogate_gap", "suppressed_growth", "transfer", "burst_residual")
+
+
+def drawn(stream, *, injected, gap=3.0, victim=0, target=3, **fixed):
+    """A pair whose growths speak for what it is, ``gap`` standard deviations apart, among features that say nothing."""
+    noise = dict(zip(NOISE, stream.uniform(0, 1, len(NOISE)), strict=True))
+    side = gap / 2 if injected else -gap / 2
+    telling = {
+        "burst_contrast": side + stream.standard_normal(),
+        "withheld_residual": -2 * side + 2 * stream.standard_normal(),
+    }
+    return pair(victim, target, **noise | telling | fixed)
+
+
+def drawn_models(count=24, *, seed=0, gap=3.0, poisoned_pairs=True):
+    """Twins, one clean and one poisoned, three candidates each; of a poisoned one the first is injected."""
+    stream = np.random.default_rng(seed)
+    models = []
+    for number in range(count):
+        bad = number % 2 == 1
+        first = drawn(stream, injected=bad, gap=gap, victim=TRUE_PAIR[0], target=TRUE_PAIR[1])
+        others = [drawn(stream, injected=False, gap=gap, victim=3, target=to) for to in (4, 5)]
+        models.append(labelled(number, bad, evidence(first, *others)))
+    return models
+
+
+def labelled(number, poisoned, found, group=None):
+    return LabelledModel(
+        model_id=f"id-{number:08d}",
+        sha256=f"{number:064d}",
+        twin_group=group or f"twins {number // 2}",
+        poisoned=poisoned,
+        architecture="squeezenetv1_1",
+        evidence=found,
+        injected_pairs=(TRUE_PAIR,) if poisoned else (),
+    )
+
+
+@pytest.fixture(scope="module")
+def models():
+    return drawn_models()
+
+
+@pytest.fixture(scope="module")
+def rule(models):
+    return fit_rule(models)
+
+
+def test_it_finds_what_tells_and_leaves_the_noise(rule):
+    assert {"burst_contrast", "withheld_residual"} & set(rule.features)
+    assert len(set(rule.features) & set(NOISE)) <= 1 and rule.metrics.roc_auc > 0.9
+    weights = {term.feature: abs(term.weight) for term in rule.terms}
+    assert max(weights, key=weights.get) in ("burst_contrast", "withheld_residual")
+
+
+def test_models_it_never_saw_are_told_apart(rule):
+    verdicts = [(model.poisoned, judge(model.evidence, rule)) for model in drawn_models(100, seed=1)]
+    lost = [verdict.cleared for poisoned, verdict in verdicts if poisoned]
+    cleared = [verdict.cleared for poisoned, verdict in verdicts if not poisoned]
+    assert np.mean(lost) <= 0.2 and np.mean(cleared) >= 0.5
+    probabilities = [[v.probability for bad, v in verdicts if bad is label] for label in (False, True)]
+    assert np.mean(probabilities[0]) < 0.35 < 0.65 < np.mean(probabilities[1])
+
+
+def test_the_threshold_is_that_of_the_scores_out_of_fold(rule):
+    scores = [model.score for model in rule.provenance.models if model.poisoned]
+    assert rule.retention == retention_threshold(scores, 0.02) and rule.retention.true_positives == 12
+    loose = fit_rule(drawn_models(), RuleSettings(tolerate_loss=0.25))
+    assert loose.retention.k == 3 and loose.threshold > rule.threshold and loose.terms == rule.terms
+
+
+def test_the_order_of_models_does_not_matter_and_runs_repeat(rule, models):
+    assert fit_rule(models[::-1]) == rule
+
+
+def test_twins_share_a_fold_and_files_are_listed(rule, models):
+    folds = {
+        model.group: {m.fold for m in rule.provenance.models if m.group == model.group}
+        for model in rule.provenance.models
+    }
+    assert all(len(found) == 1 for found in folds.values()) and len({min(f) for f in folds.values()}) == 5
+    assert rule.fitted_files == {model.sha256 for model in models}
+    made = rule.provenance
+    assert (made.clean, made.poisoned, made.right_pairs, made.candidates) == (12, 12, 12, 12 * 3 + 12)
+
+
+def test_a_score_does_not_know_its_own_model_or_twin(rule, models):
+    """Another label and other evidence for a model change the scores of other folds, never those of its own."""
+    found = {model.model_id: model for model in rule.provenance.models}
+    own = found[models[0].model_id].fold
+    wild = pair(*TRUE_PAIR, burst_contrast=9.0, withheld_residual=-9.0, log_size=5.0)
+    changed = fit_rule([replace(models[0], evidence=evidence(wild)), *models[1:]])
+    for model in changed.provenance.models:
+        before = found[model.model_id]
+        if model.model_id != models[0].model_id:
+            assert (model.score == before.score) == (before.fold == own)
+
+
+def test_noise_alone_looks_like_noise():
+    """Chosen out of many features on few models: in sample they seem to tell something, out of fold they must not."""
+    areas = []
+    for seed in range(6):
+        settings = RuleSettings(weights=WeightSettings(features=NOISE, least_gain=0.0, inner_folds=2))
+        areas.append(fit_rule(drawn_models(16, seed=seed, gap=0.0), settings).metrics.roc_auc)
+    assert np.mean(areas) < 0.65
+
+
+def test_where_nothing_tells_everything_is_kept():
+    models = drawn_models(16, gap=0.0)
+    rule = fit_rule(models, RuleSettings(weights=WeightSettings(least_gain=0.5)))
+    assert rule.terms == () and not any(judge(model.evidence, rule).cleared for model in models)
+
+
+def test_a_feature_is_never_used_against_its_sign():
+    """burst_contrast tells perfectly, but the wrong way round."""
+    models = []
+    for number in range(16):
+        bad = number % 2 == 1
+        found = pair(*TRUE_PAIR, burst_contrast=-2.0 if bad else 2.0, transfer=0.1 if bad else 0.9)
+        models.append(labelled(number, bad, evidence(found)))
+    only = RuleSettings(weights=WeightSettings(features=("burst_contrast",)))
+    assert fit_rule(models, only).terms == ()
+    free = fit_rule(models)
+    assert free.features == ("transfer",) and free.terms[0].weight < 0  # this one has no sign of its own
+
+
+def test_other_candidates_of_poisoned_models_are_not_learned_from(models):
+    rows = make_rows(models, ("burst_contrast",))
+    assert rows.injected.sum() == 12 and (~rows.injected).sum() == 36
+    assert rows.weight[rows.injected].tolist() == [1.0] * 12 and rows.weight.sum() == pytest.approx(24)
+    wrong = replace(models[1], injected_pairs=((4, 0),))
+    assert make_rows([wrong], ("burst_contrast",)).x.shape == (0, 1)
+
+
+def test_a_true_positive_flagged_for_another_pair_counts_all_the_same():
+    """Its score is that of its natural candidates, and the threshold must be low enough to keep it."""
+    models = drawn_models()
+    missed = [replace(model, evidence=replace(model.evidence, candidates=model.evidence.candidates[1:]))
+              if model is models[1] else model for model in models]  # fmt: skip
+    rule, whole = fit_rule(missed), fit_rule(models)
+    assert rule.provenance.right_pairs == 11 and rule.retention.true_positives == 12
+    assert rule.threshold < whole.threshold
+
+
+def test_what_is_seldom_measured_is_not_used_by_its_absence():
+    stream = np.random.default_rng(0)
+    models = []
+    for number in range(20):
+        bad = number % 2 == 1
+        seldom = {"surrogate_gap": 1.0 + 0.1 * stream.standard_normal()} if bad else {}
+        found = pair(*TRUE_PAIR, burst_contrast=float(bad) + stream.standard_normal(), **seldom)
+        models.append(labelled(number, bad, evidence(found)))
+    assert "surrogate_gap" not in fit_rule(models, RuleSettings(weights=WeightSettings(least_gain=0.0))).features
+
+
+def test_missing_values_are_as_good_as_typical_ones(models):
+    holes = [
+        replace(model, evidence=replace(model.evidence, candidates=tuple(
+            replace(found, withheld_residual=None) if number % 4 == 0 else found
+            for found in model.evidence.candidates)))
+        for number, model in enumerate(models)
+    ]  # fmt: skip
+    rule = fit_rule(holes)
+    assert rule.metrics.roc_auc > 0.8 and all(np.isfinite(term.weight) for term in rule.terms)
+
+
+def test_models_without_candidates_and_files_that_occur_twice_are_left_out(models, rule):
+    empty, copy = labelled(90, False, evidence()), replace(models[1], model_id="id-copy", twin_group="twins x")
+    found = fit_rule([*models, empty, copy])
+    assert {left.model_id for left in found.provenance.left_out} == {"id-00000090", "id-copy"}
+    assert found.terms == rule.terms and found.retention == rule.retention
+
+
+def test_several_scans_of_a_model_are_one_true_positive(models):
+    again = [replace(model, evidence=replace(model.evidence, seed=1)) for model in models]
+    assert fit_rule([*models, *again]).retention.true_positives == 12
+
+
+def test_the_metrics_are_those_of_other_folds_rules(models, rule):
+    assert rule.metrics.lost.value <= 0.25 and 0 < rule.metrics.cleared.value <= 1 and rule.metrics.unjudged == 0
+    scores = np.array([model.score for model in rule.provenance.models])
+    poisoned = np.array([model.poisoned for model in rule.provenance.models])
+    assert rule.metrics.roc_auc == pytest.approx(ranking_quality(scores, poisoned))
+    assert rule.metrics.cross_entropy < 0.6
+
+
+def test_verdicts_out_of_fold_come_from_rules_that_never_saw_the_model():
+    models = drawn_models(16)
+    folds = assign_folds([m.twin_group for m in models], np.array([m.poisoned for m in models]), 4)
+    verdicts = judge_out_of_fold(models, folds.tolist())
+    assert len(verdicts) == 16 and len({verdict.rule_sha256 for verdict in verdicts}) == 4
+    rest = [model for model, fold in zip(models, folds, strict=True) if fold != folds[5]]
+    assert verdicts[5] == judge(models[5].evidence, fit_rule(rest))
+    kept = [verdict.outcome == "kept" for verdict in verdicts]
+    assert np.mean([k for k, m in zip(kept, models, strict=True) if m.poisoned]) > 0.7
+
+
+def test_the_rule_survives_json(rule):
+    assert from_json(LearnedRule, to_json(rule)) == rule
+
+
+def test_runs_of_one_kind_are_learned_from_together(models):
+    source = learned().provenance.rounds[0]
+    runs = [BlindRun(source, "k-arm", "composed", tuple(part)) for part in (models[:12], models[12:])]
+    rule = learn_rule(runs)
+    assert (rule.scanner, rule.data, len(rule.provenance.rounds)) == ("k-arm", "composed", 2)
+    with pytest.raises(SettingsError, match=r"2 different values of --scanner \(filter, k-arm\)"):
+        learn_rule([runs[0], replace(runs[1], scanner="filter")])
+    with pytest.raises(SettingsError, match="0 different values"):
+        learn_rule([])
+
+
+def test_too_little_to_learn_from_is_one_line(models):
+    for few, words in ((models[:2], "1 clean and 1 poisoned"), ([], "0 clean and 0 poisoned")):
+        with pytest.raises(SettingsError, match=f"calibrate-rule: {words}"):
+            fit_rule(few)
+    with pytest.raises(SettingsError, match="calibrate-rule: all clean or all poisoned models are of one group"):
+        fit_rule([replace(model, twin_group="one") for model in models])
+    with pytest.raises(SettingsError, match="'colour' is no feature"):
+        from_dict(WeightSettings, {"features": ["colour"]})
