@@ -111,7 +111,7 @@ def injected_pairs(case: Case) -> tuple[Pair, ...]:
     return poisoned.pairs if poisoned else ()
 
 
-def _configured(trigger: object) -> list[Pair]:
+def _configured(trigger: object) -> list[Any]:
     """The pairs of one entry; some rounds list several source classes."""
     if not isinstance(trigger, Mapping):
         return []

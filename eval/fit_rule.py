@@ -76,8 +76,9 @@ def fit_rule(
     Weights are fitted to candidates (see :func:`~trojai_moth.eval.rule_weights.make_rows`); a model's score is the
     largest of its candidates'. The threshold is set by split conformal prediction on the true positives' scores, of a
     model that was scanned several times the smallest. The probability is a logistic curve fitted to all models' scores
-    (Platt, 1999). The order of ``models`` does not matter. SettingsError when fewer than two clean or two poisoned
-    models can be learned from, or all of one label are twins.
+    (Platt, 1999). Both use scores by the folds' weights, while the final weights are fitted to a little more, so the
+    promise of the threshold holds nearly, not exactly. The order of ``models`` does not matter. SettingsError when
+    fewer than two clean or two poisoned models can be learned from, or all of one label are twins.
     """
     settings = settings or RuleSettings()
     models, left_out = _usable(models)
@@ -172,7 +173,7 @@ def _cross_fit(models: Sequence[LabelledModel], folds: Ints, settings: WeightSet
     scores, complete = np.full(len(models), np.nan), np.zeros(len(models), dtype=bool)
     for fold in np.unique(folds):
         fitted = fit_weights([m for m, own in zip(models, folds, strict=True) if own != fold], settings)
-        for position in np.flatnonzero(folds == fold):
+        for position in np.flatnonzero(folds == fold).tolist():
             pairs = score_pairs(models[position].evidence.candidates, fitted.terms, fitted.intercept)
             scores[position] = max((pair.score for pair in pairs if pair.enough), default=np.nan)
             complete[position] = all(pair.enough for pair in pairs)

@@ -75,18 +75,18 @@ def make_rows(models: Sequence[LabelledModel], features: Sequence[str]) -> Rows:
     A poisoned model's other candidates may be natural or share in its backdoor. Every model weighs 1, so that one with
     ten candidates says no more than one with a single one.
     """
-    x, injected, weight, groups = [], [], [], []
+    rows, injected, weight, groups = [], [], [], []
     for model in models:
         pairs = model.right_pairs if model.poisoned else model.evidence.candidates
         for pair in pairs:
             values = [getattr(pair, name) for name in features]
-            x.append([math.nan if value is None else value for value in values])
+            rows.append([math.nan if value is None else float(value) for value in values])
             injected.append(model.poisoned)
             weight.append(1 / len(pairs))
             groups.append(model.twin_group)
-    values = np.array(x, dtype=np.float64).reshape(len(x), len(features))
-    values[~np.isfinite(values)] = np.nan
-    return Rows(values, np.array(injected, dtype=bool), np.array(weight, dtype=np.float64), tuple(groups))
+    x = np.array(rows, dtype=np.float64).reshape(len(rows), len(features))
+    x[~np.isfinite(x)] = np.nan
+    return Rows(x, np.array(injected, dtype=bool), np.array(weight, dtype=np.float64), tuple(groups))
 
 
 def fit_weights(models: Sequence[LabelledModel], settings: WeightSettings) -> Weights:

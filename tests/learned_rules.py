@@ -1,8 +1,13 @@
-"""A small learned rule and evidence for tests."""
+"""A small learned rule, evidence, and runs that hold it, for tests."""
+
+import hashlib
 
 from trojai_moth.blind.features import BlindEvidence, PairFeatures
 from trojai_moth.blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound, Term
 from trojai_moth.calibration import Estimate, LogisticCurve
+from trojai_moth.journal import Journal, RunIdentity
+from trojai_moth.pipeline import ScanRecord
+from trojai_moth.scanner import Verdict
 
 NOTHING = Estimate(value=None, low=None, high=None)
 TERMS = (
@@ -60,3 +65,26 @@ def learned(terms=TERMS, threshold=0.0, intercept=0.0, slope=1.0, **facts):
         ),
     }
     return LearnedRule(**parts | facts)
+
+
+def write_run(root, round_dir, found):
+    """A run directory over the round's models; ``found``: model id -> evidence, or None for one that has none."""
+    journal = Journal(root)
+    settings = {"scanner": "k-arm", "data": {"source": "composed"}, "seed": 3}
+    journal.open(RunIdentity(version="0.1", models=tuple(found), settings=settings))
+    for model_id, one in found.items():
+        scan = ScanRecord(
+            architecture="squeezenetv1_1",
+            classes=3,
+            sha256=hashlib.sha256((round_dir / model_id / "model.pt").read_bytes()).hexdigest(),
+            check="",
+            data="",
+            accuracy=1.0,
+            device="cpu",
+            verdict=Verdict(scanner="k-arm", outcome="flagged", score=1.0, probability=0.7, reason="small"),
+            seconds=1.0,
+        )
+        journal.write(model_id, "before", scan)
+        if one is not None:
+            journal.write(model_id, "evidence", one)
+    return root

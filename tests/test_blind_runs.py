@@ -1,6 +1,5 @@
 """Runs whose journal is written by hand, read with the truth of a tiny round."""
 
-import hashlib
 import json
 import shutil
 
@@ -8,13 +7,10 @@ import pytest
 
 from trojai_moth.errors import MothError
 from trojai_moth.eval.blind_runs import injected_pairs, open_blind_run, read_blind_run
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import ScanRecord
 from trojai_moth.rounds import read_case
-from trojai_moth.scanner import Verdict
 
 from .fake_round import write_round
-from .learned_rules import evidence, pair
+from .learned_rules import evidence, pair, write_run
 
 IDS = [f"id-{number:08d}" for number in range(3)]
 CANDIDATES = (pair(0, 1, held_success=0.9), pair(2, 1, held_success=0.2))
@@ -35,25 +31,13 @@ def tell(directory, triggers):
     (directory / "config.json").write_text(json.dumps(config | {"triggers": triggers}))
 
 
-def write_run(root, round_dir, flagged=IDS):
-    journal = Journal(root)
-    settings = {"scanner": "k-arm", "data": {"source": "composed"}, "seed": 3}
-    journal.open(RunIdentity(version="0.1", models=tuple(IDS), settings=settings))
-    for model_id in IDS:
-        sha256 = hashlib.sha256((round_dir / model_id / "model.pt").read_bytes()).hexdigest()
-        verdict = Verdict(scanner="k-arm", outcome="flagged", score=1.0, probability=0.7, reason="small")
-        scan = ScanRecord(
-            architecture="squeezenetv1_1", classes=3, sha256=sha256, check="", data="", accuracy=1.0, device="cpu",
-            verdict=verdict, seconds=1.0,
-        )  # fmt: skip
-        journal.write(model_id, "before", scan)
-        if model_id in flagged:
-            journal.write(model_id, "evidence", evidence(*CANDIDATES))
-    return root
+def make_run(root, round_dir, flagged=IDS):
+    found = {model_id: evidence(*CANDIDATES) if model_id in flagged else None for model_id in IDS}
+    return write_run(root, round_dir, found)
 
 
 def test_evidence_comes_with_its_truth(tmp_path, round_dir):
-    clean, poisoned = read_blind_run(write_run(tmp_path / "run", round_dir, IDS[:2]), round_dir)
+    clean, poisoned = read_blind_run(make_run(tmp_path / "run", round_dir, IDS[:2]), round_dir)
     assert (clean.model_id, poisoned.model_id) == (IDS[0], IDS[1])
     assert not clean.poisoned and clean.injected_pairs == () and clean.right_pairs == ()
     assert poisoned.poisoned and poisoned.injected_pairs == ((0, 1),) and poisoned.right_pairs == CANDIDATES[:1]
@@ -62,14 +46,14 @@ def test_evidence_comes_with_its_truth(tmp_path, round_dir):
 
 
 def test_the_run_says_what_it_was_made_with(tmp_path, round_dir):
-    run = open_blind_run(write_run(tmp_path / "run", round_dir), round_dir)
+    run = open_blind_run(make_run(tmp_path / "run", round_dir), round_dir)
     assert (run.scanner, run.data, run.source.round, run.source.seed) == ("k-arm", "composed", "round", 3)
     assert run.source.version == "0.1" and len(run.models) == 3
     assert run.models[2].twin_group == f"round {IDS[2]}"  # without a group it is its own
 
 
 def test_models_without_a_label_are_left_out(tmp_path, round_dir):
-    run_dir = write_run(tmp_path / "run", round_dir)
+    run_dir = make_run(tmp_path / "run", round_dir)
     (round_dir / "METADATA.csv").write_text("model_name\n")
     (round_dir / IDS[0] / "ground_truth.csv").unlink()
     assert [model.model_id for model in read_blind_run(run_dir, round_dir)] == IDS[1:]
@@ -93,7 +77,7 @@ def test_pairs_come_from_the_images_where_the_config_names_no_victim(round_dir):
 
 
 def test_the_truth_of_another_round_is_refused(tmp_path, round_dir):
-    run_dir = write_run(tmp_path / "run", round_dir)
+    run_dir = make_run(tmp_path / "run", round_dir)
     other = shutil.copytree(round_dir, tmp_path / "other")
     (other / IDS[1] / "model.pt").write_bytes(b"another")
     with pytest.raises(MothError, match=r"model\.pt is not the file that .*run scanned as id-00000001"):

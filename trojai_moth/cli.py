@@ -28,6 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "distance": ("distance", "distance", "Measure the class distances of one model directory."),
         "compare": ("compare", "compare", "Harden one model with several methods; what each gains and costs."),
         "calibrate": ("calibrate", "calibrate", "Learn from a labelled round what a scanner's scores mean."),
+        "calibrate-rule": (
+            *("calibrate_rule", "calibrate_rule"),
+            "Learn from finished runs what tells injected backdoors from natural ones.",
+        ),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "plugins": ("listing", "list_plugins", "List all installed scanners and hardeners, with version and origin."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),
