@@ -96,6 +96,7 @@ def fit_rule(
         version=__version__,
         scanner=source.scanner,
         data=source.data,
+        evidence_settings=_common_settings(models),
         terms=final.terms,
         intercept=final.intercept,
         curve=_curve(tested.scores[judged], poisoned[judged]),
@@ -140,6 +141,11 @@ def _usable(models: Sequence[LabelledModel]) -> tuple[list[LabelledModel], list[
         else:
             kept.append(model)
     return kept, left_out
+
+
+def _common_settings(models: Sequence[LabelledModel]) -> dict[str, object]:
+    first, *rest = [model.evidence.settings for model in models]
+    return {key: value for key, value in first.items() if all(key in more and more[key] == value for more in rest)}
 
 
 def _require_both(poisoned: Bools) -> None:

@@ -108,20 +108,21 @@ def fit_weights(models: Sequence[LabelledModel], settings: WeightSettings) -> We
 def fit_terms(rows: Rows, columns: Sequence[int], strength: float, names: Sequence[str]) -> Weights:
     """L2 logistic regression on the standardised columns; what is against its sign is dropped, and the rest refitted.
 
-    Standardised: less the median, divided by the normal-consistent range between the quartiles, cut at +-4; what was
-    not measured is 0.
+    Standardised: less the middle between the two labels' medians, so that a value's side is the label that it is like;
+    divided by the normal-consistent range between the quartiles of all, cut at +-4; what was not measured is 0.
     """
-    left = [column for column in columns if np.isfinite(rows.x[:, column]).any()]
+    left = [column for column in columns if _measured_share(rows.x[:, [column]], rows.injected).all()]
     while left and len(set(rows.injected.tolist())) > 1:
-        scaler = RobustScaler(unit_variance=True).fit(rows.x[:, left])
-        z = np.nan_to_num(scaler.transform(rows.x[:, left]).clip(-STANDARD_LIMIT, STANDARD_LIMIT))
+        scaler = RobustScaler(with_centering=False, unit_variance=True).fit(rows.x[:, left])
+        centre = np.mean([np.nanmedian(rows.x[rows.injected == label][:, left], axis=0) for label in (0, 1)], axis=0)
+        z = np.nan_to_num(((rows.x[:, left] - centre) / scaler.scale_).clip(-STANDARD_LIMIT, STANDARD_LIMIT))
         line = LogisticRegression(C=strength, max_iter=1000).fit(z, rows.injected, sample_weight=rows.weight)
         wrong = [coefficient * FEATURES[names[c]].sign for c, coefficient in zip(left, line.coef_[0], strict=True)]
         if min(wrong) >= 0:
-            parts = zip(left, scaler.center_, scaler.scale_, line.coef_[0], strict=True)
+            parts = zip(left, centre, scaler.scale_, line.coef_[0], strict=True)
             terms = [
-                Term(feature=names[column], centre=float(centre), scale=float(scale), weight=float(weight))
-                for column, centre, scale, weight in parts
+                Term(feature=names[column], centre=float(middle), scale=float(scale), weight=float(weight))
+                for column, middle, scale, weight in parts
                 if weight
             ]
             return Weights(tuple(terms), float(line.intercept_[0]))
@@ -164,9 +165,15 @@ def _scores(rows: Rows, weights: Weights, names: Sequence[str]) -> Floats:
 
 
 def _usable(rows: Rows) -> list[int]:
-    measured = np.isfinite(rows.x)
-    share = np.minimum(*(measured[rows.injected == label].mean(axis=0) for label in (False, True)))
-    return np.flatnonzero(share >= LEAST_MEASURED).tolist()
+    usable: list[int] = np.flatnonzero(_measured_share(rows.x, rows.injected) >= LEAST_MEASURED).tolist()
+    return usable
+
+
+def _measured_share(x: Floats, injected: Bools) -> Floats:
+    """The share of values that are measured, of the label that has fewer (F,), for x (N, F) and labels (N,)."""
+    parts = [np.isfinite(x[injected == label]) for label in (False, True)]
+    shares = [part.mean(axis=0) if len(part) else np.zeros(x.shape[1]) for part in parts]
+    return np.asarray(np.min(shares, axis=0), dtype=np.float64)
 
 
 def _base(rows: Rows) -> float:

@@ -217,6 +217,14 @@ def test_verdicts_out_of_fold_come_from_rules_that_never_saw_the_model():
     assert np.mean([k for k, m in zip(kept, models, strict=True) if m.poisoned]) > 0.7
 
 
+def test_it_remembers_how_evidence_was_measured_where_that_was_alike(models):
+    told = [
+        replace(model, evidence=replace(model.evidence, settings={"burst_steps": 30, "controls": number}))
+        for number, model in enumerate(models[:8])
+    ]
+    assert fit_rule(told).evidence_settings == {"burst_steps": 30}
+
+
 def test_the_rule_survives_json(rule):
     assert from_json(LearnedRule, to_json(rule)) == rule
 
@@ -240,3 +248,23 @@ def test_too_little_to_learn_from_is_one_line(models):
         fit_rule([replace(model, twin_group="one") for model in models])
     with pytest.raises(SettingsError, match="'colour' is no feature"):
         from_dict(WeightSettings, {"features": ["colour"]})
+
+
+def test_a_value_speaks_for_the_label_that_it_is_like(rule):
+    """Natural pairs are many, so the middle of all values would call half of them injected."""
+    for model in drawn_models(60, seed=2):
+        for part in judge(model.evidence, rule).decided_by:
+            if part.feature == "burst_contrast" and abs(part.value) > 0.75:
+                assert (part.contribution > 0) == (part.value > 0)
+
+
+def test_what_is_measured_for_one_label_only_in_a_part_does_no_harm():
+    models = drawn_models(12)
+    holes = [
+        replace(model, evidence=replace(model.evidence, candidates=tuple(
+            replace(found, burst_contrast=None) for found in model.evidence.candidates)))
+        if model.poisoned and number > 4 else model
+        for number, model in enumerate(models)
+    ]  # fmt: skip
+    settings = RuleSettings(weights=WeightSettings(features=("burst_contrast", "withheld_residual"), least_gain=0.0))
+    assert fit_rule(holes, settings).metrics.roc_auc > 0.5

@@ -73,7 +73,8 @@ class TestLearned:
         assert verdict.outcome == "kept"
         assert verdict.reason.endswith(", although its trigger fails on images it was not made for (0.10)")
         cleared = judge(evidence(pair(**NATURAL)), learned())
-        assert cleared.reason.startswith("cleared: 4->2 looks natural") and "although" not in cleared.reason
+        start = "cleared: 4->2 looks natural, and no other pair less so (probability of being injected 0.08): "
+        assert cleared.reason.startswith(start) and "although" not in cleared.reason
 
     def test_kept_by_a_careful_threshold_says_so(self):
         verdict = judge(evidence(pair(**NATURAL)), learned(threshold=-9.0))
@@ -171,6 +172,13 @@ class TestReading:
             learned().check("k-arm", "composed")
         with pytest.raises(SettingsError, match="--data"):
             learned().check("neural-cleanse", "examples")
+
+    def test_other_ways_of_measuring_are_refused_where_they_are_given(self):
+        rule = learned(evidence_settings={"burst_steps": 30})
+        rule.check("neural-cleanse", "composed")
+        rule.check("neural-cleanse", "composed", {"burst_steps": 30, "more": 1})
+        with pytest.raises(SettingsError, match=r"evidence setting burst_steps 30, this run has 40"):
+            rule.check("neural-cleanse", "composed", {"burst_steps": 40})
 
 
 class TestVotes:

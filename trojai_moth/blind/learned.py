@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -120,6 +120,10 @@ class LearnedRule:
     version: str = Field(description="of the package")
     scanner: str = Field(description="name of the scanner whose flags it judges")
     data: str = Field(description="source of the images, as of DataSettings")
+    evidence_settings: dict[str, object] = Field(
+        default_factory=dict,
+        description="how evidence was measured, as far as it was alike for all models learned from",
+    )
     terms: tuple[Term, ...] = Field(max_length=MOST_FEATURES)
     intercept: float = Field(allow_inf_nan=False)
     curve: LogisticCurve = Field(description="a model's score to its probability of holding an injected backdoor")
@@ -147,12 +151,21 @@ class LearnedRule:
         """SHA-256 of the files of all models learned from."""
         return frozenset(model.sha256 for model in self.provenance.models)
 
-    def check(self, scanner: str, data: str) -> None:
-        """SettingsError when a run's scanner or source of images is not the one that was learned with."""
-        for what, learned, used in (("scanner", self.scanner, scanner), ("data", self.data, data)):
+    def check(self, scanner: str, data: str, evidence_settings: Mapping[str, object] | None = None) -> None:
+        """SettingsError when a run's scanner, images or ways of measuring evidence are not those learned with.
+
+        ``evidence_settings`` as ``BlindEvidence.settings`` holds them, in plain JSON types; None: not compared.
+        """
+        compared: list[tuple[str, object, object]] = [("--scanner", self.scanner, scanner), ("--data", self.data, data)]
+        if evidence_settings is not None:
+            compared += [
+                (f"evidence setting {key}", learned, evidence_settings.get(key))
+                for key, learned in sorted(self.evidence_settings.items())
+            ]
+        for what, learned, used in compared:
             if learned != used:
                 raise SettingsError(
-                    f"--rule: learned with --{what} {learned!r:.60}, this run has {used!r:.60}; use the same, or learn "
+                    f"--rule: learned with {what} {learned!r:.60}, this run has {used!r:.60}; use the same, or learn "
                     "a rule for this one with calibrate-rule"
                 )
 

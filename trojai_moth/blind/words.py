@@ -41,10 +41,11 @@ def sentence(outcome: Outcome, pair: Pair, probability: float, parts: Sequence[C
     kept = outcome == "kept"
     agreeing = [phrase(part) for part in parts if (part.contribution > 0) == kept]
     against = [phrase(part) for part in parts if (part.contribution > 0) != kept]
-    state = _state(kept, probability > 1 / 2)
+    likely = probability > 1 / 2
+    state = f"{_state(kept, likely)} (probability {'' if likely else 'of being injected '}{probability:.2f})"
     because = ": " + "; ".join(agreeing) if agreeing else ""
     although = ", although " + " and ".join(against) if against else ""
-    return f"{outcome}: {name(pair)} {state} (probability {probability:.2f}){because}{although}"
+    return f"{outcome}: {name(pair)} {state}{because}{although}"
 
 
 def name(pair: Pair) -> str:
@@ -65,4 +66,4 @@ def missing_words(pair: Pair, missing: Sequence[str], skipped: Mapping[str, str]
 def _state(kept: bool, likely: bool) -> str:
     if kept:
         return "still looks injected" if likely else "is not natural enough to be cleared"
-    return "looks natural, and it is the most suspicious pair" if not likely else "is below what the rule keeps"
+    return "looks less injected than what the rule keeps" if likely else "looks natural, and no other pair less so"

@@ -60,7 +60,7 @@ def calibrate_rule(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Pa
 def terms_table(rule: LearnedRule) -> Table:
     """What a rule weighs, the heaviest first."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("feature", "typical", "spread", "weight"):
+    for name in ("feature", "middle", "spread", "weight"):
         table.add_column(name, justify="left" if name == "feature" else "right")
     for term in sorted(rule.terms, key=lambda term: -abs(term.weight)):
         table.add_row(term.feature, f"{term.centre:.2f}", f"{term.scale:.2f}", f"{term.weight:+.2f}")
