@@ -105,6 +105,27 @@ def test_the_network_comes_back_as_it_was():
     assert not any(part._forward_hooks for part in subject.module.modules())
 
 
+def test_a_place_farther_from_the_end_can_be_asked_for():
+    subject = seasoned("squeezenetv1_1")
+    x = noise(3, subject.size)
+    names = []
+    for behind in (1, 3, 4, 7):
+        with last_cut(subject, behind) as cut, torch.no_grad():
+            names.append(cut.name)
+            torch.testing.assert_close(cut.rest(cut.features(x)), subject.module(x))
+    # A Fire is a squeezing convolution and two beside each other that expand.
+    assert names[0] == "features.12.squeeze_activation" and names[1:3] == [
+        "features.11",
+        "features.11.squeeze_activation",
+    ]
+    assert names[3] == "features.10.squeeze_activation"
+
+
+def test_more_convolutions_than_there_are_can_not_follow():
+    with pytest.raises(MothError, match="9 convolutions follow"), last_cut(make_subject(Skipping(), classes=2), 9):
+        pass
+
+
 def test_a_network_without_such_a_place_is_said_in_one_line():
     subject = make_subject(PlantedNet())
     with pytest.raises(MothError, match="no place in this network") as caught, last_cut(subject):

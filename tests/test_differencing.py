@@ -2,45 +2,19 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from colour_net import BLUE, GREEN, RED, SIZE, TARGET, VICTIM, ColourNet, plain
 from toys import make_subject
 
 from trojai_moth.blind.differencing import Differencing, DifferencingSettings, difference_features
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.records import from_dict, to_dict
 
-SIZE, VICTIM, TARGET = 8, 0, 1
-RED, GREEN, BLUE = torch.eye(3)
 SETTINGS = DifferencingSettings()
-
-
-class ColourNet(nn.Module):
-    """Channels are the colours. Logits: 10 red for class 0, 10 green + 30 blue for class 1, 5 for class 2.
-
-    Red against green is turned both ways by masks of sum 1 on these two; red against red and blue by two thirds of
-    blue, for 30 m > 10 there and 30 (1 - m) < 10 back.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.colours, self.weighted = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 4, 1, bias=False)
-        with torch.no_grad():
-            self.colours.weight.copy_(torch.eye(3)[..., None, None])
-            table = torch.tensor([[10.0, 0, 0], [0, 10, 30], [0, 0, 0], [0, 0, 0]])
-            self.weighted.weight.copy_(table[..., None, None])
-
-    def forward(self, x):
-        logits = self.weighted(torch.relu(self.colours(x))).mean((2, 3))[:, :3]
-        return logits + torch.tensor([0.0, 0.0, 5.0], device=x.device)
 
 
 @pytest.fixture
 def subject():
     return make_subject(ColourNet(), size=SIZE)
-
-
-def plain(colour, count=4):
-    return colour[:, None, None].expand(count, 3, SIZE, SIZE).clone()
 
 
 def differences(subject, stamped, victims=None, targets=None, settings=SETTINGS):

@@ -35,10 +35,14 @@ class Cut:
 
     def features(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> what passes the cut (N, C, h, w); gradients flow back to the images."""
+        return self.both(x)[0]
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) -> what passes the cut and the logits (N, K) float32, in one forward pass."""
         found: list[Tensor] = []
         with self._hooked(lambda output: found.append(output.clone())):  # the next module may write into it
-            self.module(x)
-        return found[0]
+            logits: Tensor = self.module(x)
+        return found[0], logits.float()
 
     def rest(self, features: Tensor) -> Tensor:
         """What passes the cut (N, C, h, w) -> logits (N, K) float32; gradients flow back to the features."""
@@ -57,44 +61,46 @@ class Cut:
 
 
 @contextmanager
-def last_cut(subject: Subject) -> Iterator[Cut]:
-    """The last cut that a convolution follows; the subject's module is frozen inside and as before afterwards.
+def last_cut(subject: Subject, behind: int = 1) -> Iterator[Cut]:
+    """The last cut that ``behind`` >= 1 convolutions follow; the module is frozen inside and as before afterwards.
 
-    In VGG this is what goes into the last convolution, in ResNet, GoogLeNet and SqueezeNet into the last block, in
-    DenseNet into the last dense block. Ex-Ray (Liu et al., 2022) takes the second-last convolutional layer, and its
-    public code the second-last block. Raises MothError for a network without such a place.
+    With one, in VGG this is what goes into the last convolution, in ResNet and GoogLeNet into the last block, in DenseNet
+    into the last dense block; in SqueezeNet it is what the last block squeezes. Ex-Ray (Liu et al., 2022) takes the
+    second-last convolutional layer, and its public code the second-last block. Raises MothError for a network without
+    such a place.
     """
     blank = torch.zeros(1, 3, subject.size, subject.size, device=subject.device)
     with subject.frozen() as module:
-        names = _cuts(module, blank, subject.classes)
+        names = _cuts(module, blank, subject.classes, behind)
         if not names:
             raise MothError(
-                f"{subject.architecture}: no place in this network that everything passes and a convolution follows; "
-                "leave out symmetric feature differencing"
+                f"{subject.architecture}: no place in this network that everything passes and {behind} convolutions "
+                "follow; ask for fewer, or leave out what looks at features"
             )
         yield Cut(module, names[-1], blank)
 
 
-def _cuts(module: nn.Module, blank: Tensor, classes: int) -> list[str]:
-    """Names of the modules that cut the network before its last convolution, in the order in which they are run.
+def _cuts(module: nn.Module, blank: Tensor, classes: int, behind: int) -> list[str]:
+    """Names of the modules that cut the network before its last convolutions, in the order in which they are run.
 
     A convolution with a channel per class is the classifier and is not meant.
     """
     outputs: list[tuple[str, _Node]] = []
-    before_last_convolution = 0
+    convolutions: list[int] = []
 
     def note(name: str, part: nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal before_last_convolution
         if isinstance(part, nn.Conv2d) and part.out_channels != classes:
-            before_last_convolution = len(outputs)
+            convolutions.append(len(outputs))
         outputs.append((name, output.grad_fn if isinstance(output, Tensor) and output.dim() == blank.dim() else None))
 
     with ExitStack() as stack, torch.enable_grad():
         for name, part in module.named_modules():
             stack.callback(part.register_forward_hook(partial(note, name)).remove)
         logits = module(blank.clone().requires_grad_())
+    if len(convolutions) < behind:
+        return []
     calls = Counter(name for name, _ in outputs)
-    candidates = [pair for pair in outputs[:before_last_convolution] if pair[1] is not None and calls[pair[0]] == 1]
+    candidates = [pair for pair in outputs[: convolutions[-behind]] if pair[1] is not None and calls[pair[0]] == 1]
     return [name for name, node in candidates if not _goes_past(node, logits.grad_fn)]
 
 

@@ -30,6 +30,9 @@ from .cut import Cut, last_cut
 class DifferencingSettings:
     """How the channel masks are sought; defaults after Ex-Ray's public code where nothing else is said."""
 
+    convolutions_behind: int = Field(
+        default=1, gt=0, description="convolutions that must follow the place where features are mixed (paper: 1)"
+    )
     epochs: int = Field(default=400, gt=0, description="optimiser steps for the channel masks")
     learning_rate: float = Field(default=0.05, gt=0, description="Adam's step size")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Adam's decay of the mean")
@@ -103,7 +106,7 @@ def difference_features(
         raise ValueError(f"victim and target are the same class ({victim})")
     if not len(victims) or not len(targets):
         raise MothError(f"differencing {victim} -> {target}: a class has no images; give at least one of each")
-    with last_cut(subject) as cut, torch.enable_grad():
+    with last_cut(subject, settings.convolutions_behind) as cut, torch.enable_grad():
         mixer = _prepared(cut, (victims, targets, stamped), settings.pairs, victim, target)
         masks = _smallest_masks(mixer, settings)
         with torch.no_grad():
