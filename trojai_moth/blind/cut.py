@@ -64,10 +64,10 @@ class Cut:
 def last_cut(subject: Subject, behind: int = 1) -> Iterator[Cut]:
     """The last cut that ``behind`` >= 1 convolutions follow; the module is frozen inside and as before afterwards.
 
-    With one, in VGG this is what goes into the last convolution, in ResNet and GoogLeNet into the last block, in DenseNet
-    into the last dense block; in SqueezeNet it is what the last block squeezes. Ex-Ray (Liu et al., 2022) takes the
-    second-last convolutional layer, and its public code the second-last block. Raises MothError for a network without
-    such a place.
+    With one, this is what goes into the last convolution of a VGG, into the last block of a ResNet or GoogLeNet and
+    into the last dense block of a DenseNet; in SqueezeNet it is what the last block squeezes. Ex-Ray (Liu et al., 2022)
+    takes the second-last convolutional layer, and its public code the second-last block. Raises MothError for a network
+    without such a place.
     """
     blank = torch.zeros(1, 3, subject.size, subject.size, device=subject.device)
     with subject.frozen() as module:
