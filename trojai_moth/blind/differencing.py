@@ -33,8 +33,12 @@ class DifferencingSettings:
     convolutions_behind: int = Field(
         default=1, gt=0, description="convolutions that must follow the place where features are mixed (paper: 1)"
     )
-    epochs: int = Field(default=400, gt=0, description="optimiser steps for the channel masks")
-    learning_rate: float = Field(default=0.05, gt=0, description="Adam's step size")
+    epochs: int = Field(
+        default=200,
+        gt=0,
+        description="optimiser steps for the channel masks (code: 400 of half the size, for the same masks)",
+    )
+    learning_rate: float = Field(default=0.1, gt=0, description="Adam's step size (code: 0.05)")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Adam's decay of the mean")
     beta2: float = Field(
         default=0.9,
