@@ -9,17 +9,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as affine
 
 from ..engine import Engine
 from ..images import ImagePool
+from ..jitter import draw_moves, moved
 from ..seeding import generator
 from ..subject import Subject
 from ..trigger import Trigger, stamp
 from .arms import Arm, Stepper
 from .k_arm_settings import KArmSettings
-
-_DEGREES = 60.0
 
 
 def reverse_arms(
@@ -73,8 +71,9 @@ def held_out(
         return None, None, int(mine.sum())
     x = held.x[mine]
     stamped = _stamped(x, arm.best)
-    moved = _moved(stamped, jitter, generator(seed, "k-arm jitter", arm.victim, arm.target))
-    return _success(subject, stamped, arm.target), _success(subject, moved, arm.target), len(x)
+    moves = draw_moves(len(x), jitter, generator(seed, "k-arm jitter", arm.victim, arm.target))
+    shifted = moved(stamped, moves)
+    return _success(subject, stamped, arm.target), _success(subject, shifted, arm.target), len(x)
 
 
 def _stamped(x: Tensor, trigger: Trigger) -> Tensor:
@@ -84,25 +83,6 @@ def _stamped(x: Tensor, trigger: Trigger) -> Tensor:
 
 def _success(subject: Subject, x: Tensor, target: int) -> float:
     return float((subject.logits(x).argmax(1) == target).float().mean())
-
-
-def _moved(x: Tensor, jitter: float, stream: torch.Generator) -> Tensor:
-    """Every image shifted, turned and scaled at random; edges are filled with grey."""
-    amounts = (2 * torch.rand(len(x), 4, generator=stream) - 1) * jitter
-    side = x.shape[-1]
-    parts = [
-        affine.affine(
-            image[None],
-            angle=_DEGREES * turn,
-            translate=[across * side, down * side],
-            scale=1 + grow,
-            shear=[0.0, 0.0],
-            interpolation=affine.InterpolationMode.BILINEAR,
-            fill=[0.5],
-        )
-        for image, (turn, across, down, grow) in zip(x, amounts.tolist(), strict=True)
-    ]
-    return torch.cat(parts)
 
 
 def _play(stepper: Stepper, budgets: Sequence[tuple[Arm, int]], batch: int, settings: KArmSettings) -> None:

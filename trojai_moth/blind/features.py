@@ -26,8 +26,8 @@ class Feature:
 class PairFeatures:
     """The evidence on one directed pair victim -> target; None where it was not, or could not be, measured.
 
-    Sizes are in pixels (L1 of the mask), growths are natural logarithms of a ratio of sizes, rates are shares in [0, 1],
-    residuals are in robust standard deviations.
+    Sizes are in pixels (L1 of the mask), growths are natural logarithms of a ratio of sizes, rates are shares in
+    [0, 1], residuals are in robust standard deviations.
     """
 
     victim: int
@@ -138,7 +138,9 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             natural="hardening left its lead over the way back",
         ),
         "hardened_success": Feature(
-            sign=0, injected="its old trigger on the hardened network", natural="its old trigger on the hardened network"
+            sign=0,
+            injected="its old trigger on the hardened network",
+            natural="its old trigger on the hardened network",
         ),
         "withheld_residual": Feature(
             sign=-1,

@@ -25,7 +25,7 @@ _SLOPE_CONTROLS = 6
 def growth_residual(
     pair: Pair, before: Mapping[Pair, float], after: Mapping[Pair, float], controls: Sequence[Pair]
 ) -> float | None:
-    """Residual (ln d1 - a - b ln d0) / max(1.4826 MAD(e), floor) of one pair, where ln d1 = a + b ln d0 + e over controls.
+    """Residual (ln d1 - a - b ln d0) / max(1.4826 MAD(e), floor) of a pair; ln d1 = a + b ln d0 + e over controls.
 
     before, after: sizes in pixels, > 0, by directed pair (those without a trigger stand at the image's area). b is a
     Huber slope kept in [0, 1], as sizes picked for being small fall back to the middle but never overtake it; 1 with
@@ -40,6 +40,11 @@ def growth_residual(
     middle = float(np.median(rest))
     scatter = max(_MAD_SCALE * float(np.median(np.abs(rest - middle))), SCATTER_FLOOR)
     return (math.log(after[pair]) - slope * math.log(before[pair]) - middle) / scatter
+
+
+def log_size(pair: Pair, sizes: Mapping[Pair, float]) -> float | None:
+    """The natural logarithm of a pair's size in pixels; None where it is missing."""
+    return math.log(sizes[pair]) if pair in sizes else None
 
 
 def log_growth(pair: Pair, before: Mapping[Pair, float], after: Mapping[Pair, float]) -> float | None:

@@ -1,0 +1,116 @@
+"""The blind experiment: scan, plain MOTH, second scan and blind evidence of every model of a half, a record each.
+
+    python benchmarks/blind.py ROUNDS --half development [--share 0/2]
+
+``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds the labels only beside the evidence, which is gathered
+without them. What is there is not done again; --share splits the work between processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from blind_rounds import HALVES, STRATA, folder_of, settings_of
+
+from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.eval.blind_runs import injected_pairs
+from trojai_moth.files import write_text
+from trojai_moth.hardeners.moth import Moth
+from trojai_moth.opening import open_case
+from trojai_moth.records import read_record, to_dict
+from trojai_moth.round_settings import RoundSummary
+from trojai_moth.rounds import Case, read_round
+from trojai_moth.samples import DataSettings, collect_samples
+from trojai_moth.scanner import make_scanner
+from trojai_moth.seeding import derive_seed
+
+SCANNER = "neural-cleanse"
+RESULTS = Path(__file__).parent / "results" / "blind"
+# What a candidate was found with; the settings stand once in every record's evidence.
+_VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
+
+
+def examine(case: Case, seed: int) -> dict[str, Any]:
+    """All stages of one model; nothing here knows its label."""
+    opened = open_case(case, torch.device("cpu"))
+    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    scanner, subject = make_scanner(SCANNER, {}), opened.subject
+    verdict = scanner(subject, samples, seed=derive_seed(seed, "scan"))
+    record = {"architecture": subject.architecture, "classes": subject.classes, "sha256": subject.source_sha256}
+    record["before"] = _slim(to_dict(verdict))
+    if verdict.evidence:
+        hardened = Moth()(subject, samples, seed=derive_seed(seed, "harden"))
+        trace = hardened.trace
+        record["harden"] = {
+            "settings": trace.settings, "accuracy_before": trace.accuracy_before,
+            "accuracy_after": trace.accuracy_after, "stopped": trace.stopped, "seconds": trace.seconds,
+        }  # fmt: skip
+        record["after"] = _slim(to_dict(scanner(hardened.subject, samples, seed=derive_seed(seed, "scan"))))
+        evidence = collect_evidence(
+            subject, samples, verdict, EvidenceSettings(), seed=derive_seed(seed, "evidence"), hardened=hardened.subject
+        )
+        record["evidence"] = to_dict(evidence)
+    return record
+
+
+def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {name: verdict[name] for name in _VERDICT}
+
+
+def facts(round_dir: Path, case: Case, stratum: str, half: str) -> dict[str, Any]:
+    """The truth and the conditions a model was made under."""
+    config = json.loads((round_dir / case.model_id / "config.json").read_text(encoding="utf-8"))
+    settings = read_record(RoundSummary, round_dir / "make_round.json").settings
+    pairs = [list(pair) for pair in injected_pairs(case)]
+    return {
+        "model_id": case.model_id, "stratum": stratum, "half": half, "poisoned": config["poisoned"],
+        "injected_pairs": pairs, "twin_group": f"{half}-{stratum}-{_group(round_dir, case.model_id)}",
+        "round": to_dict(settings),
+    }  # fmt: skip
+
+
+def _group(round_dir: Path, model_id: str) -> int:
+    table = pd.read_csv(round_dir / "METADATA.csv", index_col="model_name")
+    return int(table.loc[model_id, "twin_group"])
+
+
+def main() -> None:
+    """Examine what has no record yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", type=Path)
+    parser.add_argument("--half", choices=HALVES, required=True)
+    parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    part, parts = map(int, arguments.share.split("/"))
+    work = []
+    for stratum in STRATA:
+        folder = folder_of(arguments.rounds, stratum, arguments.half)
+        if folder.is_dir():
+            assert read_record(RoundSummary, folder / "make_round.json").settings == settings_of(
+                stratum, arguments.half
+            )
+            work += [(folder, case, stratum) for case in read_round(folder) if isinstance(case, Case)]
+    for folder, case, stratum in work[part::parts]:
+        file = arguments.out / arguments.half / f"{stratum}-{case.model_id}.json"
+        if file.exists():
+            continue
+        began = time.monotonic()
+        seed = derive_seed(0, arguments.half, stratum, case.model_id)
+        record = facts(folder, case, stratum, arguments.half) | examine(case, seed)
+        record |= {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+        record["seconds"] = round(time.monotonic() - began, 1)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(record, indent=1) + "\n")
+        print(f"{arguments.half} {stratum} {case.model_id}: {record['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Which pairs of a flagged model are looked into, and which they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..hardeners.scope import unordered
+from ..pairs import Pair
+from ..scanner import Candidate
+from .settings import EvidenceSettings
+
+
+@dataclass(frozen=True)
+class ChosenPairs:
+    """candidates: suspicious directed pairs, worst first; withheld, trained: directed control pairs."""
+
+    candidates: tuple[Pair, ...]
+    withheld: tuple[Pair, ...]
+    trained: tuple[Pair, ...]
+
+    @property
+    def held_out(self) -> frozenset[Pair]:
+        """What hardening may not touch, as unordered pairs."""
+        return unordered([*self.candidates, *self.withheld])
+
+    @property
+    def measured(self) -> tuple[Pair, ...]:
+        """All directed pairs whose distance is needed, each once: candidates, their ways back, controls."""
+        backs = [(t, v) for v, t in self.candidates]
+        return tuple(dict.fromkeys([*self.candidates, *backs, *self.withheld, *self.trained]))
+
+
+def choose_pairs(
+    evidence: Sequence[Candidate], present: Sequence[int], classes: int, settings: EvidenceSettings,
+    stream: torch.Generator,
+) -> ChosenPairs:  # fmt: skip
+    """The scanner's smallest working patches of one victim class each, and random controls among the other pairs.
+
+    ``present``: classes with images. Candidates and withheld controls are at most ``withheld_share`` of the unordered
+    pairs, and at least one candidate; controls are unordered pairs apart from the candidates', in a random direction.
+    """
+    every = [(a, b) for a in range(classes) for b in range(a + 1, classes)]
+    most = max(1, int(settings.withheld_share * len(every)))
+    found = [(c.victim, c.target) for c in evidence if c.kind == "patch" and c.size is not None and c.victim in present]
+    candidates: list[Pair] = []
+    for victim, target in found:
+        pair = (int(victim or 0), target)
+        fits = len(unordered([*candidates, pair])) <= max(1, most - 1)
+        if pair not in candidates and fits and len(candidates) < settings.candidates:
+            candidates.append(pair)
+    others = [pair for pair in every if pair not in unordered(candidates)]
+    order = [others[at] for at in torch.randperm(len(others), generator=stream).tolist()]
+    turned = [_turned(pair, present, stream) for pair in order]
+    usable = [pair for pair in turned if pair is not None]
+    room = min(settings.controls, max(0, most - len(unordered(candidates))))
+    return ChosenPairs(tuple(candidates), tuple(usable[:room]), tuple(usable[room : room + settings.controls]))
+
+
+def _turned(pair: Pair, present: Sequence[int], stream: torch.Generator) -> Pair | None:
+    """One direction of a pair whose victim has images, at random; None if neither class has any."""
+    ways = [way for way in (pair, (pair[1], pair[0])) if way[0] in present]
+    return ways[int(torch.randint(len(ways), (), generator=stream))] if ways else None

@@ -1,0 +1,43 @@
+"""How much evidence is gathered on a flagged model."""
+
+from __future__ import annotations
+
+from ..engine import PrecisionChoice
+from ..hardeners.moth_settings import MothSettings
+from ..inversion import InversionSettings
+from ..records import Field, record
+from .differencing import DifferencingSettings
+
+
+@record
+class EvidenceSettings:
+    """Pairs, images and steps; every number enters the evidence, so a rule holds for one set of them only."""
+
+    candidates: int = Field(default=3, gt=0, description="suspicious pairs that are looked into (protocol: 3 to 5)")
+    withheld_share: float = Field(
+        default=0.5, gt=0, lt=1, description="largest share of all class pairs that may be withheld from hardening"
+    )
+    controls: int = Field(
+        default=6, ge=0, description="random pairs withheld beside the candidates, and as many of those hardened"
+    )
+    images_per_class: int = Field(default=16, gt=0, description="images that a pair's trigger is inverted on")
+    steps: int = Field(default=250, gt=0, description="inversion steps; fewer than 250 measure nothing")
+    success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
+    jitter: float = Field(
+        default=0.05, ge=0, lt=1, description="largest shift, growth and turn of jittered images, as a share"
+    )
+    precision: PrecisionChoice = Field(default="auto", description="auto: bf16 where that is faster")
+    hardening: MothSettings = Field(
+        default_factory=lambda: MothSettings(rounds=6), description="hardening of all pairs but those withheld"
+    )
+    burst: MothSettings = Field(
+        default_factory=lambda: MothSettings(rounds=1), description="the short hardening of the withheld pairs"
+    )
+    differencing: DifferencingSettings = Field(
+        default_factory=DifferencingSettings, description="symmetric feature differencing"
+    )
+
+    @property
+    def inversion(self) -> InversionSettings:
+        """How distances are measured."""
+        return InversionSettings(steps=self.steps, success_bound=self.success_bound, precision=self.precision)
