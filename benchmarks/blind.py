@@ -2,7 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
 
-``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds the labels only beside the evidence, which is gathered
+``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes.
 """
 

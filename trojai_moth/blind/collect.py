@@ -20,7 +20,7 @@ from ..seeding import derive_seed, generator
 from ..subject import Subject
 from ..trigger import Trigger
 from . import growth
-from .choice import ChosenPairs, choose_pairs
+from .choice import choose_pairs
 from .differencing import difference_features
 from .features import BlindEvidence, PairFeatures
 from .measure import Measured, measure_pairs
@@ -39,7 +39,7 @@ def collect_evidence(
     hardened: Subject | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BlindEvidence:
-    """Look into the suspicious pairs of ``verdict``; ``subject`` and ``hardened`` (by plain MOTH, if at hand) stay whole.
+    """Look into the suspicious pairs of ``verdict``; ``hardened``: the same network after plain MOTH, if at hand.
 
     Pairs are inverted on ``samples.train`` and their triggers tried on ``samples.held``. A stage that fails with a
     MothError is left out and named in ``skipped``; its features are then None.
@@ -138,7 +138,7 @@ class _Collector:
         return found
 
     def _differences(self, pair: Pair, trigger: Trigger) -> dict[str, float]:
-                held = self.samples.held
+        held = self.samples.held
         victims, targets = (held.take(held.positions(label)) for label in pair)
         settings = self.settings.differencing
         device = self.subject.device

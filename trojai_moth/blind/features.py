@@ -1,6 +1,6 @@
 """What is measured on a flagged class pair, what each number says about it, and its name in words.
 
-``sign`` is the direction in which a feature speaks for an injected trigger: +1 where larger does, -1 where smaller does,
+``sign`` is the direction in which a feature speaks for an injected trigger: +1 where larger does, -1 where smaller,
 0 where it may be either. A learned rule may not use a feature against its sign.
 """
 
