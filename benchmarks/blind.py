@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("rounds", type=Path)
     parser.add_argument("--half", choices=HALVES, required=True)
     parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
+    parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     part, parts = map(int, arguments.share.split("/"))
@@ -98,6 +99,7 @@ def main() -> None:
                 stratum, arguments.half
             )
             work += [(folder, case, stratum) for case in read_round(folder) if isinstance(case, Case)]
+    work = [item for item in work if arguments.architecture in (None, item[1].config.architecture)]
     for folder, case, stratum in work[part::parts]:
         file = arguments.out / arguments.half / f"{stratum}-{case.model_id}.json"
         if file.exists():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..blind.verdict import BlindVerdict
 from ..files import write_text
 from ..hardener import HardeningTrace
 from ..journal import Journal
@@ -36,6 +37,7 @@ _TYPES = {
 }  # fmt: skip
 
 PROTOCOLS = {
+    "blind": "harden flagged models without knowing labels, and clear those whose evidence is that of natural triggers",
     "flagged": "harden every flagged model without knowing labels (naive: a cleared model may be a hardened Trojan)",
     "clean-only": "harden only flagged models labelled clean (the paper's protocol; needs labels)",
     "all": "harden every model (naive: a cleared model may be a hardened Trojan)",
@@ -48,10 +50,16 @@ def result_rows(journal: Journal, labels: Mapping[str, bool]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(_TYPES)
 
 
+def asked_blind(journal: Journal) -> bool:
+    """Whether the run's verdict is the blind one."""
+    return journal.identity().settings.get("verdict") == "blind"
+
+
 def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.DataFrame, Summary]:
     """Write results.csv, summary.json and report.md into the run directory; returns what they hold."""
     rows = result_rows(journal, labels)
-    summary = summarise(rows, protocol=PROTOCOLS[str(journal.identity().settings["harden"])])
+    protocol = "blind" if asked_blind(journal) else str(journal.identity().settings["harden"])
+    summary = summarise(rows, protocol=PROTOCOLS[protocol])
     write_text(journal.root / "results.csv", rows.to_csv(index=False))
     write_text(journal.root / "summary.json", to_json(summary))
     write_text(journal.root / "report.md", to_markdown(rows, summary))
@@ -69,7 +77,12 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
     after = journal.read(model_id, "after", ScanRecord)
     failure = journal.read(model_id, "failure", Failure)
     left_alone = journal.read(model_id, "not-hardened", NotHardened)
+    blind = journal.read(model_id, "blind", BlindVerdict)
     verdict, reason = _decide(before, after, failure, left_alone)
+    if asked_blind(journal) and verdict in ("cleared", "kept") and not left_alone:
+        verdict, reason = (
+            (blind.outcome, blind.reason) if blind else ("not judged", "the blind verdict is not done yet")
+        )
     row: dict[str, object] = {"model": model_id, "label": label, "verdict": verdict, "reason": reason}
     row |= _scan_columns("before", before) | _scan_columns("after", after)
     if before:
@@ -78,6 +91,8 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
         if before.verdict.calibrated:
             row["fitted_on"] = before.verdict.calibrated.fitted_on
         row["probability"] = (after.verdict if after and verdict != "clean" else before.verdict).probability
+        if asked_blind(journal) and blind:
+            row["probability"] = blind.probability
     if trace:
         row["accuracy_after"] = trace.accuracy_after
     row["seconds"] = round(sum(part.seconds for part in (before, trace, after, failure) if part), 1)

@@ -11,6 +11,12 @@ from typing import Any, Literal, Protocol
 import torch
 
 from . import __version__
+from .blind.collect import collect_evidence
+from .blind.features import BlindEvidence
+from .blind.learned import LearnedRule
+from .blind.rule import judge
+from .blind.settings import EvidenceSettings
+from .blind.verdict import BlindVerdict
 from .calibration import Calibration, fingerprint
 from .device import describe_device
 from .errors import MothError, RunDirectoryError, one_line
@@ -25,9 +31,9 @@ from .seeding import derive_seed
 from .subject import Subject
 from .weights import load_weights, save_weights
 
-Stage = Literal["before", "harden", "after"]
+Stage = Literal["before", "harden", "after", "evidence", "blind"]
 # Stages of a model in the order in which they run.
-STAGES: tuple[Stage, ...] = ("before", "harden", "after")
+STAGES: tuple[Stage, ...] = ("before", "harden", "after", "evidence", "blind")
 
 
 @record
@@ -47,6 +53,11 @@ class RescanSettings:
     hardener_budget: float | None = Field(
         default=None, gt=0, description="seconds after which a hardening is given up, and the model not judged"
     )
+    verdict: Literal["naive", "blind"] = Field(
+        default="naive",
+        description="naive: cleared when the second scan is clean (the paper's reading); blind: by the evidence",
+    )
+    evidence: EvidenceSettings = Field(default_factory=EvidenceSettings)
 
 
 @record
@@ -98,6 +109,7 @@ class Run:
     """A run over a round: its cases, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None.
 
     With a calibration, probabilities and flags are the learned ones; what was learned with other settings is refused.
+    With a rule, the blind verdict is the learned one, else the votes of :mod:`~trojai_moth.blind.fallback`.
     """
 
     cases: list[Case | Skip]
@@ -107,6 +119,7 @@ class Run:
     may_harden: Callable[[str], str | None]
     reporter: Reporter
     calibration: Calibration | None = None
+    rule: LearnedRule | None = None
 
     @cached_property
     def scanner(self) -> Scanner:
@@ -126,13 +139,16 @@ class Run:
             "hardener_options": to_dict(self.hardener.settings),
         }
         calibration = fingerprint(self.calibration) if self.calibration else None
-        settings = {**to_dict(self.settings), **chosen, "calibration": calibration}
+        rule = fingerprint(self.rule) if self.rule else None
+        settings = {**to_dict(self.settings), **chosen, "calibration": calibration, "rule": rule}
         return RunIdentity(version=__version__, models=models, settings=settings)
 
     def execute(self) -> None:
         """Do what the journal does not hold yet; one model's failure is recorded and does not stop the others."""
         if self.calibration:
             self.calibration.check(self.settings.scanner, self.scanner, self.settings.data)
+        if self.rule:
+            self.rule.check(self.settings.scanner, self.settings.data.source, to_dict(self.settings.evidence))
         self.journal.open(self.identity())
         for number, case in enumerate(self.cases, 1):
             self.reporter.model(case.model_id, number, len(self.cases))
@@ -173,9 +189,9 @@ class ModelRun:
         before = self._scan("before", lambda: self.opened.subject)
         self.run_.reporter.note(f"before: {before.verdict.outcome} ({before.verdict.reason})")
         if before.verdict.flagged or (self.run_.settings.harden == "all" and before.verdict.flagged is not None):
-            self._harden_and_scan()
+            self._harden_and_scan(before)
 
-    def _harden_and_scan(self) -> None:
+    def _harden_and_scan(self, before: ScanRecord) -> None:
         left_alone = self._left_alone()
         if left_alone:
             self.run_.reporter.note(f"kept without hardening: {left_alone.reason}")
@@ -184,6 +200,29 @@ class ModelRun:
         self.run_.reporter.note(f"hardened: accuracy {trace.accuracy_before:.3f} -> {trace.accuracy_after:.3f}")
         after = self._scan("after", self._hardened_subject)
         self.run_.reporter.note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
+        if self.run_.settings.verdict == "blind" and before.verdict.flagged:
+            self.run_.reporter.note(self._judge(before.verdict).reason)
+
+    def _judge(self, before: Verdict) -> BlindVerdict:
+        """The blind verdict, by evidence that is gathered once; the rule may then be asked again at no cost."""
+        model_id, journal, rule = self.case.model_id, self.run_.journal, self.run_.rule
+        evidence = journal.read(model_id, "evidence", BlindEvidence)
+        if evidence is None:
+            evidence = self._evidence(before)
+            journal.write(model_id, "evidence", evidence)
+        done = journal.read(model_id, "blind", BlindVerdict)
+        if done is None:
+            done = judge(evidence, rule, sha256=self.opened.subject.source_sha256)
+            journal.write(model_id, "blind", done)
+        return done
+
+    def _evidence(self, before: Verdict) -> BlindEvidence:
+        self.stage = "load"
+        subject, samples, hardened = self.opened.subject, self.samples, self._hardened_subject()
+        self.stage = "evidence"
+        seed = derive_seed(self.seed, "evidence")
+        step, settings = self.run_.reporter.step, self.run_.settings.evidence
+        return collect_evidence(subject, samples, before, settings, seed=seed, hardened=hardened, progress=step)
 
     def _left_alone(self) -> NotHardened | None:
         """The decision not to harden, which is made once and then stands in the journal."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..blind.learned import LearnedRule, read_rule, refuse_learned
 from ..calibration import Calibration, file_hashes, read_calibration, refuse_fitted
 from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
@@ -30,8 +31,12 @@ from .options import (
 )
 
 _WARNING = (
-    "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and this verdict does not tell "
-    "them apart yet."
+    "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and the naive verdict does not "
+    "tell them apart."
+)
+_VOTES_WARNING = (
+    "Without --rule a model is cleared by votes against fixed bounds, which no labelled round has confirmed: a cleared "
+    "model may be a Trojan. Learn a rule with calibrate-rule."
 )
 
 
@@ -50,6 +55,19 @@ _WARNING = (
     show_default=True,
     help="Which models to harden. clean-only is the paper's protocol and needs the round's labels.",
 )
+@click.option(
+    "--verdict",
+    type=click.Choice(["naive", "blind"]),
+    default="naive",
+    show_default=True,
+    help="naive: cleared when the second scan is clean, as in the paper. blind: by evidence that tells a natural "
+    "trigger from an injected one, for which the model is hardened once more without its suspicious pairs.",
+)
+@click.option(
+    "--rule",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `trojai-moth calibrate-rule` learned, for --verdict blind; without it the evidence votes.",
+)
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
 @scanner_budget_option
 @hardener_budget_option
@@ -63,6 +81,7 @@ def rescan(
     device: str,
     calibration: Path | None,
     allow_fitted: bool,
+    rule: Path | None,
     **choices: Any,
 ) -> None:
     """Scan every model of ROUND_DIR, harden the flagged ones with MOTH, and scan those again.
@@ -71,6 +90,7 @@ def rescan(
     every model was judged and none is flagged in the end; 1: one is; 2: error, or a model could not be judged.
     """
     known = read_labels(round_dir) if labels or choices["harden"] == "clean-only" else {}
+    _check_verdict(choices["harden"], choices["verdict"], rule)
     settings, target = rescan_settings(**choices), resolve_device(device)
     prepare_process(target)
     console = make_console()
@@ -80,7 +100,8 @@ def rescan(
         chooser = Chooser(settings.harden, known)
         cases, journal, stopping = read_round(round_dir), Journal(out), Stopping(reporter, interruption)
         learned = _calibration(calibration, [] if allow_fitted else cases)
-        run = Run(cases, settings, journal, target, chooser.reason_against, stopping, learned)
+        weighed = _rule(rule, [] if allow_fitted else cases)
+        run = Run(cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed)
         try:
             run.execute()
             interruption.check()
@@ -91,7 +112,7 @@ def rescan(
     rows, summary = write_results(run.journal, known if labels else {})
     console.print(verdict_table(rows))
     console.print("", LEGEND, "", sep="\n", markup=False, highlight=False)
-    for line in [*verdict_lines(summary), *([_WARNING] if settings.harden != "clean-only" else [])]:
+    for line in [*verdict_lines(summary), *_warnings(settings, weighed)]:
         console.print(line, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
     raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
@@ -106,6 +127,28 @@ def _calibration(path: Path | None, refused: list[Case | Skip]) -> Calibration |
     return learned
 
 
+def _rule(path: Path | None, refused: list[Case | Skip]) -> LearnedRule | None:
+    """The learned rule, if there is one; SettingsError when it was learned from one of these models."""
+    if path is None:
+        return None
+    rule, hashes = read_rule(path), file_hashes(refused)
+    refuse_learned(rule, hashes)
+    return rule
+
+
+def _check_verdict(harden: str, verdict: str, rule: Path | None) -> None:
+    if verdict == "blind" and harden == "clean-only":
+        raise SettingsError("--harden clean-only: goes by labels, so nothing is left to judge; use --verdict naive")
+    if rule and verdict != "blind":
+        raise SettingsError("--rule: belongs to the blind verdict; add --verdict blind")
+
+
+def _warnings(settings: RescanSettings, rule: LearnedRule | None) -> list[str]:
+    if settings.verdict == "blind":
+        return [] if rule else [_VOTES_WARNING]
+    return [] if settings.harden == "clean-only" else [_WARNING]
+
+
 def rescan_settings(
     *,
     scanner: str,
@@ -115,11 +158,12 @@ def rescan_settings(
     assignments: tuple[str, ...],
     seed: int,
     harden: str,
+    verdict: str = "naive",
     time_budget: float | None = None,
     hardener_budget: float | None = None,
 ) -> RescanSettings:
     """The run's settings from the command line's words."""
-    groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
+    groups = parse_assignments(assignments, ("scanner", "hardener", "data", "evidence"))
     chosen = {"source": data, "backgrounds": backgrounds, **groups["data"]}
     return from_dict(
         RescanSettings,
@@ -130,6 +174,8 @@ def rescan_settings(
             "hardener": hardener,
             "hardener_options": groups["hardener"],
             "data": chosen,
+            "verdict": verdict,
+            "evidence": groups["evidence"],
             "seed": seed,
             "time_budget": time_budget,
             "hardener_budget": hardener_budget,
