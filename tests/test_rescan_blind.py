@@ -1,0 +1,95 @@
+"""``rescan --verdict blind``: evidence and verdict of every flagged model, with and without a learned rule."""
+
+import json
+import os
+
+import pytest
+from learned_rules import learned
+
+from trojai_moth.blind.features import BlindEvidence
+from trojai_moth.blind.verdict import BlindVerdict
+from trojai_moth.eval.results import read_results
+from trojai_moth.files import write_text
+from trojai_moth.journal import Journal
+from trojai_moth.records import from_json, to_dict, to_json
+
+from .test_cli import ALWAYS, MOTH, NEVER, SCAN, call, refused, sets, shared_round  # noqa: F401
+
+EVIDENCE = [
+    "evidence.steps=2", "evidence.images_per_class=2", "evidence.candidates=1", "evidence.controls=1",
+    *(name.replace("hardener.", f"evidence.{part}.") for part in ("hardening", "burst") for name in MOTH),
+    "evidence.differencing.epochs=1", "evidence.success_bound=0.01",
+]  # fmt: skip
+BLIND = ["--verdict", "blind"]
+
+
+@pytest.fixture
+def run(call, shared_round, tmp_path):  # noqa: F811
+    """Run the command; its result, the run directory's rows and its journal."""
+
+    def run(*more, bound=ALWAYS):
+        result = call("rescan", shared_round, "--out", "run", *BLIND, *sets(*SCAN, *MOTH, *EVIDENCE, bound), *more)
+        return result, read_results(tmp_path / "run" / "results.csv"), Journal(tmp_path / "run")
+
+    return run
+
+
+def rule_file(path, evidence, **facts):
+    """A rule learned with the evidence of these settings, on examples."""
+    rule = learned(data="examples", evidence_settings=evidence.settings, **facts)
+    write_text(path, json.dumps(to_dict(rule)))
+    return path
+
+
+def test_every_flagged_model_has_evidence_and_a_verdict_with_its_reason(run):
+    result, rows, journal = run()
+    assert "fixed bounds" in result.stdout and "naive" not in result.stdout
+    for model_id, verdict, reason in zip(rows["model"], rows["verdict"], rows["reason"], strict=True):
+        blind = journal.read(model_id, "blind", BlindVerdict)
+        assert journal.read(model_id, "evidence", BlindEvidence).stage_seconds
+        assert (verdict, reason) == (blind.outcome, blind.reason)
+        assert blind.rule == "votes"
+
+
+def test_what_was_not_flagged_is_not_looked_into(run):
+    result, rows, journal = run(bound=NEVER)
+    assert result.exit_code == 0 and set(rows["verdict"]) == {"clean"}
+    assert not [name for name in os.listdir(journal.root / "journal") if "evidence" in name]
+
+
+@pytest.mark.parametrize(("threshold", "verdict", "code"), [(-1e9, "kept", 1), (1e9, "cleared", 0)])
+def test_a_learned_rule_decides(run, tmp_path, threshold, verdict, code):
+    _, first, journal = run()
+    evidence = journal.read(first["model"][0], "evidence", BlindEvidence)
+    os.rename(tmp_path / "run", tmp_path / "votes")
+    rule = rule_file(tmp_path / "rule.json", evidence, threshold=threshold)
+    result, rows, _ = run("--rule", rule)
+    asked = [from_json(BlindVerdict, path.read_text()) for path in (tmp_path / "run/journal").glob("*.blind.json")]
+    assert {one.rule for one in asked} != {"votes"} and len(asked) == 2
+    # Where measurements are missing a rule may keep but never clear.
+    expected = {verdict} if verdict == "kept" else {verdict, "not judged"}
+    assert set(rows["verdict"]) <= expected and (result.exit_code == code or verdict == "cleared"), to_json(asked[0])
+    assert "fixed bounds" not in result.stdout
+
+
+def test_a_rule_of_other_measurements_is_refused(run, tmp_path, call, shared_round):  # noqa: F811
+    _, first, journal = run()
+    evidence = journal.read(first["model"][0], "evidence", BlindEvidence)
+    rule = rule_file(tmp_path / "rule.json", evidence)
+    others = [name for name in EVIDENCE if "steps=2" not in name or "." in name.replace("evidence.", "")]
+    result = call("rescan", shared_round, "--out", "other", *BLIND, "--rule", rule, *sets(*SCAN, *MOTH, *others,
+                  "evidence.steps=3"))  # fmt: skip
+    assert result.exit_code == 2 and "--rule: learned with evidence setting steps 2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([*BLIND, "--harden", "clean-only"], ["clean-only", "--verdict naive"]),
+        (["--rule", "README"], ["--rule", "--verdict blind"]),
+    ],
+)
+def test_what_does_not_go_together_is_refused(refused, shared_round, tmp_path, options, words):  # noqa: F811
+    (tmp_path / "README").write_text("{}")
+    line = refused("rescan", shared_round, "--out", "run", *options)
+    assert all(word in line for word in words)
