@@ -1,0 +1,82 @@
+"""How far a planted trigger reaches, on images whose answer is known."""
+
+import pytest
+import torch
+from toys import BACKDOOR_ROW, SIZE, PlantedNet, make_subject, planted_images
+
+from trojai_moth.blind import reach
+from trojai_moth.images import ImagePool
+from trojai_moth.jitter import draw_moves, moved
+from trojai_moth.trigger import Trigger, stamp
+
+VICTIM, TARGET, OTHER = 0, 2, 1
+
+
+def corner(victim=VICTIM, target=TARGET):
+    """The three pixels that the planted backdoor looks at, lit."""
+    mask = torch.zeros(1, SIZE, SIZE)
+    mask[:, BACKDOOR_ROW, :3] = 1.0
+    return Trigger(victim, target, mask, torch.ones(3, SIZE, SIZE))
+
+
+@pytest.fixture
+def subject():
+    return make_subject(PlantedNet((VICTIM, TARGET, 4.0)))
+
+
+def test_a_backdoor_turns_its_victim_and_no_other_class(subject):
+    images = planted_images()
+    assert reach.held_success(subject, images, corner()) == 1.0
+    assert reach.transfer(subject, images, corner()) == 0.0
+    assert reach.success_rate(subject, images, corner(), {VICTIM, OTHER}) == 0.5
+    assert reach.held_success(make_subject(PlantedNet()), images, corner()) == 0.0
+
+
+def test_a_universal_trigger_has_every_class_but_its_target_as_victim(subject):
+    images = planted_images()
+    assert reach.held_success(subject, images, corner(victim=None)) == 0.5
+    assert reach.transfer(subject, images, corner(victim=None)) is None
+
+
+def test_many_images_are_the_same_as_few(subject, monkeypatch):
+    images = planted_images(7)
+    whole = reach.held_success(subject, images, corner(victim=None))
+    monkeypatch.setattr(reach, "_BATCH", 3)
+    assert reach.held_success(subject, images, corner(victim=None)) == whole
+
+
+def test_without_images_there_is_no_rate(subject):
+    images = planted_images()
+    none = ImagePool(images.x[:0], images.y[:0])
+    only = images.take(images.positions(TARGET))
+    assert reach.held_success(subject, none, corner()) is None
+    assert reach.held_success(subject, only, corner()) is None
+    assert reach.transfer(subject, only, corner()) is None
+    assert reach.jitter_success(subject, only, corner(), 0.1, torch.Generator()) is None
+
+
+def test_jitter_moves_the_stamped_images_and_jitter_of_nothing_does_not(subject, monkeypatch):
+    images, trigger = planted_images(20), corner(TARGET, VICTIM)
+    trigger.mask[:, 2 * TARGET + 1, :6] = 1.0
+    own = images.x[images.positions(TARGET)]
+    stamped = stamp(own, trigger.mask, 0 * trigger.pattern)
+    trigger = Trigger(TARGET, VICTIM, trigger.mask, 0 * trigger.pattern)
+    moves = draw_moves(len(own), 0.3, torch.Generator().manual_seed(4))
+    by_hand = (subject.logits(moved(stamped, moves)).argmax(1) == VICTIM).float().mean().item()
+    monkeypatch.setattr(reach, "_BATCH", 3)
+    found = reach.jitter_success(subject, images, trigger, 0.3, torch.Generator().manual_seed(4))
+    assert found == pytest.approx(by_hand) and 0 < found < 1
+    still = reach.jitter_success(subject, images, trigger, 0.0, torch.Generator())
+    assert still == reach.held_success(subject, images, trigger)
+
+
+def test_moves_are_drawn_within_their_bound_from_their_stream_alone():
+    first, again = (draw_moves(50, 0.2, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, again) and first.abs().max() <= 0.2 and first.min() < 0 < first.max()
+
+
+def test_a_shift_by_whole_pixels_is_a_shift():
+    x = torch.rand(1, 3, SIZE, SIZE)
+    right = moved(x, torch.tensor([[0.0, 2 / SIZE, 0.0, 0.0]]))
+    assert torch.allclose(right[..., 2:], x[..., :-2], atol=1e-5)
+    assert moved(x[:0], torch.zeros(0, 4)).shape == (0, 3, SIZE, SIZE)
