@@ -56,13 +56,14 @@ def test_without_images_there_is_no_rate(subject):
 
 
 def test_jitter_moves_the_stamped_images_and_jitter_of_nothing_does_not(subject, monkeypatch):
-    images, trigger = planted_images(20), corner(TARGET, VICTIM)
-    trigger.mask[:, 2 * TARGET + 1, :6] = 1.0
-    own = images.x[images.positions(TARGET)]
-    stamped = stamp(own, trigger.mask, 0 * trigger.pattern)
-    trigger = Trigger(TARGET, VICTIM, trigger.mask, 0 * trigger.pattern)
+    # Six lit pixels of the target's row outshine the victim's four, as long as they stay in that row.
+    images, mask = planted_images(20), torch.zeros(1, SIZE, SIZE)
+    mask[:, 2 * TARGET + 1, :6] = 1.0
+    trigger = Trigger(VICTIM, TARGET, mask, torch.ones(3, SIZE, SIZE))
+    own = images.x[images.positions(VICTIM)]
+    stamped = stamp(own, trigger.mask, trigger.pattern)
     moves = draw_moves(len(own), 0.3, torch.Generator().manual_seed(4))
-    by_hand = (subject.logits(moved(stamped, moves)).argmax(1) == VICTIM).float().mean().item()
+    by_hand = (subject.logits(moved(stamped, moves)).argmax(1) == TARGET).float().mean().item()
     monkeypatch.setattr(reach, "_BATCH", 3)
     found = reach.jitter_success(subject, images, trigger, 0.3, torch.Generator().manual_seed(4))
     assert found == pytest.approx(by_hand) and 0 < found < 1
