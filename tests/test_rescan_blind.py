@@ -8,11 +8,13 @@ from learned_rules import learned
 
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.verdict import BlindVerdict
+from trojai_moth.eval.protocol_rows import Evaluation
 from trojai_moth.eval.results import read_results
 from trojai_moth.files import write_text
 from trojai_moth.journal import Journal
-from trojai_moth.records import from_json, to_dict, to_json
+from trojai_moth.records import from_json, read_record, to_dict, to_json
 
+from .fake_round import write_round
 from .test_cli import ALWAYS, MOTH, NEVER, SCAN, call, refused, sets, shared_round  # noqa: F401
 
 EVIDENCE = [
@@ -93,3 +95,21 @@ def test_what_does_not_go_together_is_refused(refused, shared_round, tmp_path, o
     (tmp_path / "README").write_text("{}")
     line = refused("rescan", shared_round, "--out", "run", *options)
     assert all(word in line for word in words)
+
+
+def test_evaluate_counts_a_run_beside_its_labels(call, tmp_path):  # noqa: F811
+    root = write_round(tmp_path / "round", models=2, poisoned=[0], per_class=2)
+    assert call("rescan", root, "--out", "run", *BLIND, *sets(*SCAN, *MOTH, *EVIDENCE, ALWAYS)).exit_code in (0, 1)
+    result = call("evaluate", "run", "--truth", root, "--out", "evaluation.json")
+    assert result.exit_code == 0, result.output
+    found = read_record(Evaluation, tmp_path / "evaluation.json")
+    assert found.models == 2 and len(found.rows) == 6
+    assert all(row.false_positives_cleared.total == row.true_positives_lost.total == 1 for row in found.rows)
+    assert "scanner alone" in result.stdout and "0 of 1 (0-98 %)" in result.stdout
+
+
+def test_evaluate_needs_blind_verdicts_and_a_truth_for_each_run(call, refused, tmp_path):  # noqa: F811
+    root = write_round(tmp_path / "round", models=2, poisoned=[0], per_class=2)
+    call("rescan", root, "--out", "run", *sets(*SCAN, *MOTH, ALWAYS))
+    assert "--verdict blind" in refused("evaluate", "run", "--truth", root)
+    assert "one for each run" in refused("evaluate", "run", "run", "run", "--truth", root, "--truth", root)

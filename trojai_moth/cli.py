@@ -32,6 +32,11 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             *("calibrate_rule", "calibrate_rule"),
             "Learn from finished runs what tells injected backdoors from natural ones.",
         ),
+        "evaluate": (
+            "evaluate",
+            "evaluate_runs",
+            "Count what blind runs cleared and lost, beside oracle and controls.",
+        ),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "plugins": ("listing", "list_plugins", "List all installed scanners and hardeners, with version and origin."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),

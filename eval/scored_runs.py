@@ -1,0 +1,57 @@
+"""Finished blind runs as the models that the protocol's rows count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..blind.verdict import BlindVerdict
+from ..errors import MothError
+from ..hardener import HardeningTrace
+from ..journal import Journal
+from ..pipeline import ScanRecord
+from .blind_runs import LabelledModel, read_blind_run
+from .protocol_rows import ScoredModel
+
+
+def read_scored(run_dir: Path, round_dir: Path) -> tuple[list[ScoredModel], list[str]]:
+    """The flagged models of a run with blind verdicts, and the ids of those its rule was learned from, left out.
+
+    MothError when the run has no blind verdicts, or as :func:`~.blind_runs.open_blind_run` says.
+    """
+    journal = Journal(run_dir)
+    scored, fitted = [], []
+    for model in read_blind_run(run_dir, round_dir):
+        verdict = journal.read(model.model_id, "blind", BlindVerdict)
+        if verdict is None:
+            continue
+        if verdict.fitted_on:
+            fitted.append(model.model_id)
+        else:
+            scored.append(_scored(journal, model, verdict))
+    if not scored and not fitted:
+        raise MothError(f"{run_dir}: no blind verdicts of labelled models; make it with rescan --verdict blind")
+    return scored, fitted
+
+
+def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict) -> ScoredModel:
+    after = journal.read(model.model_id, "after", ScanRecord)
+    parts = [journal.read(model.model_id, "before", ScanRecord), after, model.evidence]
+    parts.append(journal.read(model.model_id, "harden", HardeningTrace))
+    pairs = model.evidence.candidates
+    return ScoredModel(
+        model_id=model.model_id,
+        twin_group=model.twin_group,
+        poisoned=model.poisoned,
+        cleared_naive=None if after is None else after.verdict.flagged is False,
+        cleared_blind=verdict.cleared,
+        probability=verdict.probability,
+        size=min(_known([pair.size for pair in pairs]), default=None),
+        held_success=max(_known([pair.held_success for pair in pairs]), default=None),
+        right_pair=bool(model.right_pairs),
+        seconds=sum(part.seconds for part in parts if part),
+    )
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
