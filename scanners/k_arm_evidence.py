@@ -15,7 +15,6 @@ from ..images import ImagePool
 from ..jitter import draw_moves, moved
 from ..seeding import generator
 from ..subject import Subject
-from ..trigger import Trigger, stamp
 from .arms import Arm, Stepper
 from .k_arm_settings import KArmSettings
 
@@ -56,8 +55,8 @@ def left_out(
     turned = [0.0] * len(arms)
     for number, arm, index in folds:
         if arm.best is not None:
-            x = _stamped(images.x[index.to(images.x.device)], arm.best)
-            turned[number] += len(index) * _success(subject, x, arm.target)
+            success = held_success(subject, images.take(index.to(images.x.device)), arm.best)
+            turned[number] += len(index) * (success or 0.0)
     searched = {number for number, _, _ in folds}
     return [turned[n] / len(arm.index) if n in searched else None for n, arm in enumerate(arms)]
 
@@ -66,23 +65,12 @@ def held_out(
     subject: Subject, held: ImagePool, arm: Arm, jitter: float, seed: int
 ) -> tuple[float | None, float | None, int]:
     """Success on held-back images, on the same moved a little after stamping, and their number; None if unknown."""
-    mine = held.victims(arm.victim, arm.target)
-    if arm.best is None or not bool(mine.any()):
-        return None, None, int(mine.sum())
-    x = held.x[mine]
-    stamped = _stamped(x, arm.best)
-    moves = draw_moves(len(x), jitter, generator(seed, "k-arm jitter", arm.victim, arm.target))
-    shifted = moved(stamped, moves)
-    return _success(subject, stamped, arm.target), _success(subject, shifted, arm.target), len(x)
-
-
-def _stamped(x: Tensor, trigger: Trigger) -> Tensor:
-    own = trigger.to(x.device)
-    return stamp(x, own.mask, own.pattern)
-
-
-def _success(subject: Subject, x: Tensor, target: int) -> float:
-    return float((subject.logits(x).argmax(1) == target).float().mean())
+    count = int(held.victims(arm.victim, arm.target).sum())
+    if arm.best is None or not count:
+        return None, None, count
+    stream = generator(seed, "k-arm jitter", arm.victim, arm.target)
+    success, moved = held_success(subject, held, arm.best), jitter_success(subject, held, arm.best, jitter, stream)
+    return success, moved, count
 
 
 def _play(stepper: Stepper, budgets: Sequence[tuple[Arm, int]], batch: int, settings: KArmSettings) -> None:

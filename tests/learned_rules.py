@@ -12,8 +12,8 @@ from trojai_moth.scanner import Verdict
 NOTHING = Estimate(value=None, low=None, high=None)
 TERMS = (
     Term(feature="held_success", centre=0.5, scale=0.25, weight=1.0),
-    Term(feature="burst_contrast", centre=0.0, scale=1.0, weight=0.5),
-    Term(feature="withheld_residual", centre=-1.0, scale=2.0, weight=-2.0),
+    Term(feature="growth_residual", centre=0.0, scale=1.0, weight=0.5),
+    Term(feature="similarity_residual", centre=-1.0, scale=2.0, weight=-2.0),
 )
 
 

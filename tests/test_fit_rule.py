@@ -27,8 +27,8 @@ def drawn(stream, *, injected, gap=3.0, victim=0, target=3, **fixed):
     noise = dict(zip(NOISE, stream.uniform(0, 1, len(NOISE)), strict=True))
     side = gap / 2 if injected else -gap / 2
     telling = {
-        "burst_contrast": side + stream.standard_normal(),
-        "withheld_residual": -2 * side + 2 * stream.standard_normal(),
+        "growth_residual": side + stream.standard_normal(),
+        "similarity_residual": -2 * side + 2 * stream.standard_normal(),
     }
     return pair(victim, target, **noise | telling | fixed)
 
@@ -68,10 +68,10 @@ def rule(models):
 
 
 def test_it_finds_what_tells_and_leaves_the_noise(rule):
-    assert {"burst_contrast", "withheld_residual"} & set(rule.features)
+    assert {"growth_residual", "similarity_residual"} & set(rule.features)
     assert len(set(rule.features) & set(NOISE)) <= 1 and rule.metrics.roc_auc > 0.9
     weights = {term.feature: abs(term.weight) for term in rule.terms}
-    assert max(weights, key=weights.get) in ("burst_contrast", "withheld_residual")
+    assert max(weights, key=weights.get) in ("growth_residual", "similarity_residual")
 
 
 def test_models_it_never_saw_are_told_apart(rule):
@@ -109,7 +109,7 @@ def test_a_score_does_not_know_its_own_model_or_twin(rule, models):
     """Another label and other evidence for a model change the scores of other folds, never those of its own."""
     found = {model.model_id: model for model in rule.provenance.models}
     own = found[models[0].model_id].fold
-    wild = pair(*TRUE_PAIR, burst_contrast=9.0, withheld_residual=-9.0, log_size=5.0)
+    wild = pair(*TRUE_PAIR, growth_residual=9.0, similarity_residual=-9.0, log_size=5.0)
     changed = fit_rule([replace(models[0], evidence=evidence(wild)), *models[1:]])
     for model in changed.provenance.models:
         before = found[model.model_id]
@@ -133,24 +133,24 @@ def test_where_nothing_tells_everything_is_kept():
 
 
 def test_a_feature_is_never_used_against_its_sign():
-    """burst_contrast tells perfectly, but the wrong way round."""
+    """growth_residual tells perfectly, but the wrong way round."""
     models = []
     for number in range(16):
         bad = number % 2 == 1
-        found = pair(*TRUE_PAIR, burst_contrast=-2.0 if bad else 2.0, transfer=0.1 if bad else 0.9)
+        found = pair(*TRUE_PAIR, growth_residual=-2.0 if bad else 2.0, transfer=0.1 if bad else 0.9)
         models.append(labelled(number, bad, evidence(found)))
-    only = RuleSettings(weights=WeightSettings(features=("burst_contrast",)))
+    only = RuleSettings(weights=WeightSettings(features=("growth_residual",)))
     assert fit_rule(models, only).terms == ()
     free = fit_rule(models)
     assert free.features == ("transfer",) and free.terms[0].weight < 0  # this one has no sign of its own
 
 
 def test_other_candidates_of_poisoned_models_are_not_learned_from(models):
-    rows = make_rows(models, ("burst_contrast",))
+    rows = make_rows(models, ("growth_residual",))
     assert rows.injected.sum() == 12 and (~rows.injected).sum() == 36
     assert rows.weight[rows.injected].tolist() == [1.0] * 12 and rows.weight.sum() == pytest.approx(24)
     wrong = replace(models[1], injected_pairs=((4, 0),))
-    assert make_rows([wrong], ("burst_contrast",)).x.shape == (0, 1)
+    assert make_rows([wrong], ("growth_residual",)).x.shape == (0, 1)
 
 
 def test_a_true_positive_flagged_for_another_pair_counts_all_the_same():
@@ -169,7 +169,7 @@ def test_what_is_seldom_measured_is_not_used_by_its_absence():
     for number in range(20):
         bad = number % 2 == 1
         seldom = {"surrogate_gap": 1.0 + 0.1 * stream.standard_normal()} if bad else {}
-        found = pair(*TRUE_PAIR, burst_contrast=float(bad) + stream.standard_normal(), **seldom)
+        found = pair(*TRUE_PAIR, growth_residual=float(bad) + stream.standard_normal(), **seldom)
         models.append(labelled(number, bad, evidence(found)))
     assert "surrogate_gap" not in fit_rule(models, RuleSettings(weights=WeightSettings(least_gain=0.0))).features
 
@@ -177,7 +177,7 @@ def test_what_is_seldom_measured_is_not_used_by_its_absence():
 def test_missing_values_are_as_good_as_typical_ones(models):
     holes = [
         replace(model, evidence=replace(model.evidence, candidates=tuple(
-            replace(found, withheld_residual=None) if number % 4 == 0 else found
+            replace(found, similarity_residual=None) if number % 4 == 0 else found
             for found in model.evidence.candidates)))
         for number, model in enumerate(models)
     ]  # fmt: skip
@@ -208,7 +208,7 @@ def test_the_metrics_are_those_of_other_folds_rules(models, rule):
 def test_verdicts_out_of_fold_come_from_rules_that_never_saw_the_model():
     models = drawn_models(16)
     folds = assign_folds([m.twin_group for m in models], np.array([m.poisoned for m in models]), 4)
-    two = RuleSettings(weights=WeightSettings(features=("burst_contrast", "withheld_residual")))
+    two = RuleSettings(weights=WeightSettings(features=("growth_residual", "similarity_residual")))
     verdicts = judge_out_of_fold(models, folds.tolist(), two)
     assert len(verdicts) == 16 and len({verdict.rule_sha256 for verdict in verdicts}) == 4
     rest = [model for model, fold in zip(models, folds, strict=True) if fold != folds[5]]
@@ -254,7 +254,7 @@ def test_a_value_speaks_for_the_label_that_it_is_like(rule):
     """Natural pairs are many, so the middle of all values would call half of them injected."""
     for model in drawn_models(60, seed=2):
         for part in judge(model.evidence, rule).decided_by:
-            if part.feature == "burst_contrast" and abs(part.value) > 0.75:
+            if part.feature == "growth_residual" and abs(part.value) > 0.75:
                 assert (part.contribution > 0) == (part.value > 0)
 
 
@@ -262,9 +262,9 @@ def test_what_is_measured_for_one_label_only_in_a_part_does_no_harm():
     models = drawn_models(12)
     holes = [
         replace(model, evidence=replace(model.evidence, candidates=tuple(
-            replace(found, burst_contrast=None) for found in model.evidence.candidates)))
+            replace(found, growth_residual=None) for found in model.evidence.candidates)))
         if model.poisoned and number > 4 else model
         for number, model in enumerate(models)
     ]  # fmt: skip
-    settings = RuleSettings(weights=WeightSettings(features=("burst_contrast", "withheld_residual"), least_gain=0.0))
+    settings = RuleSettings(weights=WeightSettings(features=("growth_residual", "similarity_residual"), least_gain=0.0))
     assert fit_rule(holes, settings).metrics.roc_auc > 0.5

@@ -14,21 +14,21 @@ from trojai_moth.scanner import logistic
 
 from .learned_rules import TERMS, evidence, learned, pair
 
-INJECTED = {"held_success": 1.0, "burst_contrast": 2.0, "withheld_residual": -3.0}
-NATURAL = {"held_success": 0.25, "burst_contrast": -1.0, "withheld_residual": 0.0}
+INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
+NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
 ALL_VOTES = {
-    "withheld_residual": -2.0,
-    "asymmetry_change": -1.0,
+    "withheld_residual": 4.0,
+    "asymmetry_change": -1.5,
     "shared_channels": 0.3,
     "shared_channels_trigger": 0.4,
-    "held_success": 0.9,
+    "rank_jump": 0.9,
 }
 NO_VOTES = {
     "withheld_residual": 0.0,
     "asymmetry_change": 0.0,
     "shared_channels": 0.9,
     "shared_channels_trigger": 0.9,
-    "held_success": 0.1,
+    "rank_jump": 0.1,
 }
 
 
@@ -59,13 +59,17 @@ class TestLearned:
         assert judge(evidence(pair(**NATURAL)), learned(threshold=math.nextafter(top, 9))).outcome == "cleared"
 
     def test_the_largest_contributions_decide_and_are_told(self):
-        verdict = judge(evidence(pair(held_success=0.98, burst_contrast=1.9, withheld_residual=-1.2)), learned())
-        assert [part.feature for part in verdict.decided_by] == ["held_success", "burst_contrast", "withheld_residual"]
+        verdict = judge(evidence(pair(held_success=0.98, growth_residual=1.9, similarity_residual=-1.2)), learned())
+        assert [part.feature for part in verdict.decided_by] == [
+            "held_success",
+            "growth_residual",
+            "similarity_residual",
+        ]
         assert verdict.decided_by[0].contribution == pytest.approx(1.92)
         assert verdict.reason == (
             "kept: 4->2 still looks injected (probability 0.96): its trigger works on images it was not made for "
-            "(0.98); it grew only when it was hardened itself (+1.9); its trigger did not grow while only other pairs "
-            "were hardened (-1.2)"
+            "(0.98); hardening enlarged its trigger more than other pairs' (+1.9); its trigger is smaller than the "
+            "likeness of the classes explains (-1.2)"
         )
 
     def test_what_spoke_against_the_outcome_is_not_hidden(self):
@@ -82,8 +86,8 @@ class TestLearned:
 
     def test_a_missing_feature_adds_nothing_and_is_named(self):
         for nothing in (None, math.nan, -math.inf):
-            verdict = judge(evidence(pair(**NATURAL | {"withheld_residual": nothing})), learned())
-            assert verdict.score == pytest.approx(-1.5) and verdict.missing == ("withheld_residual",)
+            verdict = judge(evidence(pair(**NATURAL | {"similarity_residual": nothing})), learned())
+            assert verdict.score == pytest.approx(-1.5) and verdict.missing == ("similarity_residual",)
             assert verdict.cleared
 
     def test_too_much_missing_is_not_judged_unless_another_pair_is_injected(self):
@@ -92,7 +96,7 @@ class TestLearned:
         assert verdict.outcome == "not judged" and not verdict.cleared
         assert verdict.score is verdict.probability is None and verdict.pair == (0, 1)
         assert verdict.reason == (
-            "not judged: 0->1 lacks burst_contrast, withheld_residual (burst was left out: accuracy fell)"
+            "not judged: 0->1 lacks growth_residual, similarity_residual (burst was left out: accuracy fell)"
         )
         assert judge(evidence(pair(**INJECTED), bare), learned()).outcome == "kept"
 
@@ -103,7 +107,7 @@ class TestLearned:
             assert verdict.reason == "not judged: no pair could be measured"
 
     def test_one_wild_number_does_not_decide_alone(self):
-        wild = judge(evidence(pair(**NATURAL | {"burst_contrast": 1e9})), learned()).score
+        wild = judge(evidence(pair(**NATURAL | {"growth_residual": 1e9})), learned()).score
         assert wild == pytest.approx(-1 + 0.5 * STANDARD_LIMIT - 1)
 
     def test_a_rule_that_knows_no_feature_keeps_everything(self):
@@ -183,7 +187,7 @@ class TestReading:
 
 class TestVotes:
     def test_two_votes_keep_and_one_does_not(self):
-        for number, feature in enumerate(("withheld_residual", "asymmetry_change", "held_success")):
+        for number, feature in enumerate(("withheld_residual", "asymmetry_change", "rank_jump")):
             one = judge(evidence(pair(**NO_VOTES | {feature: ALL_VOTES[feature]})))
             assert one.cleared and one.score == 1.0, number
             two = {"shared_channels": 0.3, "shared_channels_trigger": 0.4, feature: ALL_VOTES[feature]}
@@ -207,17 +211,17 @@ class TestVotes:
         assert verdict.outcome == "kept" and verdict.pair == (0, 1)
 
     def test_missing_votes_that_could_keep_leave_the_model_unjudged(self):
-        missing = judge(evidence(pair(held_success=0.9, shared_channels=0.9, asymmetry_change=0.0)))
+        missing = judge(evidence(pair(rank_jump=0.9, shared_channels=0.9, asymmetry_change=0.0)))
         assert missing.outcome == "not judged" and "lacks withheld_residual" in missing.reason
-        settled = judge(evidence(pair(held_success=0.1, shared_channels=0.9, asymmetry_change=0.0)))
+        settled = judge(evidence(pair(rank_jump=0.1, shared_channels=0.9, asymmetry_change=0.0)))
         assert settled.cleared and settled.missing == ("withheld_residual",)
-        assert judge(evidence(pair(**{"held_success": 0.9, "withheld_residual": -2.0}))).outcome == "kept"
+        assert judge(evidence(pair(**{"rank_jump": 0.9, "withheld_residual": 4.0}))).outcome == "kept"
 
     def test_the_bounds_are_settings(self):
         strict = FallbackSettings(votes=4)
-        features = ALL_VOTES | {"held_success": 0.55}
+        features = ALL_VOTES | {"rank_jump": 0.25}
         assert judge(evidence(pair(**features)), fallback=strict).cleared
-        loose = FallbackSettings(votes=4, held_success=0.5)
+        loose = FallbackSettings(votes=4, rank_jump=0.2)
         kept = judge(evidence(pair(**features)), fallback=loose)
         assert kept.outcome == "kept" and kept.rule_sha256 != judge(evidence(), fallback=strict).rule_sha256
         with pytest.raises(SettingsError):

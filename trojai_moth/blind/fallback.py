@@ -19,15 +19,16 @@ _HALF: Final = 0.5
 
 @record
 class FallbackSettings:
-    """Bounds beyond which a feature votes for an injected trigger; first guesses, learned from nothing.
+    """Bounds beyond which a feature votes for an injected trigger.
 
-    The bound of the channels is that of Ex-Ray (Liu et al., 2022), the others come from single models.
+    Set by hand while looking at the first eleven development records of benchmarks/blind.py, on which they must not be
+    judged. The bound of the channels is that of Ex-Ray (Liu et al., 2022).
     """
 
-    withheld_residual: float = Field(default=-1.5, description="injected below, in robust standard deviations")
-    asymmetry_change: float = Field(default=-0.5, description="injected below, in natural logarithms")
+    withheld_residual: float = Field(default=2.5, description="injected above, in robust standard deviations")
+    asymmetry_change: float = Field(default=-1.0, description="injected below, in natural logarithms")
+    rank_jump: float = Field(default=0.3, ge=-1, le=1, description="injected above, as a share of all ranks")
     shared_channels: float = Field(default=0.8, gt=0, description="injected where both shares are at most this")
-    held_success: float = Field(default=0.6, ge=0, le=1, description="injected from this success rate")
     votes: int = Field(default=2, ge=1, le=4, description="votes that keep a pair")
 
 
@@ -51,8 +52,8 @@ class _Votes(NamedTuple):
 def judge_by_votes(evidence: BlindEvidence, settings: FallbackSettings) -> BlindVerdict:
     """Keep the flag where a candidate has as many votes as ``settings.votes``; clear it where none can have.
 
-    The votes: withheld_residual and asymmetry_change below their bounds, both shares of channels at most theirs,
-    held_success from its bound on. What is missing does not vote; where its vote could still keep a pair, the model is
+    The votes: withheld_residual and rank_jump above their bounds, asymmetry_change below its own, both shares of
+    channels at most theirs. What is missing does not vote; where its vote could still keep a pair, the model is
     not judged. The score is the number of votes of the candidate with the most, the probability a plain logistic curve
     through 1/2 between keeping and clearing: not calibrated.
     """
@@ -86,10 +87,10 @@ def _count(pair: PairFeatures, settings: FallbackSettings) -> _Votes:
     # A single large share is enough for natural; for injected both must be known.
     channels = max(shares) if len(shares) > 1 or any(s > settings.shared_channels for s in shares) else None
     opinions = {
-        "withheld_residual": (pair.withheld_residual, lambda value: value < settings.withheld_residual),
+        "withheld_residual": (pair.withheld_residual, lambda value: value > settings.withheld_residual),
         "asymmetry_change": (pair.asymmetry_change, lambda value: value < settings.asymmetry_change),
         "shared_channels": (channels, lambda value: value <= settings.shared_channels),
-        "held_success": (pair.held_success, lambda value: value >= settings.held_success),
+        "rank_jump": (pair.rank_jump, lambda value: value > settings.rank_jump),
     }
     cast = tuple(
         contribute(feature, value, 1.0 if injected(value) else -1.0)

@@ -142,10 +142,12 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             injected="its old trigger on the hardened network",
             natural="its old trigger on the hardened network",
         ),
+        # Injected triggers break when anything else is hardened: gate E1 (benchmarks/blind_gates.py) found the opposite
+        # of what the idea of a private shortcut supposes.
         "withheld_residual": Feature(
-            sign=-1,
-            injected="its trigger did not grow while only other pairs were hardened",
-            natural="its trigger grew along while only other pairs were hardened",
+            sign=1,
+            injected="its trigger broke although only other pairs were hardened",
+            natural="its trigger held like others while only other pairs were hardened",
         ),
         "burst_residual": Feature(
             sign=1,
@@ -153,14 +155,14 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             natural="a short hardening of it alone did no more than for others",
         ),
         "burst_contrast": Feature(
-            sign=1,
-            injected="it grew only when it was hardened itself",
-            natural="it grew with its neighbours as much as when it was hardened itself",
+            sign=-1,
+            injected="it grew before it was hardened itself, and hardly when it was",
+            natural="it grew when it was hardened itself",
         ),
         "withheld_success": Feature(
-            sign=1,
-            injected="its old trigger survived the hardening of the other pairs",
-            natural="its old trigger was lost when the other pairs were hardened",
+            sign=-1,
+            injected="its old trigger was lost when only other pairs were hardened",
+            natural="its old trigger survived the hardening of the other pairs",
         ),
         "burst_drop": Feature(
             sign=1,

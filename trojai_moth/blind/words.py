@@ -26,8 +26,8 @@ def contribute(feature: str, value: float, contribution: float) -> Contribution:
 def phrase(part: Contribution) -> str:
     """What a feature said, with its value.
 
-    >>> phrase(contribute("burst_contrast", 1.94, 0.7))
-    'it grew only when it was hardened itself (+1.9)'
+    >>> phrase(contribute("growth_residual", 1.94, 0.7))
+    "hardening enlarged its trigger more than other pairs' (+1.9)"
     """
     number = f"{part.value:.2f}" if part.feature in _SHARES else f"{part.value:+.1f}"
     return f"{part.words} ({number})"
