@@ -36,8 +36,9 @@ def read_scored(run_dir: Path, round_dir: Path) -> tuple[list[ScoredModel], list
 
 def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict) -> ScoredModel:
     after = journal.read(model.model_id, "after", ScanRecord)
-    parts = [journal.read(model.model_id, "before", ScanRecord), after, model.evidence]
-    parts.append(journal.read(model.model_id, "harden", HardeningTrace))
+    before = journal.read(model.model_id, "before", ScanRecord)
+    trace = journal.read(model.model_id, "harden", HardeningTrace)
+    parts = (before, trace, after, model.evidence)
     pairs = model.evidence.candidates
     return ScoredModel(
         model_id=model.model_id,

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..blind.reach import held_success, jitter_success
+from ..blind.reach import held_success, jitter_success
 from ..engine import Engine
 from ..images import ImagePool
-from ..jitter import draw_moves, moved
 from ..seeding import generator
 from ..subject import Subject
 from .arms import Arm, Stepper
@@ -69,8 +70,8 @@ def held_out(
     if arm.best is None or not count:
         return None, None, count
     stream = generator(seed, "k-arm jitter", arm.victim, arm.target)
-    success, moved = held_success(subject, held, arm.best), jitter_success(subject, held, arm.best, jitter, stream)
-    return success, moved, count
+    success, jittered = held_success(subject, held, arm.best), jitter_success(subject, held, arm.best, jitter, stream)
+    return success, jittered, count
 
 
 def _play(stepper: Stepper, budgets: Sequence[tuple[Arm, int]], batch: int, settings: KArmSettings) -> None:
