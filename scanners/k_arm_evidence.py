@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..blind.reach import held_success, jitter_success
-from ..blind.reach import held_success, jitter_success
 from ..engine import Engine
 from ..images import ImagePool
 from ..seeding import generator

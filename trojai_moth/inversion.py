@@ -139,28 +139,30 @@ def invert(
     *,
     initial_cost: Tensor | None = None,
     engine: Engine | None = None,
+    learn_pattern: bool = True,
 ) -> InversionResult:
     """Search the smallest trigger of every row; x (N, 3, H, W) in [0, 1], start as random_start gives it.
 
     initial_cost (P,) overrides the settings' per row (MOTH's dynamic adjustment). engine: one made for this subject and
-    refreshed since its weights last changed, where many inversions follow each other. The subject is left as it was.
+    refreshed since its weights last changed, where many inversions follow each other. Without learn_pattern the start's
+    patterns stay and only masks are searched. The subject is left as it was.
     """
     engine = engine or Engine(subject, settings.precision, settings.batch_images)
     cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
     x = x.to(subject.device)
-    result = _work_off(engine, x, task, settings, start, cost)
+    result = _work_off(engine, x, task, settings, start, cost, learn_pattern)
     if engine.exact or not settings.recheck_steps:
         return result
-    return _checked(engine, x, result, replace(settings, steps=settings.recheck_steps), cost)
+    return _checked(engine, x, result, replace(settings, steps=settings.recheck_steps), cost, learn_pattern)
 
 
 def _work_off(
     engine: Engine, x: Tensor, task: InversionTask, settings: InversionSettings, start: tuple[Tensor, Tensor],
-    cost: Tensor,
+    cost: Tensor, learn_pattern: bool,
 ) -> InversionResult:  # fmt: skip
     """As many rows at a time as fill a batch; those that are finished make room for the next in the queue."""
     result = _blank(task, start, engine.device)
-    search = Search(engine, x, settings)
+    search = Search(engine, x, settings, learn_pattern)
     at_once = max(1, engine.batch // max(task.index.shape[1], 1))
     rows, first = Rows.start([], task, start, cost, engine.device), 0
     with engine.running():
@@ -202,7 +204,7 @@ def _put(result: InversionResult, rows: Rows) -> None:
 
 
 def _checked(
-    engine: Engine, x: Tensor, result: InversionResult, settings: InversionSettings, cost: Tensor
+    engine: Engine, x: Tensor, result: InversionResult, settings: InversionSettings, cost: Tensor, learn_pattern: bool
 ) -> InversionResult:
     """What was found in bf16, measured in fp32; what fails there is given a few more steps, in fp32."""
     success = trigger_success(engine.subject, x, result)
@@ -211,7 +213,7 @@ def _checked(
     if len(failed) == 0:
         return result
     rows, start = failed.tolist(), (result.mask[failed], result.pattern[failed])
-    again = _work_off(engine.in_fp32(), x, result.task.part(rows), settings, start, cost[rows])
+    again = _work_off(engine.in_fp32(), x, result.task.part(rows), settings, start, cost[rows], learn_pattern)
     for name in ("mask", "pattern", "size", "success", "converged", "best_loss"):
         getattr(result, name)[failed] = getattr(again, name)
     result.steps[failed] += again.steps

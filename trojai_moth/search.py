@@ -96,9 +96,9 @@ class Rows:
 class Search:
     """The step, for rows over one pool of images x (N, 3, H, W) on the engine's device."""
 
-    def __init__(self, engine: Engine, x: Tensor, settings: InversionSettings) -> None:
-        """Nothing is computed yet."""
-        self.engine, self.x, self.settings = engine, x, settings
+    def __init__(self, engine: Engine, x: Tensor, settings: InversionSettings, learn_pattern: bool = True) -> None:
+        """Nothing is computed yet; without learn_pattern only the mask is searched."""
+        self.engine, self.x, self.settings, self.learn_pattern = engine, x, settings, learn_pattern
 
     def run(self, rows: Rows, count: int) -> None:
         """``count`` steps of these rows, in place."""
@@ -123,7 +123,8 @@ class Search:
         self._remember(rows, live, works, mask, pattern, success, found.loss.view(rows.weight.shape))
         rows.steps = rows.steps + live
         self._adam(rows, live, (slopes[0] + rows.cost[:, None, None, None]) * squash_slope(mask), "mask")
-        self._adam(rows, live, slopes[1] * squash_slope(pattern), "pattern")
+        if self.learn_pattern:
+            self._adam(rows, live, slopes[1] * squash_slope(pattern), "pattern")
         self._move_cost(rows, live, works)
 
     def _remember(
