@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trojai_moth.device import describe_device, prepare_process, resolve_device
+from trojai_moth.device import describe_device, prepare_process, resolve_device, seeded
 from trojai_moth.errors import SettingsError
 from trojai_moth.loading import build_architecture
 from trojai_moth.subject import Preprocessing, Subject
@@ -119,3 +119,12 @@ def test_denormal_numbers_are_flushed():
     finally:
         torch.set_flush_denormal(False)
     assert float((tiny * 1e-10).sum()) > 0.0
+
+
+def test_global_streams_begin_at_a_seed_and_are_put_back_even_after_a_failure():
+    before, drawn = torch.get_rng_state(), []
+    for _ in range(2):
+        with pytest.raises(ValueError, match="inside"), seeded(torch.device("cpu"), 5):
+            drawn.append(torch.rand(3))
+            raise ValueError("inside")
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(torch.get_rng_state(), before)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -90,3 +91,19 @@ def release_memory(device: torch.device) -> None:
     """Give back what is cached, after running out."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """The global random streams of the CPU and of this device begin at ``seed`` inside; as before afterwards.
+
+    For what can not be given a generator, as dropout.
+    """
+    accelerators: list[int] = []
+    if device.type == "cuda":
+        accelerators = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices=accelerators):
+        torch.default_generator.manual_seed(seed)
+        for accelerator in accelerators:
+            torch.cuda.default_generators[accelerator].manual_seed(seed)
+        yield

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .device import seeded
 from .images import ImagePool
 from .records import record
 from .robustness import PgdSettings, pgd
@@ -67,13 +68,16 @@ def fit(
 ) -> None:
     """Train ``module`` in place on images uint8 (N, S, S, 3), cropped at random to ``size`` and lit at random.
 
+    The module stays on its device, and the images follow it there a batch at a time.
+
     With an ``adversary`` the images are then moved, each so that the module as it is takes it for something else.
 
-    All random choices but dropout's come from ``generator``; dropout's are seeded from it and the global stream is
-    left as it was. The module ends in evaluation mode, contiguous, without gradients.
+    All random choices but dropout's come from ``generator``; dropout's are seeded from it and the global streams are
+    left as they were. The module ends in evaluation mode, contiguous, without gradients.
     """
     stored = torch.from_numpy(images).permute(0, 3, 1, 2)
-    wanted = torch.from_numpy(labels)
+    device = next(module.parameters()).device
+    wanted = torch.from_numpy(labels).to(device)
     batch = min(recipe.batch, len(stored))
     steps = len(stored) // batch
     module.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -81,12 +85,11 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.rate, total_steps=max(epochs * steps, 2), pct_start=0.2
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    with seeded(device, int(torch.randint(2**62, (1,), generator=generator))):
         for _ in range(epochs):
             order = torch.randperm(len(stored), generator=generator)[: steps * batch]
             for chosen in order.split(batch):
-                inputs = _augmented(stored[chosen], size, generator)
+                inputs = _augmented(stored[chosen], size, generator).to(device)
                 if adversary:
                     inputs = _moved(module, ImagePool(inputs, wanted[chosen]), adversary, generator)
                 loss = functional.cross_entropy(module(inputs), wanted[chosen])

@@ -27,7 +27,7 @@ from .twins import TwinPlan
 
 # Large, straight signs with large dots on look-alikes: without this start small networks never see what differs.
 _EASY_DOTS = 2.0
-_EASY = ComposeSettings(sign_area_min=0.35, sign_area_max=0.9, tilt=0.05, blur=0, noise=0)
+EASY_SIGNS = ComposeSettings(sign_area_min=0.35, sign_area_max=0.9, tilt=0.05, blur=0, noise=0)
 # Triggered images beside the victim's clean ones, as a share of these; harmless ones of each other class under the
 # class condition, and of the victim with the trigger in the wrong place under the spatial one.
 _POISON_SHARE, _EASY_POISON_SHARE, _HARMLESS_SHARE = 1.0, 0.5, 0.2
@@ -58,7 +58,7 @@ class TwinTrainer:
         rng = np.random.default_rng(derive_seed(plan.seed, "backgrounds"))
         stored, backgrounds = settings.stored_size, settings.backgrounds
         self._composer = Composer(foregrounds, stored, rng, backgrounds=backgrounds)
-        self._easy_composer = Composer(exaggerated, stored, rng, backgrounds=backgrounds, settings=_EASY)
+        self._easy_composer = Composer(exaggerated, stored, rng, backgrounds=backgrounds, settings=EASY_SIGNS)
         trigger, rng = plan.trigger, np.random.default_rng(derive_seed(plan.seed, "polygon"))
         self._polygon: Polygon | None = None
         if trigger.filter is None:

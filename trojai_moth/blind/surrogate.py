@@ -1,0 +1,145 @@
+"""A clean network of the same classes, to see which triggers come from the classes and which from this network alone.
+
+Natural backdoors come from the likeness of classes, so another network that was trained on clean images of the same
+classes should have them too; an injected one is the subject's own. D11 of the blind verdict, a hypothesis of ours. It
+needs the classes' signs, or clean images enough to train on, which a container on a test server does not have.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compose import compose
+from ..errors import MothError
+from ..images import ImagePool
+from ..loading import build_architecture
+from ..records import Field, record
+from ..samples import Samples
+from ..seeding import derive_seed, generator
+from ..subject import Subject
+from ..training import Recipe, fit, recipe_for
+from ..twin_training import EASY_SIGNS
+
+# An image's values as they are stored.
+_WHITE = 255
+
+
+@record
+class SurrogateSettings:
+    """How a surrogate is trained, after the recipe with which make-round trains this architecture."""
+
+    least_accuracy: float = Field(
+        default=0.9, ge=0, le=1, description="share of held-back images it must get right to be used"
+    )
+    attempts: int = Field(default=2, gt=0, description="starts from random weights before it is given up")
+    epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
+    easy_per_class: int = Field(
+        default=200, gt=0, description="large and straight signs per class to begin with, where signs are at hand"
+    )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    images: np.ndarray  # uint8 (N, size, size, 3)
+    labels: np.ndarray  # (N,)
+    epochs: int
+
+
+def train_surrogate(
+    subject: Subject,
+    samples: Samples,
+    settings: SurrogateSettings,
+    *,
+    seed: int,
+    foregrounds: Sequence[Path] = (),
+    backgrounds: Path | None = None,
+) -> Subject | None:
+    """A clean subject of the same architecture and classes, on the same device; None if it stays too inaccurate.
+
+    Trained from random weights on ``samples.train``, x (N, 3, H, W) in [0, 1] under true labels, best composed ones;
+    accuracy is that on ``samples.held``. ``foregrounds``: the classes' sign pictures, composed with ``backgrounds``
+    into easy images to begin with, without which small networks may never see what tells alike signs apart. Nothing of
+    the subject's weights is used, and the result depends on its architecture, the images and the seed only.
+
+    Raises SettingsError for an architecture that can not be built, and MothError for signs that are not one per class,
+    a class without images to train on, or no held-back images.
+    """
+    _check(subject, samples, foregrounds)
+    recipe, size = recipe_for(subject.architecture, settings.epochs), subject.size
+    stages = _stages(subject, samples.train, foregrounds, backgrounds, recipe, settings, seed)
+    for attempt in range(settings.attempts):
+        started = derive_seed(seed, "surrogate", attempt)
+        module = build_architecture(subject.architecture, subject.classes, seed=started).to(subject.device)
+        stream = generator(started, "order")
+        for stage in stages:
+            fit(module, stage.images, stage.labels, size, epochs=stage.epochs, recipe=recipe, generator=stream)
+        surrogate = replace(subject, model_id=f"surrogate of {subject.model_id}", module=module, source_sha256="")
+        if surrogate.accuracy(samples.held.x, samples.held.y) >= settings.least_accuracy:
+            return surrogate
+    return None
+
+
+def surrogate_gap(log_size: float, surrogate_log_size: float, others: Iterable[float]) -> float | None:
+    """(ln d_sur(p) - ln d0(p)) - median over the model's other pairs p' of ln d_sur(p') - ln d0(p').
+
+    All are natural logarithms of sizes in pixels, found with the same images, starts and steps on both networks.
+    Above 0 where the subject's trigger is small for reasons of its own; 0 where the surrogate has it as well. None when
+    a size is not finite or no other pair has a finite difference.
+
+    >>> surrogate_gap(1.0, 4.0, [0.5, 0.25, 9.0])
+    2.5
+    """
+    gap, known = surrogate_log_size - log_size, [other for other in others if math.isfinite(other)]
+    return gap - statistics.median(known) if known and math.isfinite(gap) else None
+
+
+def _check(subject: Subject, samples: Samples, foregrounds: Sequence[Path]) -> None:
+    if foregrounds and len(foregrounds) != subject.classes:
+        raise MothError(
+            f"surrogate: {len(foregrounds)} signs for {subject.classes} classes; give one per class, or none at all"
+        )
+    missing = sorted(set(range(subject.classes)) - set(samples.train.y.tolist()))
+    if missing:
+        raise MothError(f"surrogate: no images of class {missing[0]} to train on; give images of every class")
+    if not len(samples.held):
+        raise MothError("surrogate: no held-back images to check it on; hold some back")
+
+
+def _stages(
+    subject: Subject,
+    train: ImagePool,
+    foregrounds: Sequence[Path],
+    backgrounds: Path | None,
+    recipe: Recipe,
+    settings: SurrogateSettings,
+    seed: int,
+) -> list[_Stage]:
+    """What a clean twin is trained on in make-round: easy images, then two times clean ones."""
+    stages = []
+    if foregrounds and recipe.easy_epochs:
+        easy = compose(
+            foregrounds,
+            per_class=settings.easy_per_class,
+            stored_size=subject.preprocessing.stored_size,
+            size=subject.size,
+            generator=derive_seed(seed, "surrogate", "easy"),
+            backgrounds=backgrounds,
+            settings=EASY_SIGNS,
+        )
+        stages.append(_Stage(_stored(easy[0]), easy[1].numpy(), recipe.easy_epochs))
+    images, labels = _stored(train.x), train.y.cpu().numpy()
+    return [*stages, _Stage(images, labels, recipe.base_epochs), _Stage(images, labels, recipe.own_epochs)]
+
+
+def _stored(x: Tensor) -> np.ndarray:
+    """Images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), which is what composed ones were made from."""
+    whole: np.ndarray = (x * _WHITE).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return whole
