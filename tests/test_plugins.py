@@ -193,4 +193,5 @@ def test_the_pages_test_passes_and_would_not_for_a_worse_plugin(call, page, tmp_
     worse = page["moth_noise.py"].replace(", generator=stream)", ")")
     (tmp_path / "moth_noise.py").write_text(worse, encoding="utf-8")  # comes before the one that is installed
     result = call(*options, cwd=tmp_path)
-    assert result.returncode == 1 and "the same seed gave two verdicts" in result.stdout, result.stdout
+    # Two draws of noise may well say the same; where they were drawn from shows each time.
+    assert result.returncode == 1 and "it drew from a global random stream" in result.stdout, result.stdout
