@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..calibration import fingerprint
+from ..errors import SettingsError
 from .fallback import NO_CANDIDATES, FallbackSettings, judge_by_votes
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
@@ -14,6 +16,7 @@ from .words import missing_words, sentence
 
 __all__ = [
     "BlindVerdict",
+    "SHIPPED",
     "FallbackSettings",
     "LearnedRule",
     "Scored",
@@ -22,9 +25,12 @@ __all__ = [
     "read_rule",
     "refuse_learned",
     "score_pairs",
+    "shipped_rule",
 ]
 
 NAME: Final = "learned rule"
+# Learned by benchmarks/blind_rule.py; what from stands in the file.
+SHIPPED: Final = Path(__file__).parent / "rule.json"
 # A pair that lacks a larger share of the rule's features says too little to be cleared by it.
 MOST_MISSING: Final = 0.5
 
@@ -37,6 +43,16 @@ class Scored(NamedTuple):
     parts: tuple[Contribution, ...]
     missing: tuple[str, ...]
     enough: bool
+
+
+def shipped_rule(scanner: str, data: str, evidence_settings: Mapping[str, object]) -> LearnedRule | None:
+    """The rule that comes with the package; None for a scanner, images or settings that it was not learned with."""
+    rule = read_rule(SHIPPED)
+    try:
+        rule.check(scanner, data, evidence_settings)
+    except SettingsError:
+        return None
+    return rule
 
 
 def judge(
