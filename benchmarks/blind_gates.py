@@ -29,9 +29,10 @@ Record = Mapping[str, Any]
 Pairs = list[tuple[str, Mapping[str, Any]]]
 
 
-def read_records(folder: Path) -> list[Record]:
-    """All records of a folder, by name."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+def read_records(folder: Path, without: Sequence[str] = ()) -> list[Record]:
+    """The records of a folder, by name, less the files ``without``."""
+    files = [path for path in sorted(folder.glob("*.json")) if path.name not in without]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
 
 
 def injected(records: Sequence[Record]) -> Pairs:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from scipy.stats import binomtest
 
 from ..records import Field, record
+from .group_bootstrap import Interval, group_bootstrap
 from .metrics import cross_entropy, roc_auc
 from .summary import Rate, make_rate
 
@@ -21,7 +22,8 @@ class ScoredModel:
     """One flagged, labelled model. size: smallest of its candidates in pixels; held_success: largest of any of them.
 
     cleared_naive: the second scan no longer flags it; None where it was not hardened. right_pair: an injected pair is
-    among the candidates. probability: of the blind verdict, None where there is none.
+    among the candidates. probability: of the blind verdict, None where there is none. conditions: what the counts are
+    split by, as architecture or images per class.
     """
 
     model_id: str
@@ -34,6 +36,17 @@ class ScoredModel:
     held_success: float | None = None
     right_pair: bool = False
     seconds: float = 0.0
+    conditions: dict[str, str] = Field(default_factory=dict)
+
+
+@record
+class Split:
+    """The blind rule's counts under one condition, e.g. architecture, resnet18."""
+
+    condition: str
+    value: str
+    false_positives_cleared: Rate
+    true_positives_lost: Rate
 
 
 @record
@@ -57,6 +70,9 @@ class Evaluation:
     right_pairs: Rate
     roc_auc: float | None
     cross_entropy: float | None
+    roc_auc_interval: Interval | None = Field(description="95 %, bootstrap over groups of twins; so is the next")
+    cross_entropy_interval: Interval | None
+    splits: tuple[Split, ...]
     loss_bound: float = Field(description="the true loss that this count of true positives can exclude, at 95 %")
     seconds: float
 
@@ -78,6 +94,7 @@ def evaluate(models: Sequence[ScoredModel], fitted_on: Sequence[str] = ()) -> Ev
     ]
     known = [model for model in models if model.probability is not None]
     p, y = [model.probability or 0.0 for model in known], [model.poisoned for model in known]
+    intervals = group_bootstrap(p, y, [model.twin_group for model in known])
     return Evaluation(
         models=len(models),
         fitted_on=tuple(fitted_on),
@@ -85,9 +102,28 @@ def evaluate(models: Sequence[ScoredModel], fitted_on: Sequence[str] = ()) -> Ev
         right_pairs=make_rate(sum(model.right_pair for model in poisoned), len(poisoned)),
         roc_auc=roc_auc(p, y) if known else None,
         cross_entropy=cross_entropy(p, y) if known else None,
+        roc_auc_interval=intervals["roc_auc"],
+        cross_entropy_interval=intervals["cross_entropy"],
+        splits=split_by_conditions(models),
         loss_bound=blind.true_positives_lost.high,
         seconds=sum(model.seconds for model in models),
     )
+
+
+def split_by_conditions(models: Sequence[ScoredModel]) -> tuple[Split, ...]:
+    """The blind rule under every value of every condition, in order; a model without a condition is in none of it."""
+    found = sorted({item for model in models for item in model.conditions.items()})
+    splits = []
+    for condition, value in found:
+        own = [model for model in models if model.conditions.get(condition) == value]
+        rates = [
+            make_rate(sum(model.cleared_blind for model in part), len(part))
+            for part in ([m for m in own if not m.poisoned], [m for m in own if m.poisoned])
+        ]
+        splits.append(
+            Split(condition=condition, value=value, false_positives_cleared=rates[0], true_positives_lost=rates[1])
+        )
+    return tuple(splits)
 
 
 def _row(

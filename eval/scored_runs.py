@@ -11,6 +11,7 @@ from ..hardener import HardeningTrace
 from ..journal import Journal
 from ..pipeline import ScanRecord
 from .blind_runs import LabelledModel, read_blind_run
+from .conditions import read_conditions
 from .protocol_rows import ScoredModel
 
 
@@ -20,6 +21,7 @@ def read_scored(run_dir: Path, round_dir: Path) -> tuple[list[ScoredModel], list
     MothError when the run has no blind verdicts, or as :func:`~.blind_runs.open_blind_run` says.
     """
     journal = Journal(run_dir)
+    conditions = read_conditions(round_dir)
     scored, fitted = [], []
     for model in read_blind_run(run_dir, round_dir):
         verdict = journal.read(model.model_id, "blind", BlindVerdict)
@@ -28,13 +30,14 @@ def read_scored(run_dir: Path, round_dir: Path) -> tuple[list[ScoredModel], list
         if verdict.fitted_on:
             fitted.append(model.model_id)
         else:
-            scored.append(_scored(journal, model, verdict))
+            known = {"architecture": model.architecture, **conditions.get(model.model_id, {})}
+            scored.append(_scored(journal, model, verdict, known))
     if not scored and not fitted:
         raise MothError(f"{run_dir}: no blind verdicts of labelled models; make it with rescan --verdict blind")
     return scored, fitted
 
 
-def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict) -> ScoredModel:
+def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict, conditions: dict[str, str]) -> ScoredModel:
     after = journal.read(model.model_id, "after", ScanRecord)
     before = journal.read(model.model_id, "before", ScanRecord)
     trace = journal.read(model.model_id, "harden", HardeningTrace)
@@ -51,6 +54,7 @@ def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict) -> Sc
         held_success=max(_known([pair.held_success for pair in pairs]), default=None),
         right_pair=bool(model.right_pairs),
         seconds=sum(part.seconds for part in parts if part),
+        conditions=conditions,
     )
 
 

@@ -72,3 +72,17 @@ def test_the_count_says_what_it_can_prove_and_survives_json():
 def test_nothing_at_all_is_no_accident():
     found = evaluate([])
     assert found.models == 0 and found.roc_auc is None and found.loss_bound == 1.0
+
+
+def test_splits_count_each_value_of_each_condition_by_itself():
+    models = [
+        model(0, False, blind=True, conditions={"pixels": "32"}),
+        model(2, False, conditions={"pixels": "64"}),
+        model(1, True, blind=True, conditions={"pixels": "64"}),
+        model(3, True),
+    ]
+    found = {(split.condition, split.value): split for split in evaluate(models).splits}
+    assert set(found) == {("pixels", "32"), ("pixels", "64")}
+    small, large = found["pixels", "32"], found["pixels", "64"]
+    assert (small.false_positives_cleared.count, small.true_positives_lost.total) == (1, 0)
+    assert (large.false_positives_cleared.count, large.true_positives_lost.count) == (0, 1)

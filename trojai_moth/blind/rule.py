@@ -15,8 +15,8 @@ from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
 from .words import missing_words, sentence
 
 __all__ = [
-    "BlindVerdict",
     "SHIPPED",
+    "BlindVerdict",
     "FallbackSettings",
     "LearnedRule",
     "Scored",

@@ -25,8 +25,9 @@ from .display import make_console
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The labelled round of a run; once for each RUN, in their order, or once for all.",
 )  # fmt: skip
+@click.option("--splits", is_flag=True, help="Also count by trigger condition, look-alikes, images and architecture.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The same as a .json file.")
-def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path | None) -> None:
+def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], splits: bool, out: Path | None) -> None:
     """Count what was cleared and what was lost in finished RUNs, made with rescan --verdict blind.
 
     Only models that the first scan flagged count. Models that the run's rule was learned from are never scored.
@@ -46,6 +47,8 @@ def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Pat
         write_text(out, to_json(result))
     console = make_console()
     console.print(rows_table(result))
+    if splits:
+        console.print("", splits_table(result), "")
     for line in [*summary_lines(result), *([f"Written: {out}"] if out else [])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -60,6 +63,18 @@ def rows_table(result: Evaluation) -> Table:
     return table
 
 
+def splits_table(result: Evaluation) -> Table:
+    """The blind rule under every condition; few models a row, so read the intervals."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("blind rule by", "", "false positives cleared", "true positives lost"):
+        table.add_column(name)
+    for split in result.splits:
+        table.add_row(
+            split.condition, split.value, _share(split.false_positives_cleared), _share(split.true_positives_lost)
+        )
+    return table
+
+
 def summary_lines(result: Evaluation) -> list[str]:
     """What the counts can prove, and what they are of."""
     lines = [f"Flagged and labelled: {result.models} models, {result.seconds / max(result.models, 1):.0f} s each."]
@@ -67,9 +82,17 @@ def summary_lines(result: Evaluation) -> list[str]:
         lines.append(f"Not scored: {len(result.fitted_on)} models that the rule was learned from.")
     lines.append(f"True pair among the candidates of {_share(result.right_pairs)} true positives.")
     if result.roc_auc is not None and result.cross_entropy is not None:
-        lines.append(f"Blind probabilities: ROC-AUC {result.roc_auc:.3f}, cross-entropy {result.cross_entropy:.3f}.")
+        area, entropy = _spread(result.roc_auc_interval), _spread(result.cross_entropy_interval)
+        lines.append(
+            f"Blind probabilities: ROC-AUC {result.roc_auc:.3f}{area}, "
+            f"cross-entropy {result.cross_entropy:.3f}{entropy}."
+        )
     lines.append(f"So many true positives only bound the share that the rule loses below {result.loss_bound:.0%}.")
     return [*lines, "Controls are set on the models they are counted on, which favours them; they never lose more."]
+
+
+def _spread(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _share(rate: Rate) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..blind.learned import LearnedRule, read_rule, refuse_learned
+from ..blind.rule import shipped_rule
 from ..calibration import Calibration, file_hashes, read_calibration, refuse_fitted
 from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
@@ -17,7 +18,7 @@ from ..eval.report import verdict_lines
 from ..eval.results import write_results
 from ..journal import Journal
 from ..pipeline import RescanSettings, Run
-from ..records import from_dict
+from ..records import from_dict, to_dict
 from ..rounds import Case, Skip, read_round
 from .display import LEGEND, make_console, make_reporter, verdict_table
 from .interruption import Interruption, Stopping
@@ -35,8 +36,8 @@ _WARNING = (
     "tell them apart."
 )
 _VOTES_WARNING = (
-    "Without --rule a model is cleared by votes against fixed bounds, which no labelled round has confirmed: a cleared "
-    "model may be a Trojan. Learn a rule with calibrate-rule."
+    "No rule was learned with this scanner, these images and settings, so votes against fixed bounds decide, which are "
+    "worse than a learned rule: a cleared model may be a Trojan. Learn one with calibrate-rule and give it with --rule."
 )
 
 
@@ -66,7 +67,8 @@ _VOTES_WARNING = (
 @click.option(
     "--rule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `trojai-moth calibrate-rule` learned, for --verdict blind; without it the evidence votes.",
+    help="What `trojai-moth calibrate-rule` learned, for --verdict blind. Without it the package's own rule decides where "
+    "scanner, images and evidence settings are those it was learned with, else votes of the evidence.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
 @scanner_budget_option
@@ -100,7 +102,7 @@ def rescan(
         chooser = Chooser(settings.harden, known)
         cases, journal, stopping = read_round(round_dir), Journal(out), Stopping(reporter, interruption)
         learned = _calibration(calibration, [] if allow_fitted else cases)
-        weighed = _rule(rule, [] if allow_fitted else cases)
+        weighed = _rule(rule, settings, [] if allow_fitted else cases)
         run = Run(cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed)
         try:
             run.execute()
@@ -127,10 +129,12 @@ def _calibration(path: Path | None, refused: list[Case | Skip]) -> Calibration |
     return learned
 
 
-def _rule(path: Path | None, refused: list[Case | Skip]) -> LearnedRule | None:
-    """The learned rule, if there is one; SettingsError when it was learned from one of these models."""
-    if path is None:
+def _rule(path: Path | None, settings: RescanSettings, refused: list[Case | Skip]) -> LearnedRule | None:
+    """The given rule, else the package's own if it fits; SettingsError when it was learned from one of these models."""
+    if settings.verdict != "blind":
         return None
+    if path is None:
+        return shipped_rule(settings.scanner, settings.data.source, to_dict(settings.evidence))
     rule, hashes = read_rule(path), file_hashes(refused)
     refuse_learned(rule, hashes)
     return rule

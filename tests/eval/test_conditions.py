@@ -1,0 +1,28 @@
+"""Conditions from METADATA.csv: a clean twin stands under the trigger condition of its group."""
+
+import pytest
+
+from trojai_moth.errors import MothError
+from trojai_moth.eval.conditions import read_conditions
+from trojai_moth.rounds import METADATA_FILE
+
+COLUMNS = "model_name,number_classes,triggers_0_type,triggers_0_condition,twin_group,lookalike_pairs"
+
+
+def write(folder, *rows):
+    (folder / METADATA_FILE).write_text("\n".join([COLUMNS, *rows]) + "\n", encoding="utf-8")
+    return read_conditions(folder)
+
+
+def test_both_twins_stand_under_the_trigger_condition_of_the_poisoned_one(tmp_path):
+    found = write(tmp_path, "id-0,5,polygon,spatial,7,1-2 3-4", "id-1,5,None,None,7,1-2 3-4", "id-2,6,polygon,None,8,")
+    same = {"classes": "5", "trigger condition": "spatial", "look-alike pairs": "2"}
+    assert found["id-0"] == same and found["id-1"] == same
+    assert found["id-2"] == {"classes": "6", "trigger condition": "none", "look-alike pairs": "0"}
+
+
+def test_without_the_file_nothing_is_known_and_a_broken_one_is_named(tmp_path):
+    assert read_conditions(tmp_path) == {}
+    (tmp_path / METADATA_FILE).write_bytes(b"model_name\n\xff\xfe\n")
+    with pytest.raises(MothError, match=METADATA_FILE):
+        read_conditions(tmp_path)
