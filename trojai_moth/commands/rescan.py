@@ -67,8 +67,8 @@ _VOTES_WARNING = (
 @click.option(
     "--rule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `trojai-moth calibrate-rule` learned, for --verdict blind. Without it the package's own rule decides where "
-    "scanner, images and evidence settings are those it was learned with, else votes of the evidence.",
+    help="What `trojai-moth calibrate-rule` learned, for --verdict blind. Without it the package's own rule decides "
+    "where scanner, images and evidence settings are those it was learned with, else votes of the evidence.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
 @scanner_budget_option
