@@ -64,6 +64,7 @@ def one_model(
         "distances": [before, after],
         "accuracy": [accuracy(model, model.subject), accuracy(model, hardened.subject)],
         "fresh_images": len(model.fresh),
+        "audit": to_dict(hardened.trace.audit) if hardened.trace.audit else None,
         "guarded_accuracy": [hardened.trace.accuracy_before, hardened.trace.accuracy_after],
         "attack_success": [attack_success(s, poisoned) for s in (model.subject, hardened.subject)]
         if poisoned

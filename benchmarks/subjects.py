@@ -14,7 +14,7 @@ from trojai_moth.loading import build_architecture
 from trojai_moth.make_round import MakeRoundSettings, make_round
 from trojai_moth.opening import open_case
 from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, Samples, collect_samples
+from trojai_moth.samples import DataSettings, Samples, collect_samples, with_unseen
 from trojai_moth.seeding import derive_seed, generator
 from trojai_moth.subject import Preprocessing, Subject
 
@@ -55,7 +55,8 @@ def open_model(case: Case, seed: int, device: torch.device) -> Model:
         DataSettings(source="composed"),
         DataSettings(source="composed", train_per_class=1, held_per_class=FRESH),
     )
-    samples = collect_samples(case, opened, own, derive_seed(seed, case.model_id, "images"))
+    images = derive_seed(seed, case.model_id, "images")
+    samples = with_unseen(collect_samples(case, opened, own, images), case, opened, own, images)
     unseen = collect_samples(case, opened, fresh, derive_seed(seed, case.model_id, "fresh images"))
     return Model(opened.subject, samples, unseen.held)
 

@@ -21,7 +21,7 @@ from ..poisoned import PoisonedExamples, attack_success
 from ..records import to_dict, to_json
 from ..robustness import pgd_accuracy
 from ..rounds import Case
-from ..samples import Samples, collect_samples
+from ..samples import Samples, collect_samples, with_unseen
 from ..seeding import derive_seed
 from ..subject import Subject
 from ..weights import load_weights, save_weights
@@ -73,6 +73,12 @@ class Contest:
             return fresh.held, f"{len(fresh.held)} new images ({count} per class) that no method saw"
         held = self.samples.held
         return held, f"{len(held)} held-back images, augmented, that no method trained on but accuracy guards watched"
+
+    @cached_property
+    def _audited(self) -> Samples:
+        """The images that methods get, with those for the audit, which are not the ones that rows are judged on."""
+        seed = derive_seed(self._seed, "images")
+        return with_unseen(self.samples, self.case, self.opened, self.settings.data, seed)
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -141,7 +147,7 @@ class Contest:
             return load_weights(weights, self._subject), done
         label, seed = method.label, derive_seed(self._seed, "harden")
         hardened = hardener(
-            self._subject, self.samples, seed=seed, progress=lambda text: self.progress(f"{label}: {text}")
+            self._subject, self._audited, seed=seed, progress=lambda text: self.progress(f"{label}: {text}")
         )
         save_weights(hardened, weights)  # weights first: a journal that says "hardened" must never be without them
         self.journal.write(self.case.model_id, stage, hardened.trace)

@@ -94,7 +94,7 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
         if asked_blind(journal) and blind:
             row["probability"] = blind.probability
     if trace:
-        row["accuracy_after"] = trace.accuracy_after
+        row["accuracy_before"], row["accuracy_after"], _ = trace.cost
     row["seconds"] = round(sum(part.seconds for part in (before, trace, after, failure) if part), 1)
     return row
 

@@ -152,7 +152,7 @@ def test_augmented_copies_are_all_different_and_near(cases):
 
 def test_no_label_can_reach_a_scanner(cases):
     """What a scanner is given holds images and their classes, and no field for anything else of a round."""
-    assert set(Samples.__dataclass_fields__) == {*POOLS, "description"}
+    assert set(Samples.__dataclass_fields__) == {*POOLS, "description", "unseen"}
     case, opened = cases(2)
     assert set(vars(opened.subject)) == {
         *("model_id", "module", "architecture", "classes", "preprocessing", "device", "source_sha256")

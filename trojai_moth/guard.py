@@ -22,7 +22,7 @@ class AccuracyGuard:
         """Limit: the drop in accuracy that is allowed on each pool, as a share (0.005 is half a percentage point)."""
         self.subject, self.pools, self.limit = subject, [pool for pool in pools if len(pool)], limit
         self.before = self.last = self._measure()
-        self._good = _copy(subject)
+        self._good = copy_weights(subject)
 
     def passes(self) -> bool:
         """Measure now; keep the weights if no pool lost more than the limit and every weight is finite."""
@@ -30,7 +30,7 @@ class AccuracyGuard:
         drop = max((old - new for old, new in zip(self.before, accuracies, strict=True)), default=0.0)
         if drop > self.limit + 1e-9 or not self._finite():
             return False
-        self.last, self._good = accuracies, _copy(self.subject)
+        self.last, self._good = accuracies, copy_weights(self.subject)
         return True
 
     def passes_part_way(self, shares: Sequence[float]) -> bool:
@@ -39,9 +39,9 @@ class AccuracyGuard:
         Between two sets of weights of one fine-tuning accuracy falls late and what was learned is there early (Wortsman
         et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Leaves the last share's weights if none passes.
         """
-        reached = _copy(self.subject)
+        reached = copy_weights(self.subject)
         for share in shares:
-            part = {name: _between(self._good[name], tensor, share) for name, tensor in reached.items()}
+            part = {name: between(self._good[name], tensor, share) for name, tensor in reached.items()}
             self.subject.module.load_state_dict(part)
             if self.passes():
                 return True
@@ -58,10 +58,11 @@ class AccuracyGuard:
         return all(bool(torch.isfinite(parameter).all()) for parameter in self.subject.module.parameters())
 
 
-def _copy(subject: Subject) -> dict[str, Tensor]:
+def copy_weights(subject: Subject) -> dict[str, Tensor]:
+    """All that is saved with the network, as it is now."""
     return {name: tensor.detach().clone() for name, tensor in subject.module.state_dict().items()}
 
 
-def _between(old: Tensor, new: Tensor, share: float) -> Tensor:
+def between(old: Tensor, new: Tensor, share: float) -> Tensor:
     """The way from old to new, part of it; counters, which batch norm has, are new."""
     return torch.lerp(old, new, share) if old.is_floating_point() else new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from .audit import Audit, audit
 from .errors import MothError, PluginError, SettingsError, one_line
 from .plugin_checks import hardening_problem
 from .plugins import load_plugins, make_plugin
@@ -36,7 +36,11 @@ class HardeningRound:
 
 @record
 class HardeningTrace:
-    """Everything there is to know afterwards about one hardening. Accuracies are those on ``samples.clean``."""
+    """Everything there is to know afterwards about one hardening.
+
+    accuracy_before, accuracy_after: on the ``held_images`` of ``samples.clean``, which the guard watched; what that
+    flatters, ``audit`` does not, where there were images for one.
+    """
 
     hardener: str
     settings: dict[str, Any]
@@ -48,6 +52,14 @@ class HardeningTrace:
     rounds: tuple[HardeningRound, ...]
     stopped: str
     seconds: float
+    audit: Audit | None = None
+
+    @property
+    def cost(self) -> tuple[float, float, int]:
+        """Accuracy before and after, and on how many images: unseen ones where there were any, else the guarded."""
+        if self.audit is not None:
+            return self.audit.accuracy_before, self.audit.accuracy_after, self.audit.images
+        return self.accuracy_before, self.accuracy_after, self.held_images
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,10 @@ class Hardener(ABC):
             rounds, stopped = within(time_budget, lambda: self.harden(work, samples, seed=seed, progress=told))
             rounds = list(rounds)
             problem = hardening_problem(subject, work, rounds, stopped)
-            after = math.nan if problem else work.accuracy(clean.x, clean.y)
-        if problem:
-            raise PluginError(f"the hardener {self.name} {problem}", "invalid")
+            if problem:
+                raise PluginError(f"the hardener {self.name} {problem}", "invalid")
+            found = audit(subject, work, samples.unseen, getattr(self.settings, "accuracy_limit", None))
+            after = work.accuracy(clean.x, clean.y)
         trace = HardeningTrace(
             hardener=self.name,
             settings=to_dict(self.settings),
@@ -106,7 +119,8 @@ class Hardener(ABC):
             accuracy_after=after,
             held_images=len(clean),
             rounds=tuple(rounds),
-            stopped=stopped,
+            stopped=_reason(stopped, found),
+            audit=found,
             seconds=time.perf_counter() - started,
         )
         return Hardened(work, trace)
@@ -120,6 +134,12 @@ class Hardener(ABC):
         Train on ``samples.train``; watch the accuracy on ``samples.clean`` and ``samples.held``, which are not for
         training. Derive randomness with seeding.generator(seed, ...). ``progress`` takes a word now and then.
         """
+
+
+def _reason(stopped: str, found: Audit | None) -> str:
+    if found is None or found.share == 1:
+        return stopped
+    return f"{stopped}; on unseen images it cost too much, and {found.share:.0%} of the way was kept"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from .journal import Journal, RunIdentity
 from .opening import OpenedCase, open_case
 from .records import Field, record, to_dict
 from .rounds import Case, Skip
-from .samples import DataSettings, Samples, collect_samples
+from .samples import DataSettings, Samples, collect_samples, with_unseen
 from .scanner import Scanner, Verdict, make_scanner
 from .seeding import derive_seed
 from .subject import Subject
@@ -197,7 +197,8 @@ class ModelRun:
             self.run_.reporter.note(f"kept without hardening: {left_alone.reason}")
             return
         trace = self._harden()
-        self.run_.reporter.note(f"hardened: accuracy {trace.accuracy_before:.3f} -> {trace.accuracy_after:.3f}")
+        before, after, _ = trace.cost
+        self.run_.reporter.note(f"hardened: accuracy {before:.3f} -> {after:.3f}")
         after = self._scan("after", self._hardened_subject)
         self.run_.reporter.note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
         if self.run_.settings.verdict == "blind" and before.verdict.flagged:
@@ -242,8 +243,7 @@ class ModelRun:
     @cached_property
     def samples(self) -> Samples:
         """The images, shared by all stages."""
-        seed = derive_seed(self.seed, "images")
-        return collect_samples(self.case, self.opened, self.run_.settings.data, seed)
+        return collect_samples(self.case, self.opened, self.run_.settings.data, derive_seed(self.seed, "images"))
 
     def _hardened_subject(self) -> Subject:
         return load_weights(self.run_.journal.weights(self.case.model_id), self.opened.subject)
@@ -281,9 +281,9 @@ class ModelRun:
         if done is not None:
             return done
         self.stage = "load"
-        subject, samples = self.opened.subject, self.samples
-        self.stage = "harden"
-        seed = derive_seed(self.seed, "harden")
+        subject, data, images = self.opened.subject, self.run_.settings.data, derive_seed(self.seed, "images")
+        samples = with_unseen(self.samples, self.case, self.opened, data, images)
+        self.stage, seed = "harden", derive_seed(self.seed, "harden")
         hardened = self.run_.hardener(
             subject,
             samples,

@@ -7,7 +7,7 @@ whether a trigger works on images it was not made for and what hardening costs i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,11 @@ class DataSettings:
     train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
     held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
+    unseen_images: int = Field(
+        default=2000,
+        ge=0,
+        description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
+    )
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
     )
@@ -43,13 +48,15 @@ class DataSettings:
 class Samples:
     """Images for one model: ``train``, to invert on and to harden with, and ``held``, which shares no original with it.
 
-    ``clean`` is the part of ``held`` that is not augmented: what accuracy is stated on.
+    ``clean`` is the part of ``held`` that is not augmented: what accuracy is guarded on. ``unseen`` are images that
+    nothing has looked at, for the audit of a hardening.
     """
 
     train: ImagePool
     held: ImagePool
     clean: ImagePool
     description: str
+    unseen: ImagePool | None = None
 
 
 def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
@@ -57,6 +64,14 @@ def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed
     if settings.source == "composed":
         return _composed(case, opened, settings, seed)
     return _examples(opened, settings, seed)
+
+
+def with_unseen(samples: Samples, case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
+    """The same samples with newly composed images for the audit; without any where images are not composed."""
+    if settings.source != "composed" or not settings.unseen_images:
+        return samples
+    per_class = math.ceil(settings.unseen_images / opened.subject.classes)
+    return replace(samples, unseen=_compose(case, opened, settings, per_class, derive_seed(seed, "unseen")))
 
 
 def _examples(opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
@@ -116,17 +131,21 @@ def _composed(case: Case, opened: OpenedCase, settings: DataSettings, seed: int)
         raise UnreadableModelError(
             f"{case.foregrounds}: {len(foregrounds)} signs for {opened.subject.classes} classes; use examples as data"
         )
-    parts = []
-    for purpose, count in (("train", settings.train_per_class), ("held", settings.held_per_class)):
-        x, y = compose(
-            foregrounds,
-            per_class=count,
-            stored_size=opened.subject.preprocessing.stored_size,
-            size=opened.subject.size,
-            generator=derive_seed(seed, purpose),
-            backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
-        )
-        parts.append(ImagePool(x, y))
-    train, held = parts
+    train, held = (
+        _compose(case, opened, settings, count, derive_seed(seed, purpose))
+        for purpose, count in (("train", settings.train_per_class), ("held", settings.held_per_class))
+    )
     description = f"composed, {settings.train_per_class} per class and {settings.held_per_class} held back"
     return Samples(train, held, held, description)
+
+
+def _compose(case: Case, opened: OpenedCase, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
+    x, y = compose(
+        sorted(case.foregrounds.glob("*.png")),
+        per_class=per_class,
+        stored_size=opened.subject.preprocessing.stored_size,
+        size=opened.subject.size,
+        generator=seed,
+        backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
+    )
+    return ImagePool(x, y)

@@ -19,7 +19,7 @@ from ..opening import OpenedCase, open_case
 from ..poisoned import attack_success, read_poisoned
 from ..records import from_dict, to_json
 from ..rounds import Case, read_case
-from ..samples import DataSettings, Samples, collect_samples
+from ..samples import DataSettings, Samples, collect_samples, with_unseen
 from ..scanner import Candidate, Verdict, make_scanner
 from ..seeding import derive_seed
 from ..subject import Subject
@@ -195,17 +195,17 @@ def harden_model(
     model = open_model("hardener", **choices)
     options = model.groups["hardener"] | ({"without": without} if without else {})
     chosen, seed = make_hardener(hardener, options), derive_seed(model.seed, "harden")
-    hardened = chosen(
-        model.opened.subject, model.samples, seed=seed, progress=show_progress, time_budget=hardener_budget
-    )
+    samples = with_unseen(model.samples, model.case, model.opened, model.data, derive_seed(model.seed, "images"))
+    hardened = chosen(model.opened.subject, samples, seed=seed, progress=show_progress, time_budget=hardener_budget)
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
     if model_pt:
         save_trojai_model(hardened.subject, model_pt)
     trace = hardened.trace
     click.echo(f"\n{trace.stopped}; {trace.seconds:.0f} seconds", err=True)
+    before, after, images = trace.cost
     click.echo(
-        f"{out}: accuracy {trace.accuracy_before:.1%} -> {trace.accuracy_after:.1%} on {trace.held_images} held-back "
+        f"{out}: accuracy {before:.2%} -> {after:.2%} on {images} {'unseen' if trace.audit else 'held-back'} "
         f"images, {sum(part.taken_back for part in trace.rounds)} of {len(trace.rounds)} rounds taken back"
     )
     for line in _attack_lines(model, hardened.subject):
