@@ -41,15 +41,17 @@ def main() -> None:
     options.add_argument("--gain-pairs", type=int, default=16, help="directed pairs per model, for gains")
     options.add_argument("--gain-steps", type=int, default=300, help="inversion steps for gains")
     options.add_argument("--sgd-steps", type=int, default=35, help="training steps of the reference, warm-up included")
+    options.add_argument("--only", choices=("distances", "gains"), help="one half of it; the other is left out")
     chosen = options.parse_args()
     record = Record("agreement", chosen, hardener=to_dict(MothSettings()))
-    for architecture in chosen.architectures:
+    for architecture in chosen.architectures if chosen.only != "gains" else ():
         models = round_models(
             chosen.models, architecture, chosen.size, chosen.classes, chosen.count, chosen.seed, record.device
         )
         for model in models:
             distances(record, f"{architecture} {model.subject.model_id}", model, chosen)
-    for architecture in chosen.architectures:
+            record.finish(**summary(record.data["parts"]))
+    for architecture in chosen.architectures if chosen.only != "distances" else ():
         models = round_models(
             chosen.models, architecture, chosen.size, chosen.classes, chosen.count, chosen.seed, record.device
         )
