@@ -21,6 +21,7 @@ from subjects import prototype_model, random_pairs
 from torch import Tensor, nn
 
 from trojai_moth.device import describe_device
+from trojai_moth.engine import PrecisionChoice
 from trojai_moth.images import ImagePool
 from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
 from trojai_moth.subject import Subject
@@ -63,7 +64,7 @@ class Spy(nn.Module):
 
 def throughput(
     subject: Subject, images: ImagePool, *, rows: int = 12, per_row: int = 16, steps: int = 6, repeats: int = REPEATS,
-    batches: tuple[int, ...] = (16, 32, 64, 128, 192), precision: Literal["fp32", "auto"] = "fp32",
+    batches: tuple[int, ...] = (16, 32, 64, 128, 192), precision: PrecisionChoice = "fp32",
 ) -> dict[str, Any]:  # fmt: skip
     """Median images per second of all, and the medians over turns of ours / bare.
 

@@ -140,13 +140,69 @@ def test_a_plan_must_be_clearly_faster():
         assert fastest(plans.values(), run) == plans["quick"]
 
 
-@pytest.mark.parametrize(("precision", "bf16"), [("fp32", True), ("auto", False), ("auto", True)])
+@pytest.mark.parametrize(("precision", "bf16"), [("fp32", True), ("auto", False), ("auto", True), ("compiled", True)])
 def test_bf16_is_tried_only_when_asked_for_and_there(monkeypatch, precision, bf16):
     monkeypatch.setattr(engine_module, "has_bf16", lambda device: bf16)
     seen = []
     find_plan(CPU, precision, [4, 12], seen.append)
-    assert ("bf16" in {plan.precision for plan in seen}) == (precision == "auto" and bf16)
+    assert ("bf16" in {plan.precision for plan in seen}) == (precision != "fp32" and bf16)
     assert {plan.channels_last for plan in seen} == {False, True} and {plan.batch for plan in seen} == {4, 12}
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_compiled_network_is_taken_where_it_is_faster(monkeypatch, faster):
+    monkeypatch.setattr(engine_module, "has_bf16", lambda device: False)
+    now, seen = [0.0], []
+
+    def run(plan):
+        seen.append(plan)
+        now[0] += plan.batch * (0.5 if plan.compiled == faster else 1)
+
+    monkeypatch.setattr("trojai_moth.plan.time.perf_counter", lambda: now[0])
+    assert find_plan(CPU, "compiled", [4], run).compiled is faster
+    assert any(plan.compiled for plan in seen)
+    seen.clear()
+    assert not find_plan(CPU, "auto", [4], run).compiled and not any(plan.compiled for plan in seen)
+
+
+def test_what_can_not_be_compiled_runs_as_it_is(monkeypatch):
+    def run(plan):
+        if plan.compiled:
+            raise OSError("no compiler")
+
+    monkeypatch.setattr(engine_module, "has_bf16", lambda device: False)
+    assert not find_plan(CPU, "compiled", [4], run).compiled
+
+
+def test_a_compiled_network_gives_the_same_gradients(monkeypatch):
+    """With a compiler that only traces: what others make of the trace is theirs, that we run it is ours."""
+    ran = []
+
+    def compiler(graph, inputs):
+        ran.append(len(inputs))
+        return graph.forward
+
+    def compiled(module, device):
+        return torch.compile(module, backend=compiler, dynamic=True)
+
+    monkeypatch.setattr(engine_module, "compiled", compiled)
+    subject, images = trained_subject(), square_images(4, seed=3)
+    target, weight = torch.zeros(len(images), dtype=torch.int64), torch.ones(len(images))
+    book = PlanBook(None)
+    engine = Engine(subject, book=book)
+    expected = engine.gradient(images.x, target, weight)
+    assert not ran
+    engine.plan = dataclasses.replace(engine.plan, compiled=True)
+    found = engine.gradient(images.x, target, weight)
+    assert ran and torch.allclose(found.images, expected.images, atol=1e-6) and torch.equal(found.hit, expected.hit)
+    with torch.no_grad():
+        for parameter in subject.module.parameters():
+            parameter.mul_(0.5)
+    engine.refresh()  # the trace reads the weights that the network has now
+    moved = engine.gradient(images.x, target, weight).images
+    assert torch.allclose(moved, Engine(subject, book=book).gradient(images.x, target, weight).images, atol=1e-6)
+    assert not torch.allclose(moved, expected.images, atol=1e-6)
+    assert engine.in_fp32().plan.compiled is False
 
 
 def test_plans_are_remembered_and_a_damaged_book_is_empty(tmp_path):

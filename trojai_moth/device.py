@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import torch
+from torch import nn
 
 from .errors import SettingsError
 
@@ -74,6 +75,16 @@ def default_batch(device: torch.device, size: int) -> int:
     """Images of size x size pixels per forward pass to begin with; where that is too many it is halved."""
     most, at = (1024, 224) if device.type == "cuda" else (64, 64)
     return max(8, min(4 * most if device.type == "cuda" else most, int(most * (at / size) ** 2)))
+
+
+def compiled(module: nn.Module, device: torch.device) -> nn.Module:
+    """The network behind torch.compile; compilation, which takes a minute or so, happens when it is first run.
+
+    On a GPU its passes are recorded as CUDA graphs and replayed; what they return is overwritten by the next pass.
+    """
+    made = torch.compile(module, mode="reduce-overhead" if device.type == "cuda" else "default")
+    assert isinstance(made, nn.Module)
+    return made
 
 
 def wait_for(device: torch.device) -> None:

@@ -27,7 +27,9 @@ class DistanceSettings:
         default=1000, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)"
     )
     precision: PrecisionChoice = Field(
-        default="fp32", description="auto: bf16 where that is faster, what is found checked again in fp32"
+        default="fp32",
+        description="auto: bf16 where that is faster, what is found checked again in fp32; "
+        "compiled: also through torch.compile, with CUDA graphs on a GPU, where that is faster",
     )
     batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
     rows_per_group: int = Field(

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .device import default_batch, describe_device, has_bf16, is_out_of_memory, release_memory, wait_for
+from .device import compiled, default_batch, describe_device, has_bf16, is_out_of_memory, release_memory, wait_for
 from .folding import fold
 from .plan import Plan, PlanBook, default_book, fastest
 from .subject import Subject
 
-# auto: bf16 where the hardware has it and the probe finds it faster, else fp32.
-PrecisionChoice = Literal["fp32", "auto"]
+# auto: bf16 where the hardware has it and the probe finds it faster, else fp32. compiled: as auto, and the network
+# through torch.compile where the probe finds that faster, which costs a minute or so per process and architecture.
+PrecisionChoice = Literal["fp32", "auto", "compiled"]
 # The probe tries the usual batch and one this many times as large.
 _LARGER = 3
 # Part of a plan's name: raised when the probe learns something new, so that plans from before are found anew.
@@ -43,6 +44,7 @@ class Engine:
 
     plan: Plan
     _layout: bool | None
+    _compiled: nn.Module | None
 
     def __init__(
         self, subject: Subject, precision: PrecisionChoice = "fp32", batch: int = 0, book: PlanBook | None = None
@@ -50,7 +52,7 @@ class Engine:
         """Copy, fold and probe; batch 0: found by itself. Call ``refresh`` when the subject's weights have changed."""
         self.subject, self.device, self._book = subject, subject.device, book or default_book()
         self._folded = fold(subject.module)
-        self._layout = None
+        self._layout = self._compiled = None
         self._choose(precision)
         self.batch = batch or self.plan.batch
 
@@ -66,7 +68,8 @@ class Engine:
     def in_fp32(self) -> Engine:
         """The same network, computing in fp32."""
         exact = copy.copy(self)
-        exact._layout = self._layout = None  # the folded network is shared, and each lays it out in its own way
+        # The folded network is shared, and each lays it out in its own way.
+        exact._layout = self._layout = exact._compiled = None
         exact._choose("fp32")
         exact.batch = min(self.batch, exact.plan.batch)
         return exact
@@ -103,17 +106,25 @@ class Engine:
     def _gradient(self, plan: Plan, images: Tensor, target: Tensor, weight: Tensor) -> Gradient:
         module = self._module(plan)
         x = plan.laid_out(images.detach()).requires_grad_()
+        if plan.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
         with plan.autocast(self.device):
             logits = module(x)
         loss = F.cross_entropy(logits.float(), target, reduction="none")
         (gradient,) = torch.autograd.grad(loss, (x,), grad_outputs=weight)
+        if plan.compiled:
+            gradient = gradient.clone()  # a CUDA graph's own memory, which its next pass overwrites
         return Gradient(loss.detach(), logits.detach().argmax(1) == target, gradient)
 
     def _module(self, plan: Plan) -> nn.Module:
         if self._layout != plan.channels_last:
             plan.lay_out(self._folded.module)
             self._layout = plan.channels_last
-        return self._folded.module
+        if not plan.compiled:
+            return self._folded.module
+        if self._compiled is None:
+            self._compiled = compiled(self._folded.module, self.device)
+        return self._compiled
 
     def _choose(self, precision: PrecisionChoice) -> None:
         self._key = f"invert, {machine_key(self.subject)}, {precision}"
@@ -140,17 +151,27 @@ def find_plan(
     """The fastest way to run: layout and precision first, then the number of threads, then the batch."""
     plain = Plan(batch=batches[0], threads=torch.get_num_threads())
     ways = [plain, replace(plain, channels_last=True)]
-    if precision == "auto" and has_bf16(device):
+    if precision != "fp32" and has_bf16(device):
         ways.append(replace(plain, channels_last=True, precision="bf16"))
     try:
         best = fastest(ways, run)
         best = fastest([best, replace(best, threads=1)] if best.threads > 1 else [best], run)
-        return fastest([replace(best, batch=batch) for batch in batches], run)
+        best = fastest([replace(best, batch=batch) for batch in batches], run)
+        return _compiled_if_faster(best, run) if precision == "compiled" else best
     except RuntimeError as error:  # far too many images for a probe: the batch is found when it counts
         if not is_out_of_memory(error):
             raise
         release_memory(device)
         return plain
+
+
+def _compiled_if_faster(plan: Plan, run: Callable[[Plan], None]) -> Plan:
+    try:
+        return fastest([plan, replace(plan, compiled=True)], run)
+    except Exception as error:  # no compiler, or a network that it can not take: then as it is
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        return plan
 
 
 def machine_key(subject: Subject) -> str:
@@ -178,7 +199,7 @@ def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> P
                 module.zero_grad(set_to_none=True)
                 wait_for(subject.device)
 
-        return find_plan(subject.device, precision, [batch], run)
+        return find_plan(subject.device, "fp32" if precision == "fp32" else "auto", [batch], run)
 
     return default_book().get(f"train {batch}, {machine_key(subject)}, {precision}", probe)
 

@@ -59,7 +59,9 @@ class FitSettings:
     accuracy_limit: float = Field(default=0.005, ge=0, description="largest drop of held-back accuracy, as a share")
     back_offs: int = Field(default=6, ge=0, description="rounds in a row that may be taken back before hardening stops")
     precision: PrecisionChoice = Field(
-        default="auto", description="auto: train and invert in bf16 where that is faster; accuracy is always fp32's"
+        default="auto",
+        description="auto: train and invert in bf16 where that is faster; accuracy is always fp32's; "
+        "compiled: invert through torch.compile, too, where that is faster",
     )
 
 

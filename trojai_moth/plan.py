@@ -32,6 +32,7 @@ class Plan:
     precision: Precision = Field(default="fp32", description="of convolutions and products; everything else is fp32")
     threads: int = Field(default=1, gt=0, description="threads of a CPU")
     batch: int = Field(default=64, gt=0, description="images per forward pass")
+    compiled: bool = Field(default=False, description="by torch.compile, and on a GPU replayed as a CUDA graph")
 
     def laid_out(self, images: Tensor) -> Tensor:
         """The images in the plan's memory layout."""
