@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from blind_rounds import HALVES, STRATA, folder_of, settings_of
+from blind_rounds import HALVES, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.settings import EvidenceSettings
@@ -85,14 +85,14 @@ def main() -> None:
     """Examine what has no record yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rounds", type=Path)
-    parser.add_argument("--half", choices=HALVES, required=True)
+    parser.add_argument("--half", choices=HALVES, required=True, help="or the fresh set")
     parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     part, parts = map(int, arguments.share.split("/"))
     work = []
-    for stratum in STRATA:
+    for stratum in strata_of(arguments.half):
         folder = folder_of(arguments.rounds, stratum, arguments.half)
         if folder.is_dir():
             assert read_record(RoundSummary, folder / "make_round.json").settings == settings_of(

@@ -2,9 +2,12 @@
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
+    python benchmarks/blind_rounds.py ROUNDS --half fresh
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
-and calibration; the scored half is looked at once, after the rule is frozen. Each call goes on where it stopped.
+and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
+learned from them together, and a third, fresh set tests that one: more pairs of twins of the smallest network in four
+of the strata, whose models cost the least. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored")
+HALVES = ("development", "scored", "fresh")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -28,12 +31,21 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
     "large": dict(models=4, architecture="squeezenetv1_1", classes=5, lookalikes=1, images_per_class=10, size=64),
     "spatial": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=10, condition="spatial"),
 }
+# The strata of the fresh set, and what differs there.
+FRESH = ("plain", "class", "few", "spatial")
+_FRESH = dict(models=4, architecture="squeezenetv1_1")
+
+
+def strata_of(half: str) -> tuple[str, ...]:
+    """The strata that a half, or the fresh set, is made of."""
+    return FRESH if half == "fresh" else tuple(STRATA)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:
-    """What to ask of make-round; the seed is the stratum's place, from 1100 for the scored half, else from 1000."""
+    """What to ask of make-round; the seed is the stratum's place, from 1000, 1100 and 1200 in the order of HALVES."""
     seed = 1000 + 100 * HALVES.index(half) + list(STRATA).index(stratum)
-    return MakeRoundSettings(**{"size": 32, **STRATA[stratum], "seed": seed})
+    other = _FRESH if half == "fresh" else {}
+    return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **other, "seed": seed})
 
 
 def folder_of(rounds: Path, stratum: str, half: str) -> Path:
@@ -48,7 +60,7 @@ def main() -> None:
     parser.add_argument("--half", choices=HALVES, required=True)
     parser.add_argument("--only", choices=list(STRATA), action="append", help="these strata; all if not given")
     arguments = parser.parse_args()
-    for stratum in arguments.only or STRATA:
+    for stratum in arguments.only or strata_of(arguments.half):
         out = folder_of(arguments.rounds, stratum, arguments.half)
         out.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()

@@ -1,8 +1,13 @@
-"""What the shipped rule makes of the scored half, beside the oracle, naive hardening, the votes and the controls.
+"""What a frozen rule makes of models it never saw, beside the oracle, naive hardening, the votes and the controls.
 
-    python benchmarks/blind_score.py [--records benchmarks/results/blind/scored] [--out FILE]
+    python benchmarks/blind_score.py [--half scored] [--out FILE]
+    python benchmarks/blind_score.py --half fresh [--out FILE]
 
-The rule was frozen by commit before these records were read, and refuses the models it was learned from.
+The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
+rule that ships; each was frozen by commit before a model of its set was examined, and refuses the models it was learned
+from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here:
+every feature alone and left out, and every architecture left out. A twin whose other half is not examined yet counts
+too.
 """
 
 from __future__ import annotations
@@ -10,25 +15,36 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blind_gates import Record, gate_e0, gate_e1, naive, read_records
-from blind_rule import FEATURES, SETTINGS, labelled, learned_from, source
+from blind_rule import (
+    CANDIDATES,
+    FEATURES,
+    LEARNED,
+    SETTINGS,
+    both_halves,
+    labelled,
+    learned_from,
+    settings_for,
+    source,
+)
 
 from trojai_moth.blind.learned import LearnedRule
 from trojai_moth.blind.rule import SHIPPED, judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
 from trojai_moth.calibration import fingerprint
 from trojai_moth.eval.blind_runs import LabelledModel
-from trojai_moth.eval.fit_rule import RuleSettings, fit_rule
+from trojai_moth.eval.fit_rule import RuleSettings, RuleSource, fit_rule
 from trojai_moth.eval.protocol_rows import Evaluation, ScoredModel, evaluate
-from trojai_moth.eval.rule_weights import WeightSettings
 from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
+DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -69,26 +85,44 @@ def conditions(record: Record) -> dict[str, str]:
     }  # fmt: skip
 
 
-def ablation(development: Sequence[Record], held: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Every feature alone and left out: learned anew from the development half, counted on the other."""
-    sets = {f"{name} alone": (name,) for name in FEATURES}
-    sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}
+@dataclass(frozen=True)
+class Experiment:
+    """A set with the frozen rule for it, what that was learned from and how, and the sets of features to compare."""
+
+    rule: Path
+    learned: list[LabelledModel]
+    settings: RuleSettings
+    source: RuleSource
+    features: Mapping[str, tuple[str, ...]]
+
+
+def experiment(half: str, records: Path) -> Experiment:
+    """Of the scored half or of the fresh set."""
+    if half == "scored":
+        sets = {f"{name} alone": (name,) for name in FEATURES}
+        sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}
+        models = labelled(learned_from(records / "development"))
+        return Experiment(DEVELOPMENT, models, SETTINGS, source("development"), sets)
+    settings = settings_for(read_rule(SHIPPED).features)
+    return Experiment(SHIPPED, both_halves(records), settings, source(*LEARNED), CANDIDATES)
+
+
+def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Other sets of features, as each alone and left out: learned anew from the same models, counted on ``held``."""
     found = {}
-    for name, features in sets.items():
-        settings = RuleSettings(folds=SETTINGS.folds, weights=WeightSettings(features=features))
-        rule = fit_rule(labelled(development), settings, source("development"))
+    for name, features in made.features.items():
+        rule = fit_rule(made.learned, settings_for(features), made.source)
         found[name] = _short(evaluate(score(held, rule)))
     return found
 
 
-def without_architecture(development: Sequence[Record], held: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Learned without the development models of an architecture, counted on the scored models of it."""
+def without_architecture(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """Learned without the models of an architecture, counted on the held models of it."""
     found = {}
     for architecture in sorted({record["architecture"] for record in held}):
-        rest = [record for record in development if record["architecture"] != architecture]
+        rest = [model for model in made.learned if model.architecture != architecture]
         own = [record for record in held if record["architecture"] == architecture]
-        rule = fit_rule(labelled(rest), SETTINGS, source("development"))
-        found[architecture] = _short(evaluate(score(own, rule)))
+        found[architecture] = _short(evaluate(score(own, fit_rule(rest, made.settings, made.source))))
     return found
 
 
@@ -105,11 +139,11 @@ def main() -> None:
     """Print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=RECORDS)
-    parser.add_argument("--rule", type=Path, default=SHIPPED)
+    parser.add_argument("--half", choices=("scored", "fresh"), default="scored")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    development, held = learned_from(arguments.records / "development"), read_records(arguments.records / "scored")
-    rule = read_rule(arguments.rule)
+    made, held = experiment(arguments.half, arguments.records), read_records(arguments.records / arguments.half)
+    rule = read_rule(made.rule)
     models = score(held, rule)
     result = {
         "rule_sha256": fingerprint(rule),
@@ -117,8 +151,8 @@ def main() -> None:
         "naive": naive(held),
         "evaluation": to_dict(evaluate(models)),
         "votes": _short(evaluate(score(held, None))),
-        "ablation": ablation(development, held),
-        "leave_one_architecture_out": without_architecture(development, held),
+        "ablation": ablation(made, held),
+        "leave_one_architecture_out": without_architecture(made, held),
         "e0": gate_e0(held),
         "e1": gate_e1(held),
         "censored": statistics.mean(r["evidence"]["censored"] for r in held if "evidence" in r),

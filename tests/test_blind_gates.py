@@ -59,7 +59,8 @@ def test_the_naive_rows_count_flagged_models_only():
 
 
 def test_the_strata_are_what_the_experiment_promises():
-    settings = {half: [rounds.settings_of(name, half) for name in rounds.STRATA] for half in rounds.HALVES}
+    halves = ("development", "scored")
+    settings = {half: [rounds.settings_of(name, half) for name in rounds.STRATA] for half in halves}
     every = [one for half in settings.values() for one in half]
     assert len({one.seed for one in every}) == len(every)
     assert sum(one.models for one in every) // 2 >= 30
@@ -67,3 +68,5 @@ def test_the_strata_are_what_the_experiment_promises():
     assert {one.images_per_class for one in every} == {2, 5, 10} and {one.size for one in every} == {32, 64}
     assert min(one.classes for one in every) == 4 and max(one.classes for one in every) == 10
     assert len({name for one in every for name in one.architectures}) >= 3
+    fresh = [rounds.settings_of(name, "fresh") for name in rounds.strata_of("fresh")]
+    assert not {one.seed for one in fresh} & {one.seed for one in every} and len(fresh) == 4

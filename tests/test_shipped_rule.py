@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,27 +23,52 @@ def test_it_decides_with_the_settings_it_was_learned_with_only():
     assert shipped_rule("neural-cleanse", "composed", to_dict(EvidenceSettings(steps=300))) is None
 
 
-def test_the_committed_records_give_the_weights_that_ship():
-    records = blind_rule.learned_from(blind_rule.RECORDS)
-    made = blind_rule.fit_rule(blind_rule.labelled(records), blind_rule.SETTINGS, blind_rule.source("development"))
-    shipped = read_rule(SHIPPED)
+@pytest.fixture(scope="module")
+def shipped():
+    return read_rule(SHIPPED)
+
+
+def test_the_committed_records_give_the_weights_that_ship(shipped):
+    models = blind_rule.both_halves(blind_rule.RECORDS.parent)
+    made = blind_rule.fit_rule(
+        models, blind_rule.settings_for(shipped.features), blind_rule.source("development", "scored")
+    )
     assert made.features == shipped.features
     assert [term.weight for term in made.terms] == pytest.approx([term.weight for term in shipped.terms], rel=1e-3)
     assert made.threshold == pytest.approx(shipped.threshold, rel=1e-2)
 
 
-def test_scored_models_had_no_part_in_it_and_the_record_counts_them():
-    shipped = read_rule(SHIPPED)
+def test_it_aims_at_no_true_positive_lost_and_names_both_halves(shipped):
+    made = shipped.provenance
+    lowest = min(model.score for model in made.models if model.poisoned)
+    assert shipped.threshold == lowest and shipped.retention.bound == 1 / (shipped.retention.true_positives + 1)
+    assert {one.round.partition("/")[0] for one in made.rounds} == {"development", "scored"}
+    assert {model.group.partition("-")[0] for model in made.models} == {"development", "scored"}
+
+
+def test_choosing_puts_safety_first():
+    def rule(lost, cleared):
+        return SimpleNamespace(
+            metrics=SimpleNamespace(lost=SimpleNamespace(value=lost), cleared=SimpleNamespace(value=cleared))
+        )
+
+    safe = {"growth": rule(0.1, 0.4), "contrast": rule(0.2, 0.9), "contrast, rank": rule(0.1, 0.4)}
+    assert blind_rule.choose(safe) == "contrast, rank"
+
+
+def test_scored_models_had_no_part_in_the_first_rule_and_the_record_counts_them():
+    first = read_rule(blind_score.DEVELOPMENT)
     held = blind_score.read_records(blind_score.RECORDS / "scored")
-    assert not {record["sha256"] for record in held} & shipped.fitted_files
+    assert not {record["sha256"] for record in held} & first.fitted_files
     groups = {record["twin_group"] for record in held}
-    assert not groups & {model.group for model in shipped.provenance.models}
-    models = blind_score.score(held, shipped)
+    assert not groups & {model.group for model in first.provenance.models}
+    models = blind_score.score(held, first)
     known = [record for record in held if record["before"]["outcome"] == "flagged"]
-    assert len(models) == len(known) and any(model.cleared_blind for model in models)
+    assert len(models) == len(known) and sum(model.cleared_blind for model in models if not model.poisoned) == 10
 
 
-def test_a_model_it_was_learned_from_can_not_be_scored():
-    records = blind_rule.learned_from(blind_rule.RECORDS)
+@pytest.mark.parametrize("half", ["development", "scored"])
+def test_a_model_it_was_learned_from_can_not_be_scored(shipped, half):
+    records = blind_score.read_records(blind_score.RECORDS / half)
     with pytest.raises(AssertionError, match="learned from it"):
-        blind_score.score(records, read_rule(SHIPPED))
+        blind_score.score(records, shipped)
