@@ -1,9 +1,12 @@
 """The blind experiment: scan, plain MOTH, second scan and blind evidence of every model of a half, a record each.
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
+    python benchmarks/blind.py ROUNDS --half fresh --rule-only
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
-without them. What is there is not done again; --share splits the work between processes.
+without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
+scanned, and only what the rule that ships asks for is gathered: a third of the time, enough to score that rule, but not
+naive hardening or any other rule beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import torch
 from blind_rounds import HALVES, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
@@ -37,15 +41,20 @@ RESULTS = Path(__file__).parent / "results" / "blind"
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
 
-def examine(case: Case, seed: int) -> dict[str, Any]:
-    """All stages of one model; nothing here knows its label."""
+def examine(case: Case, seed: int, rule_only: bool = False) -> dict[str, Any]:
+    """All stages of one model, or the scan and what the rule that ships asks for; nothing here knows its label."""
     opened = open_case(case, torch.device("cpu"))
     samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
     scanner, subject = make_scanner(SCANNER, {}), opened.subject
     verdict = scanner(subject, samples, seed=derive_seed(seed, "scan"))
     record = {"architecture": subject.architecture, "classes": subject.classes, "sha256": subject.source_sha256}
     record["before"] = _slim(to_dict(verdict))
-    if verdict.evidence:
+    gathered = derive_seed(seed, "evidence")
+    if verdict.evidence and rule_only:
+        asked = cascade(read_rule(SHIPPED))
+        evidence = collect_evidence(subject, samples, verdict, EvidenceSettings(), seed=gathered, cascade=asked)
+        record["evidence"] = to_dict(evidence)
+    elif verdict.evidence:
         hardened = Moth()(subject, samples, seed=derive_seed(seed, "harden"))
         trace = hardened.trace
         record["harden"] = {
@@ -53,9 +62,8 @@ def examine(case: Case, seed: int) -> dict[str, Any]:
             "accuracy_after": trace.accuracy_after, "stopped": trace.stopped, "seconds": trace.seconds,
         }  # fmt: skip
         record["after"] = _slim(to_dict(scanner(hardened.subject, samples, seed=derive_seed(seed, "scan"))))
-        evidence = collect_evidence(
-            subject, samples, verdict, EvidenceSettings(), seed=derive_seed(seed, "evidence"), hardened=hardened.subject
-        )
+        complete = EvidenceSettings(complete=True)
+        evidence = collect_evidence(subject, samples, verdict, complete, seed=gathered, hardened=hardened.subject)
         record["evidence"] = to_dict(evidence)
     return record
 
@@ -87,6 +95,7 @@ def main() -> None:
     parser.add_argument("rounds", type=Path)
     parser.add_argument("--half", choices=HALVES, required=True, help="or the fresh set")
     parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
+    parser.add_argument("--rule-only", action="store_true", help="nothing that the rule that ships does not ask for")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -106,7 +115,7 @@ def main() -> None:
             continue
         began = time.monotonic()
         seed = derive_seed(0, arguments.half, stratum, case.model_id)
-        record = facts(folder, case, stratum, arguments.half) | examine(case, seed)
+        record = facts(folder, case, stratum, arguments.half) | examine(case, seed, arguments.rule_only)
         record |= {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
         record["seconds"] = round(time.monotonic() - began, 1)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def scored(record: Record, model: LabelledModel, verdict: BlindVerdict) -> Score
         model_id=model.model_id,
         twin_group=model.twin_group,
         poisoned=model.poisoned,
-        cleared_naive=record["after"]["outcome"] == "clean",
+        cleared_naive=record["after"]["outcome"] == "clean" if "after" in record else None,
         cleared_blind=verdict.cleared,
         probability=verdict.probability,
         size=min((pair.size for pair in pairs if pair.size is not None), default=None),
@@ -108,12 +108,22 @@ def experiment(half: str, records: Path) -> Experiment:
 
 
 def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Other sets of features, as each alone and left out: learned anew from the same models, counted on ``held``."""
-    found = {}
+    """Other sets of features, as each alone and left out: learned anew from the same models, counted on ``held``.
+
+    Empty where only what the one rule asks for was gathered.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    if not complete(held):
+        return found
     for name, features in made.features.items():
         rule = fit_rule(made.learned, settings_for(features), made.source)
         found[name] = _short(evaluate(score(held, rule)))
     return found
+
+
+def complete(held: Sequence[Record]) -> bool:
+    """Whether every record holds all that any rule may ask for."""
+    return not any(record.get("evidence", {}).get("left_open") for record in held)
 
 
 def without_architecture(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -148,9 +158,9 @@ def main() -> None:
     result = {
         "rule_sha256": fingerprint(rule),
         "models": len(held),
-        "naive": naive(held),
+        "naive": naive(held) if complete(held) else None,
         "evaluation": to_dict(evaluate(models)),
-        "votes": _short(evaluate(score(held, None))),
+        "votes": _short(evaluate(score(held, None))) if complete(held) else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),
         "e0": gate_e0(held),

@@ -81,6 +81,7 @@ def fit_rule(
     fewer than two clean or two poisoned models can be learned from, or all of one label are twins.
     """
     settings = settings or RuleSettings()
+    _require_complete(models)
     models, left_out = _usable(models)
     poisoned = np.array([model.poisoned for model in models], dtype=bool)
     _require_both(poisoned)
@@ -141,6 +142,15 @@ def _usable(models: Sequence[LabelledModel]) -> tuple[list[LabelledModel], list[
         else:
             kept.append(model)
     return kept, left_out
+
+
+def _require_complete(models: Sequence[LabelledModel]) -> None:
+    cut = [model.model_id for model in models if model.evidence.left_open]
+    if cut:
+        raise SettingsError(
+            f"calibrate-rule: the evidence on {len(cut)} of {len(models)} models ({cut[0]} first) holds only what "
+            "another rule used; make the runs anew with --set evidence.complete=true"
+        )
 
 
 def _common_settings(models: Sequence[LabelledModel]) -> dict[str, object]:

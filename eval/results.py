@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..blind.features import BlindEvidence
 from ..blind.verdict import BlindVerdict
 from ..files import write_text
 from ..hardener import HardeningTrace
@@ -95,7 +96,8 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
             row["probability"] = blind.probability
     if trace:
         row["accuracy_before"], row["accuracy_after"], _ = trace.cost
-    row["seconds"] = round(sum(part.seconds for part in (before, trace, after, failure) if part), 1)
+    evidence = journal.read(model_id, "evidence", BlindEvidence)
+    row["seconds"] = round(sum(part.seconds for part in (before, trace, after, evidence, failure) if part), 1)
     return row
 
 

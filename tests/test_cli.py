@@ -107,7 +107,8 @@ def test_no_accident_looks_like_a_verdict(call, model_dir, monkeypatch, error, c
 
 @pytest.mark.parametrize(("bound", "code", "verdict"), [(NEVER, 0, "clean"), (ALWAYS, 1, "kept")])
 def test_rescan_writes_everything(call, shared_round, bound, code, verdict):
-    result = call("rescan", shared_round, "--out", "run", *sets(*SCAN, *MOTH, bound))
+    options = ["--out", "run", "--verdict", "naive", *sets(*SCAN, *MOTH, bound)]
+    result = call("rescan", shared_round, *options)
     assert result.exit_code == code, result.output
     run = shared_round.__class__("run")
     assert {"results.csv", "summary.json", "report.md", "run.json", "journal"} <= set(os.listdir(run))
@@ -115,7 +116,7 @@ def test_rescan_writes_everything(call, shared_round, bound, code, verdict):
     assert rows["verdict"].to_list() == [verdict] * 2 and rows["label"].to_list() == [False, False]
     assert result.stdout.count(verdict) >= 2 and "A cleared model may be a hardened Trojan" in result.stdout
     assert not list(run.rglob("*.part"))
-    again = call("rescan", shared_round, "--out", "run", *sets(*SCAN, *MOTH, bound))
+    again = call("rescan", shared_round, *options)
     assert (again.exit_code == code and "hardened" not in again.stdout.replace("hardened Trojan", "")) or code
 
 

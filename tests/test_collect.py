@@ -6,18 +6,24 @@ import pytest
 import torch
 from toys import square_samples, trained_subject
 
-from trojai_moth.blind import collect as module
+from trojai_moth.blind import gather as module
 from trojai_moth.blind.choice import choose_pairs
-from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.collect import UNUSED, collect_evidence
 from trojai_moth.blind.differencing import DifferencingSettings
 from trojai_moth.blind.features import BlindEvidence
+from trojai_moth.blind.learned import Term
 from trojai_moth.blind.measure import measure_pairs
+from trojai_moth.blind.rule import cascade, judge
 from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.surrogate import SurrogateSettings
 from trojai_moth.errors import MothError
 from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.hardeners.scope import unordered
 from trojai_moth.records import from_json, to_json
 from trojai_moth.scanner import Candidate, Verdict
+
+from .learned_rules import learned
 
 QUICK = MothSettings(rounds=1, pairs_per_round=1, turns=2, first_steps=6, later_steps=4, turn_steps=2, sgd_steps=1,
                      warmup_steps=6, batch=12, learning_rate=1e-4)  # fmt: skip
@@ -32,6 +38,7 @@ SETTINGS = EvidenceSettings(
     burst=QUICK,
     differencing=DifferencingSettings(epochs=5),
 )
+CONTRAST = learned(terms=[Term(feature="burst_contrast", centre=-1.0, scale=1.0, weight=-1.5)], threshold=-0.4)
 # What only the scanner, a surrogate or a search of its own could tell; and the toy has few convolutions.
 ELSEWHERE = {"left_out_success", "suppressed_growth", "bound_ratio", "surrogate_gap", "surrogate_success"}
 ELSEWHERE |= {"shared_channels", "shared_channels_trigger", "cross_accuracy"}
@@ -110,6 +117,72 @@ def test_evidence_survives_json_and_is_the_same_again(subject, evidence):
     assert from_json(BlindEvidence, to_json(evidence)) == evidence
     again = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), SETTINGS, seed=5, hardened=subject)
     assert again.candidates == evidence.candidates
+
+
+def test_a_cascade_gives_the_same_numbers_of_what_its_rule_uses_and_says_what_it_left_out(subject, evidence):
+    asked = cascade(CONTRAST)
+    cut = collect_evidence(
+        subject, square_samples(), verdict(candidate(0, 1)), SETTINGS, seed=5, hardened=subject, cascade=asked
+    )
+    (pair,), (full,) = cut.candidates, evidence.candidates
+    assert pair.burst_contrast == pytest.approx(full.burst_contrast, rel=1e-3) and pair.rank_jump is None
+    assert pair.size == pytest.approx(full.size, rel=1e-3) and pair.held_success == full.held_success
+    assert set(cut.stage_seconds) == {"before", "withheld", "burst"} and cut.pairs_measured == 1
+    assert cut.unneeded == dict.fromkeys(("success", "similarity", "differencing", "hardened"), UNUSED)
+    assert "rank_jump" in cut.left_open and "burst_contrast" not in cut.left_open and not evidence.left_open
+    assert judge(cut, CONTRAST).outcome == judge(evidence, CONTRAST).outcome
+    assert from_json(BlindEvidence, to_json(cut)) == cut
+
+
+def test_no_network_is_hardened_once_the_verdict_can_not_change(subject, monkeypatch):
+    monkeypatch.setattr(module, "Moth", None)
+    kept = Cascade(frozenset({"rank_jump", "burst_contrast"}), lambda pairs, unknown: "kept")
+    found = collect_evidence(
+        subject, square_samples(), verdict(candidate(0, 1)), SETTINGS, seed=5, hardened=subject, cascade=kept
+    )
+    assert set(found.stage_seconds) == {"before"}
+    assert {stage: found.unneeded[stage] for stage in ("hardened", "withheld", "burst")} == dict.fromkeys(
+        ("hardened", "withheld", "burst"), "kept whatever it would show"
+    )
+    assert {"rank_jump", "burst_contrast"} <= set(found.left_open)
+
+
+def test_the_votes_are_asked_stage_by_stage(subject):
+    seen = []
+
+    def settled(pairs, unknown):
+        seen.append((pairs[0].rank_jump is not None, sorted(unknown)))
+
+    asked = Cascade(frozenset({"rank_jump", "burst_contrast"}), settled)
+    collect_evidence(
+        subject, square_samples(), verdict(candidate(0, 1)), SETTINGS, seed=5, hardened=subject, cascade=asked
+    )
+    assert seen == [(False, ["burst_contrast", "rank_jump"]), *[(True, ["burst_contrast"])] * 2]
+
+
+def test_the_optional_numbers_are_there_when_they_are_asked_for(subject):
+    settings = dataclasses.replace(
+        SETTINGS, pasted=True, surrogate=True, suppressed=True,
+        surrogate_training=SurrogateSettings(least_accuracy=0.0, attempts=1, epochs=1),
+    )  # fmt: skip
+    # The clean network is the toy itself here, so that no trigger needs another size there.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "train_surrogate", lambda subject, *_, **__: subject)
+        found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5)
+    (pair,) = found.candidates
+    assert pair.bound_ratio is not None and pair.surrogate_gap == pytest.approx(0.0)
+    assert pair.surrogate_success == pair.held_success
+    # The toy has no place to compare features at, and says so; the other numbers are there all the same.
+    assert (pair.suppressed_growth is None) == ("suppressed" in found.skipped) and pair.burst_contrast is not None
+    assert not {"bound_ratio", "surrogate_gap"} & set(found.left_open)
+
+
+def test_a_surrogate_that_stays_inaccurate_is_a_stage_that_failed(subject, monkeypatch):
+    monkeypatch.setattr(module, "train_surrogate", lambda *_, **__: None)
+    settings = dataclasses.replace(SETTINGS, surrogate=True)
+    found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5)
+    assert "came to an accuracy of 90%" in found.skipped["surrogate"]
+    assert found.candidates[0].surrogate_gap is None and found.candidates[0].burst_contrast is not None
 
 
 def test_the_subject_is_left_as_it_was(subject):

@@ -240,6 +240,12 @@ def test_runs_of_one_kind_are_learned_from_together(models):
         learn_rule([])
 
 
+def test_evidence_that_was_cut_short_is_refused_with_the_mend(models):
+    cut = replace(models[3], evidence=replace(models[3].evidence, left_open=("rank_jump",)))
+    with pytest.raises(SettingsError, match=r"1 of 24 models \(id-00000003 first\).*evidence.complete=true"):
+        fit_rule([*models[:3], cut, *models[4:]])
+
+
 def test_too_little_to_learn_from_is_one_line(models):
     for few, words in ((models[:2], "1 clean and 1 poisoned"), ([], "0 clean and 0 poisoned")):
         with pytest.raises(SettingsError, match=f"calibrate-rule: {words}"):

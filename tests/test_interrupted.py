@@ -35,7 +35,7 @@ def start(round_dir, tmp_path):
     processes = []
 
     def start(out):
-        options = [part for text in SETTINGS for part in ("--set", text)]
+        options = ["--verdict", "naive", *(part for text in SETTINGS for part in ("--set", text))]
         command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir), "--out", str(out), *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -65,7 +65,7 @@ def table(run):
 def undisturbed(round_dir, tmp_path_factory):
     """The table of a run that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    options = [part for text in SETTINGS for part in ("--set", text)]
+    options = ["--verdict", "naive", *(part for text in SETTINGS for part in ("--set", text))]
     command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir), "--out", str(out), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=out.parent, env=environment, capture_output=True, text=True, check=False)

@@ -50,7 +50,7 @@ def start(monkeypatch, tmp_path, round_dir):
     def start(script, *, harden="flagged", out="run", root=round_dir, against=lambda model_id: None, labels=None):
         options = {"script": script, "originals": originals}
         settings = RescanSettings(
-            scanner="scripted", scanner_options=options, harden=harden,
+            scanner="scripted", scanner_options=options, harden=harden, verdict="naive",
             hardener_options=MOTH, data=from_dict(pipeline.DataSettings, DATA),
         )  # fmt: skip
         reporter = Silent()

@@ -22,7 +22,8 @@ EVIDENCE = [
     *(name.replace("hardener.", f"evidence.{part}.") for part in ("hardening", "burst") for name in MOTH),
     "evidence.differencing.epochs=1", "evidence.success_bound=0.01",
 ]  # fmt: skip
-BLIND = ["--verdict", "blind"]
+# Blind is what rescan does without being asked.
+BLIND: list[str] = []
 
 
 @pytest.fixture
@@ -87,8 +88,9 @@ def test_a_rule_of_other_measurements_is_refused(run, tmp_path, call, shared_rou
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([*BLIND, "--harden", "clean-only"], ["clean-only", "--verdict naive"]),
-        (["--rule", "README"], ["--rule", "--verdict blind"]),
+        (["--verdict", "blind", "--harden", "clean-only"], ["clean-only", "--verdict naive"]),
+        (["--rule", "README", "--verdict", "naive"], ["--rule", "blind"]),
+        (["--rule", "README", "--harden", "clean-only"], ["--rule", "blind"]),
     ],
 )
 def test_what_does_not_go_together_is_refused(refused, shared_round, tmp_path, options, words):  # noqa: F811
@@ -110,6 +112,6 @@ def test_evaluate_counts_a_run_beside_its_labels(call, tmp_path):  # noqa: F811
 
 def test_evaluate_needs_blind_verdicts_and_a_truth_for_each_run(call, refused, tmp_path):  # noqa: F811
     root = write_round(tmp_path / "round", models=2, poisoned=[0], per_class=2)
-    call("rescan", root, "--out", "run", *sets(*SCAN, *MOTH, ALWAYS))
+    call("rescan", root, "--out", "run", "--verdict", "naive", *sets(*SCAN, *MOTH, ALWAYS))
     assert "--verdict blind" in refused("evaluate", "run", "--truth", root)
     assert "one for each run" in refused("evaluate", "run", "run", "run", "--truth", root, "--truth", root)

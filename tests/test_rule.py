@@ -16,20 +16,8 @@ from .learned_rules import TERMS, evidence, learned, pair
 
 INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
 NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
-ALL_VOTES = {
-    "withheld_residual": 4.0,
-    "asymmetry_change": -1.5,
-    "shared_channels": 0.3,
-    "shared_channels_trigger": 0.4,
-    "rank_jump": 0.9,
-}
-NO_VOTES = {
-    "withheld_residual": 0.0,
-    "asymmetry_change": 0.0,
-    "shared_channels": 0.9,
-    "shared_channels_trigger": 0.9,
-    "rank_jump": 0.1,
-}
+ALL_VOTES = {"burst_contrast": -2.0, "rank_jump": 0.9}
+NO_VOTES = {"burst_contrast": 0.1, "rank_jump": 0.1}
 
 
 class TestLearned:
@@ -184,44 +172,50 @@ class TestReading:
         with pytest.raises(SettingsError, match=r"evidence setting burst_steps 30, this run has 40"):
             rule.check("neural-cleanse", "composed", {"burst_steps": 40})
 
+    def test_settings_that_no_feature_of_the_rule_depends_on_may_differ(self):
+        rule = learned(evidence_settings={"complete": True, "jitter": 0.05, "surrogate": True, "steps": 250})
+        rule.check("neural-cleanse", "composed", {"complete": False, "jitter": 0.1, "surrogate": False, "steps": 250})
+        jittery = learned(
+            terms=[Term(feature="jitter_success", centre=0.5, scale=1.0, weight=1.0)],
+            evidence_settings={"jitter": 0.05},
+        )
+        with pytest.raises(SettingsError, match="evidence setting jitter"):
+            jittery.check("neural-cleanse", "composed", {"jitter": 0.1})
+
 
 class TestVotes:
-    def test_two_votes_keep_and_one_does_not(self):
-        for number, feature in enumerate(("withheld_residual", "asymmetry_change", "rank_jump")):
-            one = judge(evidence(pair(**NO_VOTES | {feature: ALL_VOTES[feature]})))
-            assert one.cleared and one.score == 1.0, number
-            two = {"shared_channels": 0.3, "shared_channels_trigger": 0.4, feature: ALL_VOTES[feature]}
-            kept = judge(evidence(pair(**NO_VOTES | two)))
-            assert kept.outcome == "kept" and kept.score == 2.0 and kept.probability > 0.5 > one.probability
+    @pytest.mark.parametrize("feature", ["burst_contrast", "rank_jump"])
+    def test_one_vote_keeps(self, feature):
+        none = judge(evidence(pair(**NO_VOTES)))
+        one = judge(evidence(pair(**NO_VOTES | {feature: ALL_VOTES[feature]})))
+        assert none.cleared and none.score == 0.0 and (one.outcome, one.score) == ("kept", 1.0)
+        assert one.probability > 0.5 > none.probability and one.decided_by[0].feature == feature
 
     def test_more_votes_are_more_suspicious(self):
-        all_, none = (judge(evidence(pair(**features))) for features in (ALL_VOTES, NO_VOTES))
-        assert (all_.score, none.score) == (4.0, 0.0) and all_.probability > 0.9 and none.probability < 0.2
-        assert all_.rule == "votes" and len(all_.decided_by) == 3
-
-    def test_one_large_share_of_channels_is_natural(self):
-        for other in (None, 0.2):
-            verdict = judge(evidence(pair(**NO_VOTES | {"shared_channels_trigger": other})))
-            assert verdict.cleared and "shared_channels" not in verdict.missing
-        unknown = judge(evidence(pair(**ALL_VOTES | {"shared_channels_trigger": None})))
-        assert unknown.missing == ("shared_channels",) and unknown.score == 3.0
+        all_, one = (judge(evidence(pair(**features))) for features in (ALL_VOTES, NO_VOTES | {"rank_jump": 0.9}))
+        assert (all_.score, one.score) == (2.0, 1.0) and all_.probability > one.probability
+        assert all_.rule == "votes" and len(all_.decided_by) == 2
 
     def test_the_most_suspicious_candidate_decides(self):
         verdict = judge(evidence(pair(**NO_VOTES), pair(0, 1, **ALL_VOTES)))
         assert verdict.outcome == "kept" and verdict.pair == (0, 1)
 
-    def test_missing_votes_that_could_keep_leave_the_model_unjudged(self):
-        missing = judge(evidence(pair(rank_jump=0.9, shared_channels=0.9, asymmetry_change=0.0)))
-        assert missing.outcome == "not judged" and "lacks withheld_residual" in missing.reason
-        settled = judge(evidence(pair(rank_jump=0.1, shared_channels=0.9, asymmetry_change=0.0)))
-        assert settled.cleared and settled.missing == ("withheld_residual",)
-        assert judge(evidence(pair(**{"rank_jump": 0.9, "withheld_residual": 4.0}))).outcome == "kept"
+    def test_a_missing_vote_that_could_keep_leaves_the_model_unjudged(self):
+        missing = judge(evidence(pair(rank_jump=0.1)))
+        assert missing.outcome == "not judged" and "lacks burst_contrast" in missing.reason
+        kept = judge(evidence(pair(rank_jump=0.9)))
+        assert kept.outcome == "kept" and kept.missing == ("burst_contrast",)
+        assert judge(evidence(pair(rank_jump=0.1)), fallback=FallbackSettings(votes=2)).cleared
+
+    def test_what_was_not_needed_is_not_missing(self):
+        kept = judge(evidence(pair(rank_jump=0.9), left_open=("burst_contrast",)))
+        assert not kept.missing and kept.reason.endswith("burst_contrast could not change that and was not measured")
 
     def test_the_bounds_are_settings(self):
-        strict = FallbackSettings(votes=4)
+        strict = FallbackSettings(votes=2)
         features = ALL_VOTES | {"rank_jump": 0.25}
         assert judge(evidence(pair(**features)), fallback=strict).cleared
-        loose = FallbackSettings(votes=4, rank_jump=0.2)
+        loose = FallbackSettings(votes=2, rank_jump=0.2)
         kept = judge(evidence(pair(**features)), fallback=loose)
         assert kept.outcome == "kept" and kept.rule_sha256 != judge(evidence(), fallback=strict).rule_sha256
         with pytest.raises(SettingsError):

@@ -14,7 +14,7 @@ from . import __version__
 from .blind.collect import collect_evidence
 from .blind.features import BlindEvidence
 from .blind.learned import LearnedRule
-from .blind.rule import judge
+from .blind.rule import cascade, judge
 from .blind.settings import EvidenceSettings
 from .blind.verdict import BlindVerdict
 from .calibration import Calibration, fingerprint
@@ -53,9 +53,9 @@ class RescanSettings:
     hardener_budget: float | None = Field(
         default=None, gt=0, description="seconds after which a hardening is given up, and the model not judged"
     )
-    verdict: Literal["naive", "blind"] = Field(
-        default="naive",
-        description="naive: cleared when the second scan is clean (the paper's reading); blind: by the evidence",
+    verdict: Literal["blind", "naive"] = Field(
+        default="blind",
+        description="blind: by the evidence; naive: cleared when the second scan is clean (the paper's reading)",
     )
     evidence: EvidenceSettings = Field(default_factory=EvidenceSettings)
 
@@ -222,8 +222,18 @@ class ModelRun:
         subject, samples, hardened = self.opened.subject, self.samples, self._hardened_subject()
         self.stage = "evidence"
         seed = derive_seed(self.seed, "evidence")
-        step, settings = self.run_.reporter.step, self.run_.settings.evidence
-        return collect_evidence(subject, samples, before, settings, seed=seed, hardened=hardened, progress=step)
+        settings = self.run_.settings.evidence
+        return collect_evidence(
+            subject,
+            samples,
+            before,
+            settings,
+            seed=seed,
+            hardened=hardened,
+            cascade=None if settings.complete else cascade(self.run_.rule),
+            signs=sorted(self.case.foregrounds.glob("*.png")),
+            progress=self.run_.reporter.step,
+        )
 
     def _left_alone(self) -> NotHardened | None:
         """The decision not to harden, which is made once and then stands in the journal."""

@@ -50,7 +50,7 @@ def journal(tmp_path):
 
     def journal(models, harden="flagged"):
         made = Journal(tmp_path / "run")
-        settings = to_dict(RescanSettings(harden=harden))
+        settings = to_dict(RescanSettings(harden=harden, verdict="naive"))
         made.open(RunIdentity(version="1", models=tuple(models), settings=settings))
         for model, stages in models.items():
             for stage, value in stages.items():

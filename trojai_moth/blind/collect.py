@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from ..errors import MothError
-from ..fitting import stamped
-from ..hardeners.moth import Moth
-from ..hardeners.scope import Scope
 from ..pairs import Pair
 from ..records import to_dict
 from ..samples import Samples
 from ..scanner import Verdict
-from ..seeding import derive_seed, generator
+from ..seeding import generator
 from ..subject import Subject
-from ..trigger import Trigger
 from . import growth
 from .choice import choose_pairs
-from .differencing import difference_features
 from .features import BlindEvidence, PairFeatures
-from .measure import Measured, measure_pairs
-from .reach import held_success, jitter_success, transfer
+from .gather import Gathering, Values
 from .settings import EvidenceSettings
-from .similarity import class_similarity, similarity_residuals
+from .stages import STAGES, Cascade, features_for, pairs_for, stages_for
+
+UNUSED = "the rule does not use it"
 
 
 def collect_evidence(
@@ -37,51 +33,80 @@ def collect_evidence(
     *,
     seed: int,
     hardened: Subject | None = None,
+    cascade: Cascade | None = None,
+    signs: Sequence[Path] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> BlindEvidence:
     """Look into the suspicious pairs of ``verdict``; ``hardened``: the same network after plain MOTH, if at hand.
 
-    Pairs are inverted on ``samples.train`` and their triggers tried on ``samples.held``. A stage that fails with a
-    MothError is left out and named in ``skipped``; its features are then None.
+    Pairs are inverted on ``samples.train`` and their triggers tried on ``samples.held``. With a cascade only what its
+    rule uses is gathered, and only until the verdict can not change any more; what is left out is named in
+    ``unneeded``. Each number is the same with and without it, up to rounding. A stage that fails with a MothError is
+    named in ``skipped``; its features are then None. ``signs``: the classes' foregrounds, for a surrogate.
     """
-    return _Collector(subject, samples, settings, seed, progress).run(verdict, hardened)
+    started, classes = time.perf_counter(), subject.classes
+    present = sorted(set(samples.train.y.tolist()))
+    chosen = choose_pairs(verdict.evidence, present, classes, settings, generator(seed, "controls"))
+    wanted = features_for(cascade, settings)
+    pairs = pairs_for(wanted, chosen)
+    gathering = Gathering(subject, samples, settings, seed, chosen, pairs, hardened, signs, progress)
+    collector = _Collector(gathering, cascade, wanted)
+    if chosen.candidates:
+        collector.run()
+    return collector.evidence(started)
 
 
 @dataclass
 class _Collector:
-    subject: Subject
-    samples: Samples
-    settings: EvidenceSettings
-    seed: int
-    progress: Callable[[str], None]
+    gathering: Gathering
+    cascade: Cascade | None
+    wanted: frozenset[str]
+    known: dict[Pair, Values] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    unneeded: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    states: dict[str, Measured] = field(default_factory=dict)
-    subjects: dict[str, Subject] = field(default_factory=dict)
 
-    def run(self, verdict: Verdict, hardened: Subject | None) -> BlindEvidence:
-        started, classes = time.perf_counter(), self.subject.classes
-        present = sorted(set(self.samples.train.y.tolist()))
-        stream = generator(self.seed, "controls")
-        self.chosen = choose_pairs(verdict.evidence, present, classes, self.settings, stream)
-        self.images = self.samples.train.first_per_class(self.settings.images_per_class)
-        if self.chosen.candidates:
-            with self._stage("before"):
-                self._measure("before", self.subject)
-            if hardened is not None:
-                with self._stage("hardened"):
-                    self._measure("hardened", hardened)
-            with self._stage("withheld"):
-                self._harden_others()
-            with self._stage("burst"):
-                self._burst()
-        features = [self._features(pair) for pair in self.chosen.candidates] if "before" in self.states else []
-        return self._evidence(features, time.perf_counter() - started)
+    def run(self) -> None:
+        """Every stage that is needed, one after the other."""
+        settings = self.gathering.settings
+        stages = stages_for(self.cascade, settings)
+        self.unneeded = {stage: UNUSED for stage in stages_for(None, settings) if stage not in stages}
+        if self.gathering.hardened is None:
+            stages = [stage for stage in stages if stage != "hardened"]
+        for at, stage in enumerate(stages):
+            self._do(stage)
+            if "before" not in self.gathering.states:
+                return
+            if self._settled(stages[at + 1 :]):
+                return
+
+    def _do(self, stage: str) -> None:
+        self.gathering.progress(f"evidence: {stage}")
+        ready = False
+        with self._stage(stage):
+            self.gathering.prepare(stage)
+            ready = True
+        for pair in self.gathering.chosen.candidates if ready else ():
+            with self._stage(stage):
+                found = self.gathering.features(stage, pair)
+                own = self.known.setdefault(pair, {})
+                own |= {name: value for name, value in found.items() if name in self.wanted or name == "size"}
+
+    def _settled(self, rest: list[str]) -> bool:
+        """Whether the other stages can not change the verdict; they are then named with the verdict."""
+        if self.cascade is None or not rest:
+            return False
+        unknown = frozenset(name for stage in rest for name in STAGES[stage]) & self.wanted
+        outcome = self.cascade.settled(self.pairs(), unknown) if unknown else None
+        if outcome is None:
+            return False
+        self.unneeded |= dict.fromkeys(rest, f"{outcome} whatever it would show")
+        self.wanted -= unknown
+        return True
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Time a stage; what it fails with is remembered, and the others go on."""
-        self.progress(f"evidence: {name}")
         began = time.perf_counter()
         try:
             yield
@@ -89,120 +114,42 @@ class _Collector:
             self.skipped[name] = str(error)
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 2)
 
-    def _measure(self, state: str, subject: Subject) -> None:
-        seed = derive_seed(self.seed, "distances")
-        self.subjects[state] = subject
-        self.states[state] = measure_pairs(subject, self.images, self.chosen.measured, self.settings.inversion, seed)
+    def pairs(self) -> list[PairFeatures]:
+        """The candidates with what is known of them."""
+        candidates = self.gathering.chosen.candidates if "before" in self.gathering.states else ()
+        return [PairFeatures(victim=pair[0], target=pair[1], **self.known.get(pair, {})) for pair in candidates]
 
-    def _harden_others(self) -> None:
-        moth = Moth(self.settings.hardening, scope=Scope.except_for(self.chosen.held_out))
-        seed = derive_seed(self.seed, "withheld")
-        self._measure("withheld", moth(self.subject, self.samples, seed=seed, progress=self.progress).subject)
-
-    def _burst(self) -> None:
-        if "withheld" not in self.subjects:
-            raise MothError("the hardening of the other pairs is missing")
-        moth = Moth(self.settings.burst, scope=Scope.just(self.chosen.held_out))
-        start, seed = self.subjects["withheld"], derive_seed(self.seed, "burst")
-        self._measure("burst", moth(start, self.samples, seed=seed, progress=self.progress).subject)
-
-    def _features(self, pair: Pair) -> PairFeatures:
-        before = self.states["before"]
-        known: dict[str, Any] = {"size": before.sizes[pair], "log_size": growth.log_size(pair, before.sizes)}
-        known["asymmetry"] = growth.asymmetry(pair, before.sizes)
-        trigger = before.triggers.get(pair)
-        if trigger is not None:
-            with self._stage("success"):
-                known |= self._successes(pair, trigger)
-            with self._stage("differencing"):
-                known |= self._differences(pair, trigger)
-        with self._stage("similarity"):
-            known["similarity_residual"] = self._similarity().get(pair)
-        known |= self._growths(pair)
-        return PairFeatures(victim=pair[0], target=pair[1], **known)
-
-    def _successes(self, pair: Pair, trigger: Trigger) -> dict[str, float | None]:
-        """Of the trigger found before: on unseen images, other classes, and the networks that hardening made."""
-        held, stream = self.samples.held, generator(self.seed, "jitter", *pair)
-        found = {
-            "held_success": held_success(self.subject, held, trigger),
-            "jitter_success": jitter_success(self.subject, held, trigger, self.settings.jitter, stream),
-            "transfer": transfer(self.subject, held, trigger),
-        }
-        for state in ("hardened", "withheld", "burst"):
-            if state in self.subjects:
-                found[f"{state}_success"] = held_success(self.subjects[state], held, trigger)
-        burst = found.pop("burst_success", None)
-        kept = found.get("withheld_success")
-        found["burst_drop"] = None if burst is None or kept is None else kept - burst
-        return found
-
-    def _differences(self, pair: Pair, trigger: Trigger) -> dict[str, float]:
-        held = self.samples.held
-        victims, targets = (held.take(held.positions(label)) for label in pair)
-        settings = self.settings.differencing
-        device = self.subject.device
-        found = difference_features(
-            self.subject, victims.x.to(device), targets.x.to(device), stamped(victims.to(device), trigger).x, settings,
-            victim=pair[0], target=pair[1],
-        )  # fmt: skip
-        return {
-            "shared_channels": found.shared_channels,
-            "shared_channels_trigger": found.shared_channels_trigger,
-            "cross_accuracy": found.cross_accuracy,
-        }
-
-    def _similarity(self) -> dict[Pair, float]:
-        sizes = self.states["before"].sizes
-        logs = {pair: growth.log_size(pair, sizes) or 0.0 for pair in sizes}
-        return dict(similarity_residuals(logs, class_similarity(self.subject, self.images)))
-
-    def _growths(self, pair: Pair) -> dict[str, float | None]:
-        sizes = {state: measured.sizes for state, measured in self.states.items()}
-        before, controls = sizes["before"], [*self.chosen.withheld, *self.chosen.trained]
-        found: dict[str, float | None] = {}
-        if "hardened" in sizes:
-            after = sizes["hardened"]
-            found["growth_residual"] = growth.growth_residual(pair, before, after, controls)
-            found["rank_jump"] = growth.rank_jump(pair, before, after)
-            first, second = growth.asymmetry(pair, before), growth.asymmetry(pair, after)
-            found["asymmetry_change"] = None if first is None or second is None else second - first
-        if "withheld" in sizes:
-            found["withheld_residual"] = growth.growth_residual(pair, before, sizes["withheld"], self.chosen.withheld)
-        if "burst" in sizes:
-            own = growth.log_growth(pair, before, sizes["withheld"])
-            later = growth.log_growth(pair, sizes["withheld"], sizes["burst"])
-            found["burst_residual"] = growth.growth_residual(
-                pair, sizes["withheld"], sizes["burst"], self.chosen.withheld
-            )
-            found["burst_contrast"] = growth.contrast(own, later)
-        return found
-
-    def _evidence(self, features: list[PairFeatures], seconds: float) -> BlindEvidence:
-        clean, states = self.samples.clean, list(self.states.values())
-        accuracy = {name: subject.accuracy(clean.x, clean.y) for name, subject in self.subjects.items()}
+    def evidence(self, started: float) -> BlindEvidence:
+        """Everything as a record."""
+        made, chosen = self.gathering, self.gathering.chosen
+        clean, states = made.samples.clean, list(made.states.values())
+        accuracy = {name: subject.accuracy(clean.x, clean.y) for name, subject in made.subjects.items()}
         measured = sum(len(state.sizes) for state in states)
         missing = measured - sum(len(state.triggers) for state in states)
+        everything = features_for(None, made.settings)
         return BlindEvidence(
-            candidates=tuple(features),
-            classes=self.subject.classes,
-            images_per_class=self.settings.images_per_class,
-            pairs_measured=len(self.chosen.measured),
-            controls=len(self.chosen.withheld),
+            candidates=tuple(self.pairs()),
+            classes=made.subject.classes,
+            images_per_class=made.settings.images_per_class,
+            pairs_measured=len(made.pairs),
+            controls=len(set(chosen.withheld) & set(made.pairs)),
             censored=missing / measured if measured else 0.0,
-            withheld_growth=self._median(self.chosen.withheld),
-            trained_growth=self._median(self.chosen.trained),
-            accuracy_before=accuracy.get("before", self.subject.accuracy(clean.x, clean.y)),
+            withheld_growth=self._median(chosen.withheld),
+            trained_growth=self._median(chosen.trained),
+            accuracy_before=accuracy.get("before", made.subject.accuracy(clean.x, clean.y)),
             accuracy_withheld=accuracy.get("withheld"),
             accuracy_burst=accuracy.get("burst"),
             skipped=self.skipped,
-            settings=to_dict(self.settings),
-            seed=self.seed,
+            unneeded=self.unneeded,
+            left_open=tuple(name for given in STAGES.values() for name in given if name in everything - self.wanted),
+            settings=to_dict(made.settings),
+            seed=made.seed,
             stage_seconds=self.seconds,
-            seconds=seconds,
+            seconds=time.perf_counter() - started,
         )
 
     def _median(self, pairs: tuple[Pair, ...]) -> float | None:
-        if "withheld" not in self.states:
+        states = self.gathering.states
+        if "withheld" not in states:
             return None
-        return growth.median_growth(pairs, self.states["before"].sizes, self.states["withheld"].sizes)
+        return growth.median_growth(pairs, states["before"].sizes, states["withheld"].sizes)

@@ -178,7 +178,9 @@ class BlindEvidence:
     """Everything measured on one flagged model before the rule speaks; candidates most suspicious first.
 
     controls: pairs whose growth the candidates' was compared with; censored: share of all measured distances for which
-    no trigger was found; skipped: stages that were left out, and why; accuracies on images held back from hardening.
+    no trigger was found; skipped: stages that failed, and why; accuracies on images held back from hardening. unneeded:
+    stages that were left out because the rule does not use them or they could no longer change its verdict;
+    left_open: the features that are therefore not known, which is not the same as missing.
     """
 
     candidates: tuple[PairFeatures, ...]
@@ -193,6 +195,8 @@ class BlindEvidence:
     accuracy_withheld: float | None = None
     accuracy_burst: float | None = None
     skipped: dict[str, str] = Field(default_factory=dict)
+    unneeded: dict[str, str] = Field(default_factory=dict)
+    left_open: tuple[str, ...] = ()
     settings: dict[str, object] = Field(default_factory=dict)
     seed: int = 0
     stage_seconds: dict[str, float] = Field(default_factory=dict)

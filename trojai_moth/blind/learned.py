@@ -17,6 +17,15 @@ from .words import contribute
 FORMAT: Final = 1
 # A hand-full of models bears no more.
 MOST_FEATURES: Final = 8
+# Evidence settings that matter to these features only; "complete" changes no number at all.
+_SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "complete": (),
+    "jitter": ("jitter_success",),
+    "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
+    **dict.fromkeys(("pasted", "pasting"), ("bound_ratio",)),
+    **dict.fromkeys(("suppressed", "suppression"), ("suppressed_growth",)),
+    **dict.fromkeys(("surrogate", "surrogate_training"), ("surrogate_gap", "surrogate_success")),
+}
 # One measurement far outside of all that was learned from may not decide alone.
 STANDARD_LIMIT: Final = 4.0
 
@@ -154,13 +163,15 @@ class LearnedRule:
     def check(self, scanner: str, data: str, evidence_settings: Mapping[str, object] | None = None) -> None:
         """SettingsError when a run's scanner, images or ways of measuring evidence are not those learned with.
 
-        ``evidence_settings`` as ``BlindEvidence.settings`` holds them, in plain JSON types; None: not compared.
+        ``evidence_settings`` as ``BlindEvidence.settings`` holds them, in plain JSON types; None: not compared. Those
+        that no feature of the rule depends on may differ.
         """
         compared: list[tuple[str, object, object]] = [("--scanner", self.scanner, scanner), ("--data", self.data, data)]
         if evidence_settings is not None:
             compared += [
                 (f"evidence setting {key}", learned, evidence_settings.get(key))
                 for key, learned in sorted(self.evidence_settings.items())
+                if key not in _SETTINGS_OF or set(_SETTINGS_OF[key]) & set(self.features)
             ]
         for what, learned, used in compared:
             if learned != used:

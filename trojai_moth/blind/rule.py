@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..calibration import fingerprint
 from ..errors import SettingsError
-from .fallback import NO_CANDIDATES, FallbackSettings, judge_by_votes
+from .bounds import MOST_MISSING, score_bounds, settle
+from .fallback import NO_CANDIDATES, FallbackSettings, judge_by_votes, votes_cascade
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
+from .stages import Cascade
 from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
-from .words import missing_words, sentence
+from .words import CUT_SHORT, missing_words, open_words, sentence
 
 __all__ = [
     "SHIPPED",
@@ -20,6 +23,7 @@ __all__ = [
     "FallbackSettings",
     "LearnedRule",
     "Scored",
+    "cascade",
     "judge",
     "model_score",
     "read_rule",
@@ -31,8 +35,6 @@ __all__ = [
 NAME: Final = "learned rule"
 # Learned by benchmarks/blind_rule.py; what from stands in the file.
 SHIPPED: Final = Path(__file__).parent / "rule.json"
-# A pair that lacks a larger share of the rule's features says too little to be cleared by it.
-MOST_MISSING: Final = 0.5
 
 
 class Scored(NamedTuple):
@@ -66,13 +68,18 @@ def judge(
 
     A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's threshold.
     A feature that was not measured adds nothing. A model without candidates, or one that would be cleared although a
-    candidate lacks more than half of the rule's features, is not judged, so that its flag stays. ``sha256`` of the
-    model's file: a rule that was learned from it says so.
+    candidate lacks more than half of the rule's features, is not judged, so that its flag stays. Where a cascade left
+    features open, the outcome is that of the full evidence, and score and probability are the bound that decided: at
+    least so much where kept, at most so much where cleared; evidence that was cut short for another rule is not judged.
+    ``sha256`` of the model's file: a rule that was learned from it says so.
     """
     if rule is None:
         return judge_by_votes(evidence, fallback or FallbackSettings())
     known = sha256 is not None and sha256 in rule.fitted_files
     identity = fingerprint(rule)
+    unknown = set(evidence.left_open) & set(rule.features)
+    if unknown:
+        return _judge_by_bounds(evidence, rule, unknown, identity, known)
     scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
     top = _most_suspicious(scored)
     lacking = [pair for pair in scored if not pair.enough]
@@ -89,6 +96,18 @@ def judge(
         rule_sha256=identity,
         fitted_on=known,
     )
+
+
+def cascade(rule: LearnedRule | None, fallback: FallbackSettings | None = None) -> Cascade:
+    """What the rule asks of the evidence, or without one the votes."""
+    if rule is None:
+        return votes_cascade(fallback or FallbackSettings())
+
+    def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
+        bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
+        return settle(bounds, rule.threshold)
+
+    return Cascade(features=frozenset(rule.features), settled=settled)
 
 
 def score_pairs(pairs: Sequence[PairFeatures], terms: Sequence[Term], intercept: float) -> list[Scored]:
@@ -112,6 +131,25 @@ def model_score(evidence: BlindEvidence, terms: Sequence[Term], intercept: float
 
 def _most_suspicious(scored: Sequence[Scored]) -> Scored | None:
     return max((pair for pair in scored if pair.enough), key=lambda pair: pair.score, default=None)
+
+
+def _judge_by_bounds(
+    evidence: BlindEvidence, rule: LearnedRule, unknown: Collection[str], identity: str, known: bool
+) -> BlindVerdict:
+    """By what the open features can no longer change; not judged if they could."""
+    bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in evidence.candidates]
+    outcome = settle(bounds, rule.threshold)
+    if outcome is None:
+        return BlindVerdict(outcome="not judged", reason=CUT_SHORT, rule=NAME, rule_sha256=identity, fitted_on=known)
+    low = outcome == "kept"
+    scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
+    ranked = [
+        pair._replace(score=bound.low if low else bound.high, enough=bound.enough)
+        for pair, bound in zip(scored, bounds, strict=True)
+    ]
+    top = max((pair for pair in ranked if pair.enough), key=lambda pair: pair.score)
+    verdict = _judged(top, rule, identity, known)
+    return replace(verdict, outcome=outcome, reason=verdict.reason + open_words(sorted(unknown)))
 
 
 def _judged(top: Scored, rule: LearnedRule, identity: str, known: bool) -> BlindVerdict:

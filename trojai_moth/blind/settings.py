@@ -7,12 +7,19 @@ from ..hardeners.moth_settings import MothSettings
 from ..inversion import InversionSettings
 from ..records import Field, record
 from .differencing import DifferencingSettings
+from .pasted import PastedSettings
+from .suppressed import SuppressionSettings
+from .surrogate import SurrogateSettings
 
 
 @record
 class EvidenceSettings:
-    """Pairs, images and steps; every number enters the evidence, so a rule holds for one set of them only."""
+    """Pairs, images and steps; what enters a rule's features must be as it was learned."""
 
+    complete: bool = Field(
+        default=False,
+        description="gather what the rule does not use, too, to learn a rule from; else only what can decide",
+    )
     candidates: int = Field(default=3, gt=0, description="suspicious pairs that are looked into (protocol: 3 to 5)")
     withheld_share: float = Field(
         default=0.5, gt=0, lt=1, description="largest share of all class pairs that may be withheld from hardening"
@@ -35,6 +42,22 @@ class EvidenceSettings:
     )
     differencing: DifferencingSettings = Field(
         default_factory=DifferencingSettings, description="symmetric feature differencing"
+    )
+    pasted: bool = Field(
+        default=False, description="with the smallest piece of a target image that does the same (tells little)"
+    )
+    pasting: PastedSettings = Field(default_factory=PastedSettings, description="how that piece is sought")
+    suppressed: bool = Field(
+        default=False, description="with a trigger that may not look like its target (unproven; 2 inversions a pair)"
+    )
+    suppression: SuppressionSettings = Field(
+        default_factory=SuppressionSettings, description="how the target's features are kept away from"
+    )
+    surrogate: bool = Field(
+        default=False, description="with a clean network of the same classes (unproven; trains one for each model)"
+    )
+    surrogate_training: SurrogateSettings = Field(
+        default_factory=SurrogateSettings, description="how that network is trained"
     )
 
     @property

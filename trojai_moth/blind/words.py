@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from .features import FEATURES
 from .verdict import Contribution, Outcome, Pair
@@ -13,6 +14,11 @@ _SHARES = frozenset(
         *("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy", "surrogate_success"),
         *("hardened_success", "withheld_success", "shared_channels", "shared_channels_trigger"),
     }
+)
+
+CUT_SHORT: Final = (
+    "not judged: the evidence was cut short for another rule; gather it anew, with evidence.complete=true if more than "
+    "one rule is to be asked"
 )
 
 
@@ -61,6 +67,15 @@ def missing_words(pair: Pair, missing: Sequence[str], skipped: Mapping[str, str]
     """Why nothing was judged: what the pair lacks, and which stages were left out."""
     left_out = "; ".join(f"{stage} was left out: {reason}" for stage, reason in skipped.items())
     return f"not judged: {name(pair)} lacks {', '.join(missing)}" + (f" ({left_out})" if left_out else "")
+
+
+def open_words(features: Sequence[str]) -> str:
+    """That some features were not needed any more.
+
+    >>> open_words(["rank_jump"])
+    '; rank_jump could not change that and was not measured'
+    """
+    return f"; {', '.join(features)} could not change that and {'were' if len(features) > 1 else 'was'} not measured"
 
 
 def _state(kept: bool, likely: bool) -> str:

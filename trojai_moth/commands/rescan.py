@@ -36,8 +36,9 @@ _WARNING = (
     "tell them apart."
 )
 _VOTES_WARNING = (
-    "No rule was learned with this scanner, these images and settings, so votes against fixed bounds decide, which are "
-    "worse than a learned rule: a cleared model may be a Trojan. Learn one with calibrate-rule and give it with --rule."
+    "No rule was learned with this scanner, these images and settings, so votes against fixed bounds decide, whose "
+    "safety was not measured for them: a cleared model may be a Trojan. Learn a rule with calibrate-rule and give it "
+    "with --rule."
 )
 
 
@@ -58,17 +59,16 @@ _VOTES_WARNING = (
 )
 @click.option(
     "--verdict",
-    type=click.Choice(["naive", "blind"]),
-    default="naive",
-    show_default=True,
-    help="naive: cleared when the second scan is clean, as in the paper. blind: by evidence that tells a natural "
-    "trigger from an injected one, for which the model is hardened once more without its suspicious pairs.",
+    type=click.Choice(["blind", "naive"]),
+    show_default="blind; naive with --harden clean-only",
+    help="blind: by evidence that tells a natural trigger from an injected one, for which the model is hardened once "
+    "more without its suspicious pairs. naive: cleared when the second scan is clean, as in the paper.",
 )
 @click.option(
     "--rule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What `trojai-moth calibrate-rule` learned, for --verdict blind. Without it the package's own rule decides "
-    "where scanner, images and evidence settings are those it was learned with, else votes of the evidence.",
+    "where scanner, images and evidence settings are those it was learned with, else votes against fixed bounds.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
 @scanner_budget_option
@@ -88,11 +88,12 @@ def rescan(
 ) -> None:
     """Scan every model of ROUND_DIR, harden the flagged ones with MOTH, and scan those again.
 
-    Writes results.csv, summary.json, report.md, the journal and the hardened weights to the run directory. Exit code 0:
-    every model was judged and none is flagged in the end; 1: one is; 2: error, or a model could not be judged.
+    A flagged model is cleared, kept, or not judged, which leaves it flagged. Writes results.csv, summary.json,
+    report.md, the journal and the hardened weights to the run directory. Exit code 0: every model was judged and none
+    is flagged in the end; 1: one is; 2: error, or a model could not be judged and none is flagged.
     """
     known = read_labels(round_dir) if labels or choices["harden"] == "clean-only" else {}
-    _check_verdict(choices["harden"], choices["verdict"], rule)
+    choices["verdict"] = chosen_verdict(choices["harden"], choices["verdict"], rule)
     settings, target = rescan_settings(**choices), resolve_device(device)
     prepare_process(target)
     console = make_console()
@@ -140,11 +141,14 @@ def _rule(path: Path | None, settings: RescanSettings, refused: list[Case | Skip
     return rule
 
 
-def _check_verdict(harden: str, verdict: str, rule: Path | None) -> None:
-    if verdict == "blind" and harden == "clean-only":
+def chosen_verdict(harden: str, verdict: str | None, rule: Path | None) -> str:
+    """The verdict that is asked for, by default blind where no labels decide; SettingsError for what does not fit."""
+    chosen = verdict or ("naive" if harden == "clean-only" else "blind")
+    if chosen == "blind" and harden == "clean-only":
         raise SettingsError("--harden clean-only: goes by labels, so nothing is left to judge; use --verdict naive")
-    if rule and verdict != "blind":
-        raise SettingsError("--rule: belongs to the blind verdict; add --verdict blind")
+    if rule and chosen != "blind":
+        raise SettingsError("--rule: belongs to the blind verdict; leave out --verdict naive and --harden clean-only")
+    return chosen
 
 
 def _warnings(settings: RescanSettings, rule: LearnedRule | None) -> list[str]:
@@ -162,7 +166,7 @@ def rescan_settings(
     assignments: tuple[str, ...],
     seed: int,
     harden: str,
-    verdict: str = "naive",
+    verdict: str = "blind",
     time_budget: float | None = None,
     hardener_budget: float | None = None,
 ) -> RescanSettings:
