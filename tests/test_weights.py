@@ -109,3 +109,11 @@ def test_a_written_model_file_loads_as_any_other(tmp_path, architecture):
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(back.logits(x), subject.logits(x))
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_mnasnets_whose_layers_insist_on_a_version_number(tmp_path):
+    subject = make_subject("mnasnet0_5")
+    save_weights(hardened(subject), tmp_path / "w.safetensors")
+    other = make_subject("mnasnet0_5", seed=3)
+    assert differ(subject, other)
+    assert differ(subject, load_weights(tmp_path / "w.safetensors", other)) == []

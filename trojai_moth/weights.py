@@ -47,7 +47,11 @@ def load_weights(path: Path, subject: Subject) -> Subject:
     # A copy of the subject's own module keeps what its weights do not show, such as inception's input transform.
     module = subject.clone().module
     try:
-        module.load_state_dict(tensors, strict=True)
+        state = module.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
+        if tensors.keys() != state.keys():
+            raise RuntimeError
+        state.update(tensors)
+        module.load_state_dict(state, strict=True)
     except RuntimeError:
         raise UnreadableModelError(f"{path}: its tensors do not fit {subject.architecture}") from None
     return replace(subject, module=module.eval())

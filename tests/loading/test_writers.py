@@ -1,11 +1,8 @@
 """Real files: old torch versions' (the round's writers) and the installed one's, with weights and logits compared."""
 
-import hashlib
-import lzma
-
-import numpy as np
 import pytest
 import torch
+from old_files import INPUT, check_against_writer, weights_sha256
 from torchvision.models import googlenet
 
 from trojai_moth.loading import build_architecture, load_model
@@ -15,32 +12,6 @@ ROUND_FOUR = (
     *("squeezenetv1_1", "wideresnet50", "mobilenetv2", "shufflenet1_0", "shufflenet1_5", "shufflenet2_0", "vgg11bn"),
     "vgg13bn",
 )
-INPUT = (np.random.RandomState(7).randint(0, 256, (2, 3, 224, 224)) / 255.0).astype("float32")
-
-
-def weights_sha256(module):
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def check_against_writer(folder, name, container, tmp_path):
-    path = tmp_path / "model.pt"
-    path.write_bytes(lzma.decompress((folder / f"{name}.pt.xz").read_bytes()))
-    loaded = load_model(path, architecture=name, classes=20)
-    path.unlink()
-    written = np.load(folder / f"{name}.npz")
-    assert (loaded.architecture, loaded.classes, loaded.container, loaded.attested) == (name, 20, container, True)
-    assert loaded.sha256 == str(written["file_sha256"])
-    assert weights_sha256(loaded.module) == str(written["sd_sha256"])
-    assert not any(module.training for module in loaded.module.modules())
-    assert all(p.requires_grad and p.dtype == torch.float32 for p in loaded.module.parameters())
-    with torch.no_grad():
-        logits = loaded.module(torch.from_numpy(INPUT)).numpy()
-    scale = np.abs(written["logits"]).max()
-    np.testing.assert_allclose(logits, written["logits"], rtol=0, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("name", ["squeezenetv1_1", "resnet18", "mobilenetv2"])

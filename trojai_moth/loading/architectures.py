@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,20 +12,21 @@ import torch
 import torchvision
 from torch import nn
 
-from ..errors import SettingsError
-from .refusal import Refusal, quote
+from ..errors import MissingDependencyError, SettingsError
+from .refusal import ForeignCode, Refusal, quote
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How torchvision calls a network, and the name of the weight whose first dimension is the class count."""
+    """How its library calls a network, and the name of the weight whose first dimension is the class count."""
 
     factory: str
     head: str
     auxiliary: str = ""
     """How the names of auxiliary classifiers begin, for networks that can have them."""
+    library: str = "torchvision"
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -48,6 +50,10 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "shufflenet1_0": Architecture("shufflenet_v2_x1_0", "fc.weight"),
         "shufflenet1_5": Architecture("shufflenet_v2_x1_5", "fc.weight"),
         "shufflenet2_0": Architecture("shufflenet_v2_x2_0", "fc.weight"),
+        "mnasnet0_5": Architecture("mnasnet0_5", "classifier.1.weight"),
+        "mnasnet0_75": Architecture("mnasnet0_75", "classifier.1.weight"),
+        "mnasnet1_0": Architecture("mnasnet1_0", "classifier.1.weight"),
+        "mnasnet1_3": Architecture("mnasnet1_3", "classifier.1.weight"),
         "vgg11bn": Architecture("vgg11_bn", "classifier.6.weight"),
         "vgg13bn": Architecture("vgg13_bn", "classifier.6.weight"),
         "vgg16bn": Architecture("vgg16_bn", "classifier.6.weight"),
@@ -56,7 +62,15 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 )
 """Every network of rounds 1 to 4, and those of round 11 that torchvision has."""
 
-_BY_FACTORY = MappingProxyType({entry.factory: name for name, entry in ARCHITECTURES.items()})
+TIMM_ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+    {"vit_base_patch32_224": Architecture("vit_base_patch32_224", "head.weight", library="timm")}
+)
+"""The network of round 11 that needs the optional package timm."""
+_TIMM_MENDING = "needs timm; pip install 'trojai-moth[timm]'"
+_TIMM_PARTS = frozenset({"cls_token", "pos_embed", "patch_embed.proj.weight"})
+
+_EVERY = MappingProxyType({**ARCHITECTURES, **TIMM_ARCHITECTURES})
+_BY_FACTORY = MappingProxyType({entry.factory: name for name, entry in _EVERY.items()})
 
 
 @dataclass(frozen=True)
@@ -73,19 +87,20 @@ def canonical_name(name: str) -> str | None:
     """The TrojAI name for a name as round configurations write it ("classification:mobilenet_v2"), or None."""
     plain = name.rpartition(":")[2]
     plain = _BY_FACTORY.get(plain, plain)
-    return plain if plain in ARCHITECTURES else None
+    return plain if plain in _EVERY else None
 
 
 def build_architecture(name: str, classes: int, *, seed: int = 0) -> nn.Module:
-    """Today's torchvision network of a TrojAI name with random weights, on the CPU in float32 and training mode.
+    """Today's network of a TrojAI name with random weights, on the CPU in float32 and training mode.
 
     It maps (N, 3, H, W) to logits (N, classes); googlenet and inceptionv3 come without auxiliary classifiers and
     without their input transform, as TrojAI used them. The weights depend on ``seed`` only, and the global random
-    stream is left as it was. Raises SettingsError for an unknown name or fewer than one class.
+    stream is left as it was. Raises SettingsError for an unknown name or fewer than one class, and
+    MissingDependencyError without timm where that is needed.
     """
     known = canonical_name(name)
     if known is None:
-        raise SettingsError(f"architecture {name!r} is not known; choose one of {', '.join(ARCHITECTURES)}")
+        raise SettingsError(f"architecture {name!r} is not known; choose one of {', '.join(_EVERY)}")
     if classes < 1:
         raise SettingsError(f"a classifier needs at least one class (got {classes})")
     with torch.random.fork_rng(devices=[]):
@@ -107,20 +122,24 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def identify(shapes: Shapes, hint: str | None = None, transform_input: bool = False) -> Variant:
     """Find the one architecture whose weights have exactly these names and shapes, trying ``hint`` first.
 
-    The 23 networks differ in names or shapes whatever the class count. Raises Refusal when none fits.
+    All of them differ in names or shapes whatever the class count. Raises Refusal when none fits.
     """
-    names = sorted(ARCHITECTURES, key=lambda name: name != hint)
+    if shapes.keys() >= _TIMM_PARTS:
+        names = list(TIMM_ARCHITECTURES)
+        _need_timm()
+    else:
+        names = sorted(ARCHITECTURES, key=lambda name: name != hint)
     for name in names:
         variant = _candidate(name, shapes, transform_input)
         # Comparing remembered names first spares building most of the networks.
         names_fit = variant and _weight_names(name, variant.aux_logits) == shapes.keys()
         if variant and names_fit and shapes_of(build_skeleton(variant)) == shapes:
             return variant
-    raise Refusal(f"is not an architecture this tool knows{_difference(shapes, hint, transform_input)}")
+    raise ForeignCode(f"is not an architecture this tool knows{_difference(shapes, hint, transform_input)}")
 
 
 def _candidate(name: str, shapes: Shapes, transform_input: bool) -> Variant | None:
-    entry = ARCHITECTURES[name]
+    entry = _EVERY[name]
     head = shapes.get(entry.head, ())
     if not head or head[0] < 1:
         return None
@@ -144,8 +163,26 @@ def _difference(shapes: Shapes, hint: str | None, transform_input: bool) -> str:
     return ""
 
 
+def _need_timm() -> None:
+    try:
+        importlib.import_module("timm")
+    except ImportError:
+        raise Refusal(_TIMM_MENDING) from None
+
+
+def _build_timm(entry: Architecture, classes: int) -> nn.Module:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError:
+        raise MissingDependencyError(f"architecture {entry.factory!r} {_TIMM_MENDING}") from None
+    module: nn.Module = timm.create_model(entry.factory, pretrained=False, num_classes=classes)
+    return module
+
+
 def _build(variant: Variant, init_weights: bool) -> nn.Module:
-    entry = ARCHITECTURES[variant.name]
+    entry = _EVERY[variant.name]
+    if entry.library == "timm":
+        return _build_timm(entry, variant.classes)
     options: dict[str, object] = {"weights": None, "num_classes": variant.classes}
     if entry.auxiliary:
         options["aux_logits"] = variant.aux_logits

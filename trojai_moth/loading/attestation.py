@@ -7,55 +7,18 @@ wrong.
 
 from __future__ import annotations
 
-from types import MappingProxyType
+import enum
 
 from torch import nn
 
-from .refusal import Refusal, quote
+from .constructors import OLD_BACKEND
+from .refusal import ForeignCode, quote
 from .structure import members
-from .symbols import Instance, Name, SetOf
+from .symbols import Choice, Instance, Name, SetOf
+from .versions import DESCRIPTIVE, DROPPED, LATER, LATER_BY_CLASS, LATER_MODULES, RENAMED
 
-_RENAMED = MappingProxyType(
-    {
-        "torchvision.models.mobilenet.MobileNetV2": "torchvision.models.mobilenetv2.MobileNetV2",
-        "torchvision.models.mobilenet.InvertedResidual": "torchvision.models.mobilenetv2.InvertedResidual",
-        "torchvision.models.mobilenet.ConvBNReLU": "torchvision.ops.misc.Conv2dNormActivation",
-    }
-)
-"""Classes of torchvision 0.5 to 0.8 that have another name today."""
-
-_LATER = frozenset(
-    {
-        "_backward_pre_hooks",
-        "_forward_hooks_always_called",
-        "_forward_hooks_with_kwargs",
-        "_forward_pre_hooks_with_kwargs",
-        "_is_full_backward_hook",
-        "_load_state_dict_post_hooks",
-        "_non_persistent_buffers_set",
-        "_state_dict_pre_hooks",
-    }
-)
-"""Attributes that torch 1.4 to 1.7 did not give to its modules yet."""
-
-_LATER_BY_CLASS = MappingProxyType(
-    {
-        # Read only when the padding mode is not "zeros".
-        "Conv2d": frozenset({"_reversed_padding_repeated_twice"}),
-        # Descriptive only.
-        "Conv2dNormActivation": frozenset({"out_channels"}),
-        "InvertedResidual": frozenset({"_is_cn", "out_channels"}),
-        # None in networks without auxiliary classifiers, then simply absent.
-        "GoogLeNet": frozenset({"aux1", "aux2"}),
-        "Inception3": frozenset({"AuxLogits"}),
-    }
-)
-
-_LATER_MODULES = MappingProxyType({"Inception3": ("maxpool1", "maxpool2", "avgpool", "dropout")})
-"""Layers without weights that older versions called as functions."""
-
-_DROPPED = MappingProxyType({"Conv2d": frozenset({"_padding_repeated_twice"})})
-"""Attributes that only older versions have; torch 1.5's name of _reversed_padding_repeated_twice."""
+_PARALLEL = frozenset({"device_ids", "output_device", "src_device_obj"})
+"""What DataParallel adds to a module, apart from ``dim``; where it runs decides nothing."""
 
 _GROUPS = ("_parameters", "_buffers", "_modules")
 
@@ -67,11 +30,11 @@ def attest(pickled: Instance, built: nn.Module, where: str = "") -> None:
     that the stock module does not have. Weights are compared elsewhere.
     """
     place = f"its layer {quote(where)}" if where else "its root module"
-    if _RENAMED.get(str(pickled.kind), str(pickled.kind)) != _dotted(type(built)):
-        raise Refusal(f"is not the stock network: {place} is a {quote(pickled.kind)}, not a {_dotted(type(built))}")
+    if _dotted(type(built)) not in (str(pickled.kind), RENAMED.get(str(pickled.kind))):
+        raise _unlike(place, f"is a {quote(pickled.kind)}, not a {_dotted(type(built))}")
     state = pickled.state or {}
     if state.get("training") is not False:
-        raise Refusal(f"was saved with {place} in training mode; call model.eval() before torch.save")
+        raise ForeignCode(f"was saved with {place} in training mode; call model.eval() before torch.save")
     _compare_attributes(state, built, place)
     for group in _GROUPS:
         _compare_members(pickled, built, group, place)
@@ -80,19 +43,31 @@ def attest(pickled: Instance, built: nn.Module, where: str = "") -> None:
             attest(child, built.get_submodule(name), f"{where}.{name}" if where else name)
 
 
+def attest_wrapper(wrapper: Instance) -> None:
+    """See that a DataParallel does nothing but call the model inside: no hooks, no other attributes; else Refusal."""
+    state = {name: value for name, value in (wrapper.state or {}).items() if name not in _PARALLEL}
+    if state.pop("dim", 0) != 0 or members(wrapper, "_parameters") or members(wrapper, "_buffers"):
+        raise _unlike("its DataParallel", "splits or holds what no stock one does")
+    state["training"] = True  # decides nothing in a module that only calls another
+    _compare_attributes(state, nn.Module(), "its DataParallel")
+
+
 def _compare_attributes(state: dict[object, object], built: nn.Module, place: str) -> None:
     kind, expected = type(built).__name__, vars(built)
+    ignored = {*_GROUPS, *DROPPED.get(kind, ()), *DESCRIPTIVE.get(kind, ())}
     for name, value in state.items():
-        if name in _GROUPS or name in _DROPPED.get(kind, ()):
+        if name in ignored or (name == "_backend" and value == OLD_BACKEND):
             continue
         if name not in expected:
-            raise Refusal(f"is not the stock network: {place} has a strange attribute {quote(name)}")
+            raise _unlike(place, f"has a strange attribute {quote(name)}")
         if not _same(value, expected[str(name)]):
             wanted = expected[str(name)]
-            raise Refusal(f"is not the stock network: {place} has {name} = {_brief(value)} instead of {wanted!r:.60}")
-    lacking = expected.keys() - state.keys() - _LATER - _LATER_BY_CLASS.get(kind, frozenset())
+            raise ForeignCode(
+                f"is not the stock network: {place} has {name} = {_brief(value)} instead of {wanted!r:.60}"
+            )
+    lacking = expected.keys() - state.keys() - LATER - LATER_BY_CLASS.get(kind, frozenset()) - ignored
     if lacking:
-        raise Refusal(f"is not the stock network: {place} lacks {', '.join(sorted(lacking))}")
+        raise _unlike(place, f"lacks {', '.join(sorted(lacking))}")
 
 
 def _compare_members(pickled: Instance, built: nn.Module, group: str, place: str) -> None:
@@ -100,28 +75,43 @@ def _compare_members(pickled: Instance, built: nn.Module, group: str, place: str
     found = [(name, value is None) for name, value in members(pickled, group).items()]
     expected = [(name, value is None) for name, value in vars(built)[group].items()]
     if found != expected and group == "_modules":
-        later = _LATER_MODULES.get(type(built).__name__, ())
+        later = LATER_MODULES.get(type(built).__name__, ())
         expected = [entry for entry in expected if entry[0] not in later]
     if found != expected:
-        raise Refusal(f"is not the stock network: {place} has other {group.strip('_')} than a {_dotted(type(built))}")
+        raise ForeignCode(
+            f"is not the stock network: {place} has other {group.strip('_')} than a {_dotted(type(built))}"
+        )
 
 
 def _same(found: object, expected: object) -> bool:
     # The recursion follows the stock module's own values, so a file can not make it deep.
-    if isinstance(expected, type):
-        return isinstance(found, Name) and str(found) == _dotted(expected)
-    if isinstance(expected, set):
-        return isinstance(found, SetOf) and not found.items and not expected
     if isinstance(expected, dict):
         if not isinstance(found, dict) or found.keys() != expected.keys():
             return False
         return all(_same(found[key], value) for key, value in expected.items())
-    if type(found) is not type(expected):
-        return False
     if isinstance(expected, (tuple, list)):
-        assert isinstance(found, (tuple, list))
-        return len(found) == len(expected) and all(map(_same, found, expected))
-    return isinstance(expected, (bool, int, float, str, type(None))) and found == expected
+        if type(found) is not type(expected) or len(found) != len(expected):  # type: ignore[arg-type]
+            return False
+        return all(map(_same, found, expected))  # type: ignore[call-overload]
+    return _same_leaf(found, expected)
+
+
+def _same_leaf(found: object, expected: object) -> bool:
+    if isinstance(expected, type):
+        return isinstance(found, Name) and str(found) == _dotted(expected)
+    if isinstance(expected, enum.Enum):
+        return found == Choice(Name(type(expected).__module__, type(expected).__qualname__), expected.value)
+    if isinstance(expected, set):
+        return isinstance(found, SetOf) and not found.items and not expected
+    if type(expected) is float and type(found) is int:
+        # Older versions wrote densenet's drop_rate as 0.
+        return found == expected
+    plain = isinstance(expected, (bool, int, float, str, type(None)))
+    return plain and type(found) is type(expected) and found == expected
+
+
+def _unlike(place: str, how: str) -> ForeignCode:
+    return ForeignCode(f"is not the stock network: {place} {how}")
 
 
 def _dotted(kind: type) -> str:

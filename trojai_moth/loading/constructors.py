@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from .refusal import Refusal, quote
-from .symbols import STORAGE_TYPES, Name, SetOf, TensorClaim, tensor_claim
+from .refusal import ForeignCode, Refusal, quote
+from .symbols import STORAGE_TYPES, Choice, Device, Name, SetOf, TensorClaim, tensor_claim
 
-MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.")
+MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.", "timm.layers.", "timm.models.")
 """Where the classes of the known architectures live; they stay names all the same."""
+DATA_PARALLEL = Name("torch.nn.parallel.data_parallel", "DataParallel")
+_FORMAT = Name("timm.layers.format", "Format")
+OLD_BACKEND = Name("torch.nn.backends.thnn", "_get_thnn_function_backend")
+"""What every module of torch 1.2 has as its attribute ``_backend``; it decides nothing."""
 
 
 def _ordered_dict(arguments: tuple[object, ...]) -> object:
@@ -36,6 +40,24 @@ def _parameter(arguments: tuple[object, ...]) -> object:
     return arguments[0]
 
 
+def _device(arguments: tuple[object, ...]) -> object:
+    if not arguments or not isinstance(arguments[0], str):
+        raise Refusal("names a device in a way that torch.save does not")
+    return Device(arguments[0])
+
+
+def _format(arguments: tuple[object, ...]) -> object:
+    if len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise Refusal("names an image format in a way that timm does not")
+    return Choice(_FORMAT, arguments[0])
+
+
+def _backend(arguments: tuple[object, ...]) -> object:
+    if arguments:
+        raise Refusal("asks for torch's old backend in a way that torch.save does not")
+    return OLD_BACKEND
+
+
 CONSTRUCTORS: Mapping[Name, Callable[[tuple[object, ...]], object]] = MappingProxyType(
     {
         Name("collections", "OrderedDict"): _ordered_dict,
@@ -43,6 +65,9 @@ CONSTRUCTORS: Mapping[Name, Callable[[tuple[object, ...]], object]] = MappingPro
         Name("builtins", "set"): _set,
         Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
         Name("torch._utils", "_rebuild_parameter"): _parameter,
+        Name("torch", "device"): _device,
+        OLD_BACKEND: _backend,
+        _FORMAT: _format,
     }
 )
 """From a name to a function of the arguments that the file passes."""
@@ -53,9 +78,14 @@ def parse_name(argument: object) -> Name:
     module, _, name = str(argument).partition(" ")
     symbol = Name(module, name)
     plain = name.isascii() and name.isidentifier() and module.isascii()
-    if plain and (symbol in CONSTRUCTORS or _is_storage(symbol) or module.startswith(MODULE_HOMES)):
+    if plain and (symbol in CONSTRUCTORS or _is_storage(symbol) or is_module_class(symbol)):
         return symbol
-    raise Refusal(f"asks for {quote(symbol)}, which no model of a known architecture needs; nothing of it was run")
+    raise ForeignCode(f"asks for {quote(symbol)}, which no model of a known architecture needs; nothing of it was run")
+
+
+def is_module_class(symbol: Name) -> bool:
+    """Whether a name is where the classes of known networks live."""
+    return symbol.module.startswith(MODULE_HOMES) or symbol == DATA_PARALLEL
 
 
 def _is_storage(symbol: Name) -> bool:

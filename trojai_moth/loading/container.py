@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import BinaryIO, Protocol
 
 import torch
 
-from .files import byte_view, read_exactly, read_tensor
+from .files import byte_view, read_exactly, read_pieces, read_tensor
 from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
 from .refusal import Refusal, quote
 from .symbols import StorageClaim, storage_claim
@@ -24,8 +24,11 @@ class Container(Protocol):
     kind: str
     root: object
 
+    def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
+        """The numbers of one storage in flat pieces; raises Refusal at the end when they are damaged."""
+
     def read(self, storage: StorageClaim) -> torch.Tensor:
-        """Read one storage as a new flat tensor; raises Refusal when it is damaged."""
+        """Read one storage, whose pieces were looked at before, as a new flat tensor."""
 
 
 class ZipContainer:
@@ -43,12 +46,18 @@ class ZipContainer:
             raise Refusal(f"has a pickle of {pickle.size} bytes, more than any known model needs")
         self.root = run_pickle(BytesIO(self._read_checked(pickle)), self._storage)
 
+    def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
+        """The numbers of one storage in pieces, compared with the checksum of its entry at the end."""
+        entry, crc = self._entries[f"data/{storage.key}"], 0
+        for piece in read_pieces(self._file, entry.offset, storage.numel, storage.dtype):
+            crc = zlib.crc32(byte_view(piece), crc)
+            yield piece
+        _check_crc(crc, entry)
+
     def read(self, storage: StorageClaim) -> torch.Tensor:
-        """Read one storage and compare it with the checksum of its entry."""
+        """Read one storage."""
         entry = self._entries[f"data/{storage.key}"]
-        flat = read_tensor(self._file, entry.offset, storage.numel, storage.dtype)
-        _check_crc(byte_view(flat), entry)
-        return flat
+        return read_tensor(self._file, entry.offset, storage.numel, storage.dtype)
 
     def _storage(self, identity: tuple[object, ...]) -> StorageClaim:
         if len(identity) != 5 or identity[0] != "storage":
@@ -71,12 +80,12 @@ class ZipContainer:
         if entry.size > limit:
             raise Refusal(f"has an oversized entry {quote(entry.name)}")
         data = read_exactly(self._file, entry.offset, entry.size)
-        _check_crc(data, entry)
+        _check_crc(zlib.crc32(data), entry)
         return data
 
 
-def _check_crc(data: bytes | memoryview, entry: Entry) -> None:
-    if zlib.crc32(data) != entry.crc:
+def _check_crc(found: int, entry: Entry) -> None:
+    if found != entry.crc:
         raise Refusal(f"is damaged (wrong checksum of {quote(entry.name)}); fetch it again")
 
 

@@ -16,6 +16,7 @@ from .refusal import Refusal
 
 MAX_FILE_BYTES = 2 << 30
 """The largest stock model, vgg19bn, has 0.6 GB."""
+PIECE = 1 << 20
 
 
 @contextmanager
@@ -82,6 +83,12 @@ def read_tensor(file: BinaryIO, offset: int, numel: int, dtype: torch.dtype) -> 
             raise Refusal("is cut short")
         done += count
     return flat
+
+
+def read_pieces(file: BinaryIO, offset: int, numel: int, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+    """The same numbers in pieces of at most a million, so that a file is judged in little memory."""
+    for start in range(0, numel, PIECE):
+        yield read_tensor(file, offset + start * dtype.itemsize, min(PIECE, numel - start), dtype)
 
 
 def byte_view(flat: torch.Tensor) -> memoryview:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO
 
 import torch
 
-from .files import file_size, read_exactly, read_tensor
+from .files import file_size, read_exactly, read_pieces, read_tensor
 from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
 from .refusal import Refusal, quote
 from .symbols import Name, StorageClaim, storage_claim
@@ -33,6 +34,10 @@ class LegacyContainer:
         _check_header(head)
         self.root = run_pickle(head, self._persistent)
         self._places = self._locate(run_pickle(head), head.tell())
+
+    def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
+        """The numbers of one storage in pieces; the format has no checksums."""
+        return read_pieces(self._file, self._places[storage.key], storage.numel, storage.dtype)
 
     def read(self, storage: StorageClaim) -> torch.Tensor:
         """Read one storage."""

@@ -12,13 +12,14 @@ from torch import nn
 
 from ..errors import UnreadableModelError
 from .architectures import Variant, build_skeleton, canonical_name, identify
-from .attestation import attest
+from .attestation import attest, attest_wrapper
 from .container import Container, ZipContainer
 from .files import open_regular, sha256_of
 from .legacy import LegacyContainer
 from .refusal import Refusal, quote
 from .structure import Weights, find_weights
 from .symbols import StorageClaim, TensorClaim
+from .tensor_file import TensorFile, looks_like_tensor_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +34,13 @@ class LoadedModel:
     sha256: str
     """Hexadecimal digest of the file's bytes."""
     container: str
-    """"zip" (torch >= 1.6) or "legacy"."""
+    """"zip" (torch >= 1.6), "legacy" or "safetensors"."""
     attested: bool
     """Whether the file describes the network's structure and it equals the stock one; False for bare state dicts."""
 
 
 def load_model(path: Path, *, architecture: str | None = None, classes: int | None = None) -> LoadedModel:
-    """Load a whole module or a state dict of a known architecture without running anything the file asks for.
+    """Load a known architecture's whole module, state dict or safetensors file; nothing the file asks for is run.
 
     ``architecture`` and ``classes`` are what the round's configuration says; a file that disagrees is refused.
     Raises UnreadableModelError, and nothing else, with one line that names the file and the reason.
@@ -66,9 +67,13 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
     _cross_check(variant, hint, classes)
     skeleton = build_skeleton(variant)
     _check_dtypes(skeleton, weights)
+    if weights.wrapper is not None:
+        attest_wrapper(weights.wrapper)
     if weights.root is not None:
         attest(weights.root, skeleton)
-    skeleton.load_state_dict(_read_weights(container, weights), strict=True, assign=True)
+    state = skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
+    state.update(_read_weights(container, weights))
+    skeleton.load_state_dict(state, strict=True, assign=True)
     return LoadedModel(
         module=skeleton,
         architecture=variant.name,
@@ -95,6 +100,8 @@ def _open_container(file: BinaryIO) -> Container:
         return ZipContainer(file)
     if start[257:262] == b"ustar":
         raise Refusal("is a tar file (torch before 0.1.10); load and save it again with a newer torch")
+    if looks_like_tensor_file(start):
+        return TensorFile(file)
     return LegacyContainer(file)
 
 
@@ -118,20 +125,24 @@ def _check_dtypes(skeleton: nn.Module, weights: Weights) -> None:
 
 def _read_weights(container: Container, weights: Weights) -> dict[str, torch.Tensor]:
     users: dict[str, int] = {}
-    for claim in weights.claims.values():
+    for name, claim in weights.claims.items():
+        if claim.storage.key not in users:
+            _check_numbers(container, claim.storage, name)
         users[claim.storage.key] = users.get(claim.storage.key, 0) + 1
     read = _reading_once(container.read)
     tensors = {}
     for name, claim in weights.claims.items():
         tensors[name] = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
-        if not _finite(tensors[name]):
-            raise Refusal(f"has infinite or undefined numbers in {name}")
     return tensors
 
 
-def _finite(tensor: torch.Tensor) -> bool:
-    # In parts, because the test of a whole tensor takes several times its memory.
-    return all(bool(torch.isfinite(part).all()) for part in tensor.flatten().split(1 << 20))
+def _check_numbers(container: Container, storage: StorageClaim, name: str) -> None:
+    """All of a storage, before any of the model's memory is taken: a damaged file may be large."""
+    finite = True
+    for piece in container.pieces(storage):
+        finite = finite and bool(torch.isfinite(piece).all())
+    if not finite:
+        raise Refusal(f"has infinite or undefined numbers in {name}; train or fetch it again")
 
 
 def _reading_once(read: Callable[[StorageClaim], torch.Tensor]) -> Callable[[StorageClaim], torch.Tensor]:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from types import MappingProxyType
 
-from .constructors import CONSTRUCTORS, MODULE_HOMES, parse_name
-from .refusal import Refusal, quote
+from .constructors import CONSTRUCTORS, is_module_class, parse_name
+from .refusal import ForeignCode, Refusal, quote
 from .symbols import Instance, Name
 
 MAX_PICKLE_BYTES = 32 << 20
@@ -182,7 +182,7 @@ class _Machine:
 
     def new_object(self, _: object) -> None:
         arguments, kind = self.pop(), self.pop()
-        if not isinstance(kind, Name) or not kind.module.startswith(MODULE_HOMES) or arguments != ():
+        if not isinstance(kind, Name) or not is_module_class(kind) or arguments != ():
             raise Refusal("creates an object that is not a plain module")
         self._stack.append(Instance(kind))
 
@@ -190,7 +190,7 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Name) or function not in CONSTRUCTORS:
             what = quote(function) if isinstance(function, Name) else "something that is not a function"
-            raise Refusal(f"asks to call {what}; nothing of it was run")
+            raise ForeignCode(f"asks to call {what}; nothing of it was run")
         if not isinstance(arguments, tuple):
             raise Refusal(f"is damaged (arguments of {function})")
         self._stack.append(CONSTRUCTORS[function](arguments))

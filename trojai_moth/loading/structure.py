@@ -4,34 +4,59 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .constructors import DATA_PARALLEL
 from .refusal import Refusal, quote
 from .symbols import Instance, TensorClaim
 
 MAX_DEPTH = 20
 """The deepest stock model nests 6 modules."""
 
+_PARALLEL_PREFIX = "module."
+_STATE_KEYS = ("state_dict", "model_state_dict")
 _NO_MODEL = "holds neither a whole model nor a state_dict"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Named tensors of a file in its order and, when it holds a whole model, the model's root object."""
+    """Named tensors of a file in its order and, when it holds a whole model, the model's root object.
+
+    ``wrapper`` is the DataParallel that the model was saved in, if it was; names are those without it.
+    """
 
     claims: dict[str, TensorClaim]
     root: Instance | None
+    wrapper: Instance | None = None
 
 
 def find_weights(root: object) -> Weights:
-    """Find the weights in a whole module, a state dict, or a dictionary with the key ``state_dict``."""
+    """Find the weights in a whole module, a state dict, or a dictionary with one, each also inside a DataParallel."""
     if isinstance(root, Instance):
+        wrapper = root if root.kind == DATA_PARALLEL else None
+        root = _wrapped(wrapper) if wrapper else root
         claims: dict[str, TensorClaim] = {}
         _walk(root, "", claims, set(), 0)
-        return Weights(claims, root)
-    if isinstance(root, dict) and isinstance(root.get("state_dict"), dict):
-        root = root["state_dict"]
+        return Weights(claims, root, wrapper)
+    for key in _STATE_KEYS:
+        if isinstance(root, dict) and isinstance(root.get(key), dict):
+            root = root[key]
     if not isinstance(root, dict) or not root:
         raise Refusal(_NO_MODEL)
-    return Weights(_flat(root), None)
+    return Weights(_without_prefix(_flat(root)), None)
+
+
+def _wrapped(wrapper: Instance) -> Instance:
+    inside = members(wrapper, "_modules")
+    model = inside.get("module")
+    if not isinstance(model, Instance) or len(inside) != 1:
+        raise Refusal("has a DataParallel that does not hold exactly one model")
+    return model
+
+
+def _without_prefix(claims: dict[str, TensorClaim]) -> dict[str, TensorClaim]:
+    """Names as they were before DataParallel; its prefix is only taken away where every name has it."""
+    if not all(name.startswith(_PARALLEL_PREFIX) for name in claims):
+        return claims
+    return {name.removeprefix(_PARALLEL_PREFIX): claim for name, claim in claims.items()}
 
 
 def _flat(state: dict[object, object]) -> dict[str, TensorClaim]:

@@ -44,6 +44,21 @@ class Instance:
     state: dict[object, object] | None = None
 
 
+@dataclass(frozen=True)
+class Device:
+    """A device that the file names, which decides nothing here: weights are read to the CPU."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A member of an enumeration by its value."""
+
+    kind: Name
+    value: str
+
+
 @dataclass(frozen=True, eq=False)
 class SetOf:
     """A set of the file, left as the list of its items, which need not be hashable."""
