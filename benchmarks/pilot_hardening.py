@@ -51,7 +51,7 @@ def one_model(
 ) -> dict[str, Any]:
     """One row."""
     model = open_model(case, chosen.seed, record.device)
-    poisoned = read_poisoned(case)
+    poisoned = read_poisoned(case, model.subject)
     before = sizes(model, model.subject, meter)
     begun = time.perf_counter()
     hardened = Moth(settings)(model.subject, model.samples, seed=derive_seed(chosen.seed, case.model_id))

@@ -12,9 +12,10 @@ from ..blind.learned import RuleRound
 from ..calibration import file_hashes, fingerprint
 from ..errors import MothError
 from ..journal import Journal
+from ..packs import unpacked
 from ..pipeline import ScanRecord
 from ..poisoned import read_poisoned
-from ..rounds import CONFIG_FILE, Case, Skip, read_config_text, read_round
+from ..rounds import Case, Skip, read_config_text, read_round
 from .calibration_scans import read_groups
 from .labels import read_labels
 
@@ -103,7 +104,12 @@ def injected_pairs(case: Case) -> tuple[Pair, ...]:
     They are those of config.json's triggers; where that does not say them, those of the poisoned example images. Empty
     where neither is there.
     """
-    triggers = read_config_text(case.directory / CONFIG_FILE).get("triggers")
+    with unpacked(case) as there:
+        return _injected_pairs(there)
+
+
+def _injected_pairs(case: Case) -> tuple[Pair, ...]:
+    triggers = read_config_text(case.config_file).get("triggers") if case.config_file.exists() else None
     pairs = {pair for trigger in (triggers if isinstance(triggers, list) else []) for pair in _configured(trigger)}
     if pairs:
         return tuple(sorted(pairs))

@@ -26,7 +26,7 @@ def test_cases_come_in_order_with_the_shape_that_config_gives(round_dir):
     assert [case.model_id for case in cases] == ["id-00000000", "id-00000001", "id-00000002"]
     config = cases[0].config
     assert (config.architecture, config.classes) == ("squeezenetv1_1", 3)
-    assert (config.preprocessing.stored_size, config.preprocessing.size) == (36, 32)
+    assert (config.stored_size, config.size) == (36, 32)
     assert cases[0].model_file.is_file() and cases[0].logits_file.is_file()
     assert cases[0].examples.is_dir() and cases[0].foregrounds.is_dir()
 
@@ -155,4 +155,6 @@ def test_labels_are_not_read_here(round_dir):
         (case.directory / "ground_truth.csv").write_text("1\n")
     assert read_round(round_dir) == cases
     fields = {*vars(cases[0]), *vars(cases[0].config)}
-    assert fields == {"model_id", "directory", "config", "architecture", "classes", "preprocessing"}
+    assert fields == {
+        *("model_id", "directory", "config", "names", "packed", "architecture", "classes", "stored_size", "size")
+    }

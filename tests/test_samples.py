@@ -73,7 +73,7 @@ def test_the_trace_would_see_a_leak(cases):
     """The tracing itself tells originals of a class apart, also through augmentation."""
     _, opened = marked(cases(5))
     for number in range(5):
-        copies = augment(opened.raw[[number] * 12], 32, seed=number)
+        copies = augment(opened.raw[[number] * 12], opened.subject.preprocessing, seed=number)
         assert sources(ImagePool(copies, torch.zeros(12).long())) == {(0, number)}
 
 
@@ -142,12 +142,12 @@ def test_other_random_streams_are_left_alone(cases):
 
 def test_augmented_copies_are_all_different_and_near(cases):
     _, opened = cases(2)
-    copies = augment(opened.raw[[0] * 10], 32, seed=1)
+    copies = augment(opened.raw[[0] * 10], opened.subject.preprocessing, seed=1)
     assert copies.shape == (10, 3, 32, 32) and copies.min() >= 0 and copies.max() <= 1
     assert len({bytes(image.numpy()) for image in copies}) == 10
-    assert torch.equal(copies, augment(opened.raw[[0] * 10], 32, seed=1))
-    assert not torch.equal(copies, augment(opened.raw[[0] * 10], 32, seed=2))
-    assert augment(opened.raw[:0], 32, seed=1).shape == (0, 3, 32, 32)
+    assert torch.equal(copies, augment(opened.raw[[0] * 10], opened.subject.preprocessing, seed=1))
+    assert not torch.equal(copies, augment(opened.raw[[0] * 10], opened.subject.preprocessing, seed=2))
+    assert augment(opened.raw[:0], opened.subject.preprocessing, seed=1).shape == (0, 3, 32, 32)
 
 
 def test_no_label_can_reach_a_scanner(cases):

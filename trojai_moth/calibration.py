@@ -21,9 +21,10 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from .errors import SettingsError
+from .errors import MothError, SettingsError
 from .loading.files import open_regular, sha256_of
 from .loading.refusal import Refusal
+from .packs import unpacked
 from .records import Field, from_dict, record, to_dict
 from .rounds import Case, Skip
 from .samples import DataSettings
@@ -228,7 +229,11 @@ def file_hashes(cases: Iterable[Case | Skip]) -> list[tuple[str, str]]:
     found = []
     for case in cases:
         if isinstance(case, Case):
-            with contextlib.suppress(Refusal, OSError), open_regular(case.model_file) as file:
+            with (
+                contextlib.suppress(MothError, Refusal, OSError),
+                unpacked(case) as there,
+                open_regular(there.model_file) as file,
+            ):
                 found.append((case.model_id, sha256_of(file)))
     return found
 

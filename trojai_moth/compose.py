@@ -128,6 +128,11 @@ def to_input(images: np.ndarray, size: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(crop.transpose(0, 3, 1, 2))).float().div_(255)
 
 
+def as_stored(images: np.ndarray) -> torch.Tensor:
+    """Composed images uint8 (N, S, S, 3) as a model's preprocessing takes them: uint8 (N, 3, S, S)."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
 def numpy_generator(generator: torch.Generator | int) -> np.random.Generator:
     """A numpy stream seeded by one draw of a torch generator, or by a whole number."""
     if isinstance(generator, torch.Generator):
@@ -145,13 +150,38 @@ def compose(
     backgrounds: Path | None = None,
     settings: ComposeSettings | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compose clean images of every class.
+    """Compose clean images of every class, as a round-4 network is fed them.
 
-    Returns images float32 (classes * per_class, 3, size, size) in [0, 1] and labels int64, class after class. Classes
-    are the file names in plain string order. Without a folder of ``backgrounds`` coloured noise is used. Raises
-    MissingDependencyError without ``trojai``, SettingsError for unreadable pictures.
+    Returns images float32 (classes * per_class, 3, size, size) in [0, 1] and labels int64, class after class; see
+    :func:`compose_stored`.
+    """
+    images, labels = compose_stored(
+        foregrounds,
+        per_class=per_class,
+        stored_size=stored_size,
+        generator=generator,
+        backgrounds=backgrounds,
+        settings=settings,
+    )
+    return to_input(images, size), labels
+
+
+def compose_stored(
+    foregrounds: Sequence[Path],
+    *,
+    per_class: int,
+    stored_size: int,
+    generator: torch.Generator | int,
+    backgrounds: Path | None = None,
+    settings: ComposeSettings | None = None,
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Compose clean images of every class as they would be stored: uint8 (N, stored_size, stored_size, 3), RGB.
+
+    No image carries a trigger, so each one's label is its sign's class, class after class. Classes are the file names
+    in plain string order. Without a folder of ``backgrounds`` coloured noise is used. Raises MissingDependencyError
+    without ``trojai``, SettingsError for unreadable pictures.
     """
     rng = numpy_generator(generator)
     composer = Composer(foregrounds, stored_size, rng, backgrounds=backgrounds, settings=settings)
     labels = np.repeat(np.arange(composer.classes), per_class)
-    return to_input(composer.batch(labels.tolist(), rng), size), torch.from_numpy(labels)
+    return composer.batch(labels.tolist(), rng), torch.from_numpy(labels)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .case import Case
+from .convention import ACCURACY_FLOOR, HALF_TOLERANCE, LOGITS_TOLERANCE, Convention, Evidence, candidates
 from .errors import UnreadableModelError
 from .images import ImagePool, list_examples, read_image
 from .loading import load_model
-from .rounds import Case
 from .subject import Subject
 
-# Largest difference of logits, as a share of the image's largest logit. Round 4's own generator wrote its logits under
-# half precision (inference.py, feb2021), so files that hold half-precision numbers get that precision's tolerance.
-LOGITS_TOLERANCE = 1e-3
-HALF_TOLERANCE = 2e-2
-# Without published logits the examples' labels must be met this often; a wrong crop or scale rarely manages that.
-ACCURACY_FLOOR = 0.5
+__all__ = ["ACCURACY_FLOOR", "HALF_TOLERANCE", "LOGITS_TOLERANCE", "OpenedCase", "open_case", "read_logits"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class OpenedCase:
     """A loaded subject with its example images.
 
     raw (N, 3, h, w) uint8 as stored, x = preprocessed, y the labels, names the file names; ``check`` says in words how
-    the preprocessing was confirmed.
+    the preprocessing was confirmed, ``convention`` with which evidence.
     """
 
     subject: Subject
@@ -36,82 +32,64 @@ class OpenedCase:
     examples: ImagePool
     names: tuple[str, ...]
     check: str
+    convention: Convention | None = None
 
 
 def open_case(case: Case, device: torch.device) -> OpenedCase:
-    """Load the model safely, read its examples and confirm the preprocessing; UnreadableModelError otherwise."""
+    """Load the model safely, read its examples and find out its preprocessing; UnreadableModelError otherwise.
+
+    The case must be on disk: see :func:`packs.unpacked`.
+    """
     loaded = load_model(case.model_file, architecture=case.config.architecture, classes=case.config.classes)
+    listed = list_examples(case.examples)
+    if not listed:
+        raise UnreadableModelError(
+            f"{case.examples}: no images named class_C_example_N.png, or N.png with its class in N.json; examples are "
+            "needed to find out how the model reads images"
+        )
+    raw = _read_examples(listed, case, loaded.classes)
+    y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
+    tried = candidates(case.config, int(raw.shape[-1]))
     subject = Subject(
         model_id=case.model_id,
         module=loaded.module.to(device).eval(),
         architecture=loaded.architecture,
         classes=loaded.classes,
-        preprocessing=case.config.preprocessing,
+        preprocessing=tried[0],
         device=device,
         source_sha256=loaded.sha256,
     )
-    listed = list_examples(case.examples)
-    if not listed:
-        raise UnreadableModelError(f"{case.examples}: no images named class_C_example_N.png; examples are needed")
-    raw = _read_examples(listed, case)
-    y = torch.tensor([label for _, label in listed])
-    examples = ImagePool(subject.preprocessing(raw), y)
-    names = tuple(path.name for path, _ in listed)
-    return OpenedCase(subject, raw, examples, names, confirm_preprocessing(subject, examples, names, case))
+    published = _published(case, names, loaded.classes)
+    found = Evidence(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
+    subject = replace(subject, preprocessing=found.chosen)
+    examples = ImagePool(found.chosen(raw), y)
+    return OpenedCase(subject, raw, examples, names, found.reason, found)
 
 
-def _read_examples(listed: list[tuple[Path, int]], case: Case) -> torch.Tensor:
-    stored, classes = case.config.preprocessing.stored_size, case.config.classes
-    images = []
+def _read_examples(listed: list[tuple[Path, int]], case: Case, classes: int) -> torch.Tensor:
+    stored, images = case.config.stored_size, []
     for path, label in listed:
         image = read_image(path)
+        said = f"{case.names.config} says" if case.config.stored_size else f"{listed[0][0].name} has"
+        stored = stored or max(image.shape[1:])
         if tuple(image.shape[1:]) != (stored, stored):
             raise UnreadableModelError(
-                f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but config.json says {stored} x {stored}"
+                f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but {said} {stored} x {stored}"
             )
         if label >= classes:
-            raise UnreadableModelError(f"{path}: class {label}, but config.json says {classes} classes")
+            raise UnreadableModelError(f"{path}: class {label}, but {case.names.config} says {classes} classes")
         images.append(image)
     return torch.stack(images)
 
 
-def confirm_preprocessing(subject: Subject, examples: ImagePool, names: tuple[str, ...], case: Case) -> str:
-    """Compare with the published logits, or with the labels where there are none; says what was found."""
-    try:
-        logits = subject.logits(examples.x).cpu().numpy()
-    except RuntimeError as reason:
-        raise UnreadableModelError(
-            f"{case.model_file}: can not take images of {subject.size} x {subject.size} pixels ({reason!s:.120})"
-        ) from None
-    if not np.isfinite(logits).all():
-        raise UnreadableModelError(f"{case.model_file}: gives logits that are not finite on its own example images")
-    accuracy = float((logits.argmax(1) == examples.y.numpy()).mean())
+def _published(case: Case, names: tuple[str, ...], classes: int) -> dict[str, np.ndarray] | None:
     if not case.logits_file.exists():
-        if accuracy < ACCURACY_FLOOR:
-            raise UnreadableModelError(
-                f"{case.directory}: only {accuracy:.0%} of the example images get their label (at least "
-                f"{ACCURACY_FLOOR:.0%} needed) and there is no {case.logits_file.name}; is the model of this folder?"
-            )
-        return f"no published logits; accuracy on examples {accuracy:.3f}"
-    published = read_logits(case.logits_file, subject.classes)
+        return None
+    published = read_logits(case.logits_file, classes)
     missing = sorted(set(names) - set(published))
     if missing:
         raise UnreadableModelError(f"{case.logits_file}: has no row for {missing[0]}")
-    expected = np.stack([published[name] for name in names])
-    error = float((np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), 1e-6)).max())
-    tolerance = HALF_TOLERANCE if _half_precision(expected) else LOGITS_TOLERANCE
-    if not error <= tolerance:
-        raise UnreadableModelError(
-            f"{case.model_file}: does not reproduce {case.logits_file.name}: relative error {error:.2g}, allowed "
-            f"{tolerance:g}, accuracy {accuracy:.3f}; the file or its preprocessing is not what the round says"
-        )
-    return f"published logits reproduced within {error:.1e}"
-
-
-def _half_precision(values: np.ndarray) -> bool:
-    """Whether every number is written as half precision prints it, e.g. 35.6 for 35.59375."""
-    with np.errstate(over="ignore"):
-        return all(float(str(np.float16(value))) == value for value in values.flat)
+    return published
 
 
 def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -23,17 +24,15 @@ from .errors import MothError, RunDirectoryError, one_line
 from .hardener import Hardener, HardeningTrace, make_hardener
 from .journal import Journal, RunIdentity
 from .opening import OpenedCase, open_case
+from .packs import unpacked
 from .records import Field, record, to_dict
 from .rounds import Case, Skip
+from .run_records import Failure, NotHardened, ScanRecord, Stage
 from .samples import DataSettings, Samples, collect_samples, with_unseen
 from .scanner import Scanner, Verdict, make_scanner
 from .seeding import derive_seed
 from .subject import Subject
 from .weights import load_weights, save_weights
-
-Stage = Literal["before", "harden", "after", "evidence", "blind"]
-# Stages of a model in the order in which they run.
-STAGES: tuple[Stage, ...] = ("before", "harden", "after", "evidence", "blind")
 
 
 @record
@@ -58,37 +57,6 @@ class RescanSettings:
         description="blind: by the evidence; naive: cleared when the second scan is clean (the paper's reading)",
     )
     evidence: EvidenceSettings = Field(default_factory=EvidenceSettings)
-
-
-@record
-class ScanRecord:
-    """The journal's record of one scan."""
-
-    architecture: str
-    classes: int
-    sha256: str
-    check: str
-    data: str
-    accuracy: float
-    device: str
-    verdict: Verdict
-    seconds: float
-
-
-@record
-class Failure:
-    """A model that could not be examined to the end; it is never counted as clean."""
-
-    stage: str
-    reason: str
-    seconds: float
-
-
-@record
-class NotHardened:
-    """A flagged model that the protocol leaves alone, and why."""
-
-    reason: str
 
 
 class Reporter(Protocol):
@@ -182,10 +150,15 @@ class ModelRun:
     def __init__(self, case: Case, run: Run) -> None:
         """Prepare, without reading anything."""
         self.case, self.run_, self.stage = case, run, "load"
+        self._files = ExitStack()
         self.seed = derive_seed(run.settings.seed, case.model_id)
 
     def run(self) -> None:
-        """All stages that are still to do."""
+        """All stages that are still to do; what had to be unpacked for them is removed."""
+        with self._files:
+            self._stages()
+
+    def _stages(self) -> None:
         before = self._scan("before", lambda: self.opened.subject)
         self.run_.reporter.note(f"before: {before.verdict.outcome} ({before.verdict.reason})")
         if before.verdict.flagged or (self.run_.settings.harden == "all" and before.verdict.flagged is not None):
@@ -248,12 +221,17 @@ class ModelRun:
     @cached_property
     def opened(self) -> OpenedCase:
         """The model, safely loaded, with its example images."""
-        return open_case(self.case, self.run_.device)
+        return open_case(self._on_disk, self.run_.device)
 
     @cached_property
     def samples(self) -> Samples:
         """The images, shared by all stages."""
-        return collect_samples(self.case, self.opened, self.run_.settings.data, derive_seed(self.seed, "images"))
+        seed = derive_seed(self.seed, "images")
+        return collect_samples(self._on_disk, self.opened, self.run_.settings.data, seed)
+
+    @cached_property
+    def _on_disk(self) -> Case:
+        return self._files.enter_context(unpacked(self.case))
 
     def _hardened_subject(self) -> Subject:
         return load_weights(self.run_.journal.weights(self.case.model_id), self.opened.subject)
@@ -277,6 +255,7 @@ class ModelRun:
             classes=subject.classes,
             sha256=subject.source_sha256,
             check=self.opened.check,
+            convention=self.opened.convention,
             data=samples.description,
             accuracy=subject.accuracy(samples.clean.x, samples.clean.y),
             device=describe_device(subject.device),
@@ -292,7 +271,7 @@ class ModelRun:
             return done
         self.stage = "load"
         subject, data, images = self.opened.subject, self.run_.settings.data, derive_seed(self.seed, "images")
-        samples = with_unseen(self.samples, self.case, self.opened, data, images)
+        samples = with_unseen(self.samples, self._on_disk, self.opened, data, images)
         self.stage, seed = "harden", derive_seed(self.seed, "harden")
         hardened = self.run_.hardener(
             subject,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .cache import cache_folder
 from .errors import MothError
 from .files import write_text
 from .records import Field, from_json, record, to_json
@@ -82,8 +82,7 @@ class PlanBook:
 @cache
 def default_book() -> PlanBook:
     """The user's book, in the cache folder; one for the whole process."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return PlanBook(Path(cache) / "trojai-moth" / "plans.json")
+    return PlanBook(cache_folder() / "plans.json")
 
 
 def fastest(plans: Iterable[Plan], run: Callable[[Plan], None]) -> Plan:

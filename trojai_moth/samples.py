@@ -1,4 +1,4 @@
-"""The images that a model is scanned, hardened and checked with: examples with augmentations, or composed ones.
+"""The images that a model is scanned, hardened and checked with: examples with augmentations, composed ones, a folder.
 
 A class's images are split once, by seed: one part is inverted on and trained on, the other is held back, to measure
 whether a trigger works on images it was not made for and what hardening costs in accuracy.
@@ -7,30 +7,39 @@ whether a trigger works on images it was not made for and what hardening costs i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .compose import compose
+from .case import Case
+from .class_order import check_class_order
+from .compose import as_stored, compose_stored
 from .errors import UnreadableModelError
+from .image_folder import list_labelled, read_stored
 from .images import ImagePool, concatenate
 from .opening import OpenedCase
 from .records import Field, record
-from .rounds import Case
 from .seeding import derive_seed
+from .subject import Preprocessing, Subject
+
+_PART = "(examples|composed|folder)"
 
 
 @record
 class DataSettings:
     """Where hardening and inversion images come from, and how many."""
 
-    source: Literal["examples", "composed"] = Field(
-        default="examples", description="examples, or composed from foregrounds/"
+    source: str = Field(
+        default="examples",
+        pattern=rf"^{_PART}(\+{_PART})*$",
+        description="examples; composed, i.e. from foregrounds/; folder, i.e. data.folder; or several in equal parts, "
+        "with + between them",
     )
+    folder: str | None = Field(default=None, description="folder of labelled images, of any size")
     train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
     held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
@@ -42,6 +51,11 @@ class DataSettings:
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
     )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that images are taken from in equal parts, each once."""
+        return tuple(dict.fromkeys(self.source.split("+")))
 
 
 @dataclass(frozen=True)
@@ -60,56 +74,120 @@ class Samples:
 
 
 def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
-    """The images for one model, the same for the same seed; before and after hardening they are shared."""
-    if settings.source == "composed":
-        return _composed(case, opened, settings, seed)
-    return _examples(opened, settings, seed)
+    """The images for one model, the same for the same seed; before and after hardening they are shared.
+
+    Several sources give equal parts of each class's images. Composed images are refused where the model shows that
+    its signs are not in the order of its classes (class_order.py).
+    """
+    ways: dict[str, Callable[[int, int], Samples]] = {
+        "examples": lambda train, held: _examples(opened, settings, train, held, seed),
+        "composed": lambda train, held: _composed(case, opened, settings, train, held, seed),
+        "folder": lambda train, held: _folder(opened, settings, train, held, seed),
+    }
+    names = settings.sources
+    train, held = (math.ceil(count / len(names)) for count in (settings.train_per_class, settings.held_per_class))
+    return _together([ways[name](train, held) for name in names])
 
 
 def with_unseen(samples: Samples, case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
     """The same samples with newly composed images for the audit; without any where images are not composed."""
-    if settings.source != "composed" or not settings.unseen_images:
+    if "composed" not in settings.sources or not settings.unseen_images:
         return samples
     per_class = math.ceil(settings.unseen_images / opened.subject.classes)
-    return replace(samples, unseen=_compose(case, opened, settings, per_class, derive_seed(seed, "unseen")))
+    return replace(samples, unseen=_compose(case, opened.subject, settings, per_class, derive_seed(seed, "unseen")))
 
 
-def _examples(opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
+def _together(parts: Sequence[Samples]) -> Samples:
+    if len(parts) == 1:
+        return parts[0]
+    # Class after class, and within a class the sources in turn: who takes the first few images gets some of each.
+    pools = (_in_turn([getattr(part, name) for part in parts]) for name in ("train", "held", "clean"))
+    return Samples(*pools, " + ".join(part.description for part in parts))
+
+
+def _in_turn(pools: Sequence[ImagePool]) -> ImagePool:
+    merged = concatenate(pools)
+    source = torch.cat([torch.full((len(pool),), number) for number, pool in enumerate(pools)])
+    place = torch.zeros(len(merged), dtype=torch.long)
+    for label in set(merged.y.tolist()):
+        for number in range(len(pools)):
+            own = torch.nonzero((merged.y == label) & (source == number)).flatten()
+            place[own] = torch.arange(len(own)) * len(pools) + number
+    order = sorted(range(len(merged)), key=lambda index: (int(merged.y[index]), int(place[index])))
+    return merged.take(torch.tensor(order, dtype=torch.long))
+
+
+def _examples(opened: OpenedCase, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
+    return _split(opened.raw, opened.examples, opened.subject, settings, train, held, seed, "examples")
+
+
+def _folder(opened: OpenedCase, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
+    """A folder's images, as many per class as are needed, brought to the size that the round's images are stored in."""
+    subject, folder = opened.subject, Path(settings.folder or "")
+    if settings.folder is None:
+        raise UnreadableModelError("data.folder: not given; it says where the labelled images of source folder are")
+    listed = list_labelled(folder, subject.classes)
+    wanted = train + held
+    chosen = [pair for label in range(subject.classes) for pair in [p for p in listed if p[1] == label][:wanted]]
+    raw = read_stored([path for path, _ in chosen], subject.preprocessing.stored_size)
+    pool = ImagePool(subject.preprocessing(raw), torch.tensor([label for _, label in chosen]))
+    return _split(raw, pool, subject, settings, train, held, derive_seed(seed, "folder"), "folder")
+
+
+def _split(
+    raw: Tensor,
+    pool: ImagePool,
+    subject: Subject,
+    settings: DataSettings,
+    train_count: int,
+    held_count: int,
+    seed: int,
+    name: str,
+) -> Samples:
     stream = torch.Generator().manual_seed(derive_seed(seed, "split"))
     train, held, clean = [], [], []
-    for label in range(opened.subject.classes):
-        own = opened.examples.positions(label)
+    for label in range(subject.classes):
+        own = pool.positions(label)
         own = own[torch.randperm(len(own), generator=stream)]
         kept = min(max(1, math.ceil(len(own) * settings.held_fraction)), len(own) - 1) if len(own) > 1 else 0
         if len(own) == 0:
             continue
-        train.append(_filled(opened, own[kept:], settings.train_per_class, derive_seed(seed, "train", label)))
+        fill = _Filling(raw, pool, subject.preprocessing)
+        train.append(fill(own[kept:], train_count, derive_seed(seed, "train", label)))
         if kept:
-            clean.append(opened.examples.take(own[:kept]))
-            held.append(_filled(opened, own[:kept], settings.held_per_class, derive_seed(seed, "held", label)))
-    counts = torch.bincount(opened.examples.y, minlength=opened.subject.classes)
-    description = f"examples, {int(counts.min())}-{int(counts.max())} per class, {settings.held_fraction:.0%} held back"
-    empty = ImagePool(opened.examples.x[:0], opened.examples.y[:0])
+            clean.append(pool.take(own[:kept]))
+            held.append(fill(own[:kept], held_count, derive_seed(seed, "held", label)))
+    counts = torch.bincount(pool.y, minlength=subject.classes)
+    description = f"{name}, {int(counts.min())}-{int(counts.max())} per class, {settings.held_fraction:.0%} held back"
+    empty = ImagePool(pool.x[:0], pool.y[:0])
     held_pool, clean_pool = (concatenate([*parts, empty]) for parts in (held, clean))
     return Samples(concatenate(train), held_pool, clean_pool, description)
 
 
-def _filled(opened: OpenedCase, index: Tensor, count: int, seed: int) -> ImagePool:
-    """The originals first, then augmented copies of them in turn until there are ``count``."""
-    pool = opened.examples.take(index)
-    missing = max(0, count - len(pool))
-    source = index[torch.arange(missing) % len(index)]
-    copies = augment(opened.raw[source], opened.subject.size, seed)
-    return concatenate([pool, ImagePool(copies, opened.examples.y[source])])
+@dataclass(frozen=True)
+class _Filling:
+    raw: Tensor
+    pool: ImagePool
+    preprocessing: Preprocessing
+
+    def __call__(self, index: Tensor, count: int, seed: int) -> ImagePool:
+        """The originals first, then augmented copies of them in turn until there are ``count``."""
+        originals = self.pool.take(index)
+        missing = max(0, count - len(originals))
+        source = index[torch.arange(missing) % len(index)]
+        copies = augment(self.raw[source], self.preprocessing, seed)
+        return concatenate([originals, ImagePool(copies, self.pool.y[source])])
 
 
-def augment(raw: Tensor, size: int, seed: int) -> Tensor:
+def augment(raw: Tensor, preprocessing: Preprocessing, seed: int) -> Tensor:
     """Round 4's training augmentations: (N, 3, h, w) uint8 as stored -> (N, 3, size, size) float32 in [0, 1].
 
     Colour jitter of 0.1, resized crop of 80-100 %, turn by 30 degrees, shift by 10 %, scale by 10 % (train_model.py
-    of the feb2021 generator). torchvision draws from the global stream, which is put back afterwards.
+    of the feb2021 generator); order of colours and scaling come last, as the model reads images. torchvision draws
+    from the global stream, which is put back afterwards.
     """
+    size = preprocessing.size
     transform = v2.Compose(
         [
             v2.ColorJitter(0.1, 0.1, 0.1, 0.1),
@@ -121,31 +199,33 @@ def augment(raw: Tensor, size: int, seed: int) -> Tensor:
         return torch.empty(0, 3, size, size)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone, which is all that fork_rng puts back here
-        return torch.stack([transform(image) for image in raw]).float() / 255.0
+        return preprocessing.finish(torch.stack([transform(image) for image in raw]))
 
 
-def _composed(case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
+def _composed(
+    case: Case, opened: OpenedCase, settings: DataSettings, train_count: int, held_count: int, seed: int
+) -> Samples:
     """Fresh images of the model's own signs; as many as asked for, so that nothing has to be augmented."""
-    foregrounds = sorted(case.foregrounds.glob("*.png"))
-    if len(foregrounds) != opened.subject.classes:
+    foregrounds, subject = sorted(case.foregrounds.glob("*.png")), opened.subject
+    if len(foregrounds) != subject.classes:
         raise UnreadableModelError(
-            f"{case.foregrounds}: {len(foregrounds)} signs for {opened.subject.classes} classes; use examples as data"
+            f"{case.foregrounds}: {len(foregrounds)} signs for {subject.classes} classes; use examples as data"
         )
     train, held = (
-        _compose(case, opened, settings, count, derive_seed(seed, purpose))
-        for purpose, count in (("train", settings.train_per_class), ("held", settings.held_per_class))
+        _compose(case, subject, settings, count, derive_seed(seed, purpose))
+        for purpose, count in (("train", train_count), ("held", held_count))
     )
-    description = f"composed, {settings.train_per_class} per class and {settings.held_per_class} held back"
+    check_class_order(subject, train, case.foregrounds)
+    description = f"composed, {train_count} per class and {held_count} held back"
     return Samples(train, held, held, description)
 
 
-def _compose(case: Case, opened: OpenedCase, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
-    x, y = compose(
+def _compose(case: Case, subject: Subject, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
+    images, y = compose_stored(
         sorted(case.foregrounds.glob("*.png")),
         per_class=per_class,
-        stored_size=opened.subject.preprocessing.stored_size,
-        size=opened.subject.size,
+        stored_size=subject.preprocessing.stored_size,
         generator=seed,
         backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
     )
-    return ImagePool(x, y)
+    return ImagePool(subject.preprocessing(as_stored(images)), y)

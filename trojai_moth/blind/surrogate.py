@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compose import compose
+from ..compose import as_stored, compose_stored
 from ..errors import MothError
 from ..images import ImagePool
 from ..loading import build_architecture
@@ -125,16 +125,15 @@ def _stages(
     """What a clean twin is trained on in make-round: easy images, then two times clean ones."""
     stages = []
     if foregrounds and recipe.easy_epochs:
-        easy = compose(
+        easy, signs = compose_stored(
             foregrounds,
             per_class=settings.easy_per_class,
             stored_size=subject.preprocessing.stored_size,
-            size=subject.size,
             generator=derive_seed(seed, "surrogate", "easy"),
             backgrounds=backgrounds,
             settings=EASY_SIGNS,
         )
-        stages.append(_Stage(_stored(easy[0]), easy[1].numpy(), recipe.easy_epochs))
+        stages.append(_Stage(_stored(subject.preprocessing(as_stored(easy))), signs.numpy(), recipe.easy_epochs))
     images, labels = _stored(train.x), train.y.cpu().numpy()
     return [*stages, _Stage(images, labels, recipe.base_epochs), _Stage(images, labels, recipe.own_epochs)]
 

@@ -21,16 +21,19 @@ from ..records import from_dict, to_dict, to_json
 from ..rounds import read_round
 from ..scanner import make_scanner
 from ..several import split_names
+from ..subset import choose
 from .display import calibration_table, make_console, make_reporter
 from .interruption import Interruption, Stopping
 from .options import (
     backgrounds_option,
     data_option,
+    data_settings,
     device_option,
     parse_assignments,
     scanner_option,
     seed_option,
     set_option,
+    subset_option,
 )
 
 _LISTED = 20
@@ -61,13 +64,14 @@ _LISTED = 20
     "--max-false-positive-rate", type=float,
     help="Flag as many models as this rate of false positives allows. Default: the best balanced accuracy.",
 )  # fmt: skip
+@subset_option
 @scanner_option
 @data_option
 @backgrounds_option
 @set_option
 @seed_option
 @device_option
-def calibrate(round_dir: Path, out: Path, work: Path | None, device: str, **choices: Any) -> None:
+def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None, device: str, **choices: Any) -> None:
     """Learn from ROUND_DIR's labelled models a probability and a threshold for a scanner's scores.
 
     Scans every labelled model once per seed, then fits on all of them what goes to --out. How good that is, is measured
@@ -82,7 +86,7 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, device: str, **choi
     )
     scanner, target = make_scanner(settings.scanner, settings.scanner_options), resolve_device(device)
     labels, groups = read_labels(round_dir), read_groups(round_dir)
-    cases, unlabelled = labelled(read_round(round_dir), labels)
+    cases, unlabelled = labelled(choose(read_round(round_dir), subset, round_dir), labels)
     require_both(np.array([labels[case.model_id] for case in cases], dtype=bool))
     prepare_process(target)
     interruption = Interruption()
@@ -109,7 +113,7 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, device: str, **choi
 
 def _scan_settings(choices: dict[str, Any]) -> RescanSettings:
     groups = parse_assignments(choices["assignments"], ("scanner", "data"))
-    data = {"source": choices["data"], "backgrounds": choices["backgrounds"], **groups["data"]}
+    data = {**data_settings(choices["data"], choices["backgrounds"]), **groups["data"]}
     return from_dict(
         RescanSettings,
         {

@@ -75,7 +75,8 @@ def _run(
         interruption.check()
         show_progress(f"{text:<60}")
 
-    contest = Contest(model.case, model.opened, model.samples, read_poisoned(model.case), settings, out, progress)
+    poisoned = read_poisoned(model.case, model.opened.subject)
+    contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
     try:
         comparison = contest.run(entrants)
         interruption.check()

@@ -29,6 +29,7 @@ from .options import (
     backgrounds_option,
     calibration_option,
     data_option,
+    data_settings,
     device_option,
     hardener_budget_option,
     hardener_option,
@@ -77,7 +78,7 @@ def open_model(
     prepare_process(target)
     case = read_case(model_dir)
     opened = open_case(case, target)
-    settings = from_dict(DataSettings, {"source": data, "backgrounds": backgrounds, **groups["data"]}, source="--set")
+    settings = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
     return OpenedModel(case, opened, settings, samples, groups, model_seed)
@@ -215,7 +216,7 @@ def harden_model(
 def _attack_lines(model: OpenedModel, hardened: Subject) -> list[str]:
     """How well the injected trigger works before and after; nothing for a model without poisoned examples."""
     try:
-        poisoned = read_poisoned(model.case)
+        poisoned = read_poisoned(model.case, model.opened.subject)
     except MothError as error:  # what was hardened is worth more than this figure
         return [f"attack success not measured: {error}"]
     before, after = (attack_success(subject, poisoned) for subject in (model.opened.subject, hardened))

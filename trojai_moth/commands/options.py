@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -14,6 +15,8 @@ from pydantic.fields import FieldInfo
 from ..errors import SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_SOURCES = ("examples", "composed")
 
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
@@ -30,11 +33,18 @@ hardener_option = click.option(
 )
 data_option = click.option(
     "--data",
-    type=click.Choice(["examples", "composed"]),
     default="examples",
     show_default=True,
-    help="Images to invert on and harden with: the round's examples and augmentations of them, or new ones composed "
-    "from the model's foregrounds/ (needs trojai).",
+    metavar="examples|composed|FOLDER",
+    help="Images to invert on and harden with: the round's examples and augmentations of them; new ones composed from "
+    "the model's foregrounds/ (needs trojai); a folder of labelled images of any size; or several in equal parts, e.g. "
+    "examples+composed.",
+)
+subset_option = click.option(
+    "--subset",
+    metavar="IDS|FILE|NAME|QUERY",
+    help="Only these models: ids with commas between them, a file of ids, a published list (moth-false-positives: 32 "
+    "of round 4; natural-filters: 49 of round 2), or a query over METADATA.csv, e.g. 'number_classes > 20'.",
 )
 backgrounds_option = click.option(
     "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
@@ -80,6 +90,20 @@ def shared_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def data_settings(data: str, backgrounds: str | None) -> dict[str, str | None]:
+    """The settings that --data and --backgrounds stand for; SettingsError for what is neither known nor a folder."""
+    parts = [data] if os.path.isdir(data) and data not in _SOURCES else data.split("+")
+    folders = [part for part in parts if part not in _SOURCES]
+    wrong = next((part for part in folders if not os.path.isdir(part)), None)
+    if wrong is not None or len(folders) > 1:
+        raise SettingsError(
+            f"--data {data}: {wrong if wrong is not None else folders[1]} is neither examples, composed nor the only "
+            "folder; write one of them, or several with + between them"
+        )
+    source = "+".join(part if part in _SOURCES else "folder" for part in parts)
+    return {"source": source, "folder": folders[0] if folders else None, "backgrounds": backgrounds}
 
 
 def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -13,22 +13,25 @@ from ..blind.rule import shipped_rule
 from ..calibration import Calibration, file_hashes, read_calibration, refuse_fitted
 from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
-from ..eval.labels import read_labels
+from ..eval.labels import errata_lines, read_labels
 from ..eval.report import verdict_lines
 from ..eval.results import write_results
 from ..journal import Journal
 from ..pipeline import RescanSettings, Run
 from ..records import from_dict, to_dict
 from ..rounds import Case, Skip, read_round
+from ..subset import choose
 from .display import LEGEND, make_console, make_reporter, verdict_table
 from .interruption import Interruption, Stopping
 from .options import (
     allow_fitted_option,
     calibration_option,
+    data_settings,
     hardener_budget_option,
     parse_assignments,
     scanner_budget_option,
     shared_options,
+    subset_option,
 )
 
 _WARNING = (
@@ -71,6 +74,7 @@ _VOTES_WARNING = (
     "where scanner, images and evidence settings are those it was learned with, else votes against fixed bounds.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
+@subset_option
 @scanner_budget_option
 @hardener_budget_option
 @calibration_option
@@ -84,6 +88,7 @@ def rescan(
     calibration: Path | None,
     allow_fitted: bool,
     rule: Path | None,
+    subset: str | None,
     **choices: Any,
 ) -> None:
     """Scan every model of ROUND_DIR, harden the flagged ones with MOTH, and scan those again.
@@ -101,7 +106,8 @@ def rescan(
     interruption.listen()
     with make_reporter(console) as reporter:
         chooser = Chooser(settings.harden, known)
-        cases, journal, stopping = read_round(round_dir), Journal(out), Stopping(reporter, interruption)
+        cases = choose(read_round(round_dir), subset, round_dir)
+        journal, stopping = Journal(out), Stopping(reporter, interruption)
         learned = _calibration(calibration, [] if allow_fitted else cases)
         weighed = _rule(rule, settings, [] if allow_fitted else cases)
         run = Run(cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed)
@@ -115,7 +121,8 @@ def rescan(
     rows, summary = write_results(run.journal, known if labels else {})
     console.print(verdict_table(rows))
     console.print("", LEGEND, "", sep="\n", markup=False, highlight=False)
-    for line in [*verdict_lines(summary), *_warnings(settings, weighed)]:
+    errata = errata_lines(round_dir, {case.model_id for case in cases}) if labels else []
+    for line in [*verdict_lines(summary), *errata, *_warnings(settings, weighed)]:
         console.print(line, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
     raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
@@ -172,7 +179,7 @@ def rescan_settings(
 ) -> RescanSettings:
     """The run's settings from the command line's words."""
     groups = parse_assignments(assignments, ("scanner", "hardener", "data", "evidence"))
-    chosen = {"source": data, "backgrounds": backgrounds, **groups["data"]}
+    chosen = {**data_settings(data, backgrounds), **groups["data"]}
     return from_dict(
         RescanSettings,
         {

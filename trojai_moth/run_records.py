@@ -1,0 +1,46 @@
+"""What the journal holds of each stage of a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .convention import Convention
+from .records import record
+from .scanner import Verdict
+
+Stage = Literal["before", "harden", "after", "evidence", "blind"]
+# Stages of a model in the order in which they run.
+STAGES: tuple[Stage, ...] = ("before", "harden", "after", "evidence", "blind")
+
+
+@record
+class ScanRecord:
+    """The journal's record of one scan."""
+
+    architecture: str
+    classes: int
+    sha256: str
+    check: str
+    convention: Convention | None = None
+    """How the model reads its images and what speaks for it; None in runs from before that was written down."""
+    data: str
+    accuracy: float
+    device: str
+    verdict: Verdict
+    seconds: float
+
+
+@record
+class Failure:
+    """A model that could not be examined to the end; it is never counted as clean."""
+
+    stage: str
+    reason: str
+    seconds: float
+
+
+@record
+class NotHardened:
+    """A flagged model that the protocol leaves alone, and why."""
+
+    reason: str
