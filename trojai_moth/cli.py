@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "scan": ("model", "scan", "Scan one model directory."),
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
         "distance": ("distance", "distance", "Measure the class distances of one model directory."),
+        "bounds": ("bounds", "bounds", "Set class distances beside what real images and alike classes allow."),
         "compare": ("compare", "compare", "Harden one model with several methods; what each gains and costs."),
         "calibrate": ("calibrate", "calibrate", "Learn from a labelled round what a scanner's scores mean."),
         "calibrate-rule": (
