@@ -49,6 +49,9 @@ class KArmSettings:
     prune_early_success: float = Field(default=0.3, ge=0, le=1, description="best success rate asked for then")
     prune_late: int = Field(default=200, ge=0, description="steps after which prune_late_success is asked for")
     prune_late_success: float = Field(default=0.8, ge=0, le=1, description="best success rate asked for then")
+    restarts: int = Field(
+        default=0, ge=0, description="fresh starts of an arm that the first two of these rules would drop (ours)"
+    )
     prune_back_success: float = Field(default=1.0, ge=0, le=1, description="the same of an arm of the symmetric check")
 
     arms_at_once: int = Field(

@@ -17,6 +17,8 @@ from trojai_moth.poisoned import attack_success, read_poisoned
 from trojai_moth.rounds import read_case
 from trojai_moth.twins import plan_twins
 
+from .test_make_round import TINY as PLAIN
+
 
 def installed():
     if importlib.util.find_spec("trojai") is None:
@@ -29,20 +31,7 @@ def installed():
 
 
 needs_filters = pytest.mark.skipif(not installed(), reason="needs trojai, Wand and ImageMagick: libmagickwand-6.q16-6")
-TINY = {
-    "models": 2,
-    "classes": 4,
-    "size": 24,
-    "architecture": "squeezenetv1_1",
-    "images_per_class": 2,
-    "train_images": 8,
-    "test_images": 4,
-    "epochs": 1,
-    "retries": 0,
-    "accuracy_floor": 0,
-    "attack_floor": 0,
-    "trigger": "filter",
-}
+TINY = {**PLAIN, "trigger": "filter"}
 
 
 def plain(red, green, blue):
