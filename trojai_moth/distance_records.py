@@ -42,7 +42,7 @@ FAST: Mapping[str, Any] = MappingProxyType(
 )
 """What ``--fast`` changes; benchmarks/distance_fast.py measures what that costs."""
 
-FAST_ERROR = "its error has not been measured yet"
+FAST_ERROR = "over 32 pairs of 4 small models median |ln(fast/full)| 0.260, bias +0.311, Spearman 0.871"
 """What benchmarks/distance_fast.py found, in the words of its record's summary."""
 
 # They change how fast a measurement is, not what it measures.
