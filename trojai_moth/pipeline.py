@@ -170,8 +170,7 @@ class ModelRun:
             self.run_.reporter.note(f"kept without hardening: {left_alone.reason}")
             return
         trace = self._harden()
-        before, after, _ = trace.cost
-        self.run_.reporter.note(f"hardened: accuracy {before:.3f} -> {after:.3f}")
+        self.run_.reporter.note("hardened: accuracy {:.3f} -> {:.3f}".format(*trace.cost[:2]))
         after = self._scan("after", self._hardened_subject)
         self.run_.reporter.note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
         if self.run_.settings.verdict == "blind" and before.verdict.flagged:
@@ -204,7 +203,7 @@ class ModelRun:
             seed=seed,
             hardened=hardened,
             cascade=None if settings.complete else cascade(self.run_.rule),
-            signs=sorted(self.case.foregrounds.glob("*.png")),
+            signs=sorted(self._on_disk.foregrounds.glob("*.png")),
             progress=self.run_.reporter.step,
         )
 

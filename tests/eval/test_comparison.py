@@ -121,8 +121,7 @@ CRASH = (Method(hardener="crash"), named("crash")(ScaleSettings(error="no\nroom"
 def contest(tmp_path):
     """A contest on the planted network with a backdoor; Scale.calls is empty at the start."""
     subject, images = make_subject(Erasable()), planted_images(per_class=2)
-    case = Case("id-toy", tmp_path / "model", CaseConfig(architecture="toy", classes=3,
-                preprocessing=subject.preprocessing))  # fmt: skip
+    case = Case("id-toy", tmp_path / "model", CaseConfig(architecture="toy", classes=3, size=subject.size))
     opened = OpenedCase(subject, (images.x * 255).byte(), images, (), "toy")
     x = images.x[images.y == 0].clone()
     x[:, :, BACKDOOR_ROW, :3] = 1.0
