@@ -70,6 +70,7 @@ def scored(record: Record, model: LabelledModel, verdict: BlindVerdict) -> Score
         size=min((pair.size for pair in pairs if pair.size is not None), default=None),
         held_success=max((pair.held_success for pair in pairs if pair.held_success is not None), default=None),
         right_pair=bool(model.right_pairs),
+        censored=model.evidence.censored,
         seconds=record["seconds"],
         conditions=conditions(record),
     )

@@ -35,6 +35,7 @@ class ScoredModel:
     size: float | None = None
     held_success: float | None = None
     right_pair: bool = False
+    censored: float | None = Field(default=None, ge=0, le=1, description="share of distances without a trigger")
     seconds: float = 0.0
     conditions: dict[str, str] = Field(default_factory=dict)
 
@@ -74,20 +75,25 @@ class Evaluation:
     cross_entropy_interval: Interval | None
     splits: tuple[Split, ...]
     loss_bound: float = Field(description="the true loss that this count of true positives can exclude, at 95 %")
+    censored: float | None = Field(default=None, description="mean share of distances for which no trigger was found")
     seconds: float
 
 
 def evaluate(models: Sequence[ScoredModel], fitted_on: Sequence[str] = ()) -> Evaluation:
-    """Count. ``fitted_on`` are models that a rule was learned from: they must not be among ``models``."""
+    """Count. ``fitted_on`` are models that a rule was learned from: they must not be among ``models``.
+
+    Without any model that was hardened there are no rows of the oracle and of naive hardening.
+    """
     clean = [model for model in models if not model.poisoned]
     poisoned = [model for model in models if model.poisoned]
     lost = sum(model.cleared_blind for model in poisoned)
     oracle = _row("oracle: clean ones hardened", clean, poisoned, lambda m: bool(m.cleared_naive) and not m.poisoned)
     blind = _row("blind rule", clean, poisoned, lambda m: m.cleared_blind)
+    hardened = any(model.cleared_naive is not None for model in models)
     rows = [
         _row("scanner alone", clean, poisoned, lambda _: False),
-        oracle,
-        _row("naive: all hardened", clean, poisoned, lambda m: bool(m.cleared_naive)),
+        *([oracle] if hardened else []),
+        *([_row("naive: all hardened", clean, poisoned, lambda m: bool(m.cleared_naive))] if hardened else []),
         blind,
         _control("size alone, at equal loss", clean, poisoned, lost, lambda m: _or(m.size, math.inf)),
         _control("held-out success alone, at equal loss", clean, poisoned, lost, lambda m: -_or(m.held_success, 0.0)),
@@ -106,6 +112,7 @@ def evaluate(models: Sequence[ScoredModel], fitted_on: Sequence[str] = ()) -> Ev
         cross_entropy_interval=intervals["cross_entropy"],
         splits=split_by_conditions(models),
         loss_bound=blind.true_positives_lost.high,
+        censored=_mean([model.censored for model in models if model.censored is not None]),
         seconds=sum(model.seconds for model in models),
     )
 
@@ -158,6 +165,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """
     total = only_first + only_second
     return float(binomtest(only_first, total).pvalue) if total else 1.0
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _or(value: float | None, otherwise: float) -> float:

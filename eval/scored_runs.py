@@ -53,6 +53,7 @@ def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict, condi
         size=min(_known([pair.size for pair in pairs]), default=None),
         held_success=max(_known([pair.held_success for pair in pairs]), default=None),
         right_pair=bool(model.right_pairs),
+        censored=model.evidence.censored,
         seconds=sum(part.seconds for part in parts if part),
         conditions=conditions,
     )

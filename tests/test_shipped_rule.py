@@ -1,5 +1,6 @@
 """The rule that ships: found where it belongs, nowhere else, and re-made by the command that its file came from."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,16 @@ def test_it_aims_at_no_true_positive_lost_and_names_both_halves(shipped):
     assert shipped.threshold == lowest and shipped.retention.bound == 1 / (shipped.retention.true_positives + 1)
     assert {one.round.partition("/")[0] for one in made.rounds} == {"development", "scored"}
     assert {model.group.partition("-")[0] for model in made.models} == {"development", "scored"}
+
+
+def test_the_report_holds_figures_of_rules_that_were_chosen_without_the_models_judged(shipped):
+    report = json.loads((blind_rule.RECORDS.parents[1] / "blind_rule.json").read_text(encoding="utf-8"))
+    assert report["candidates"] == {name: list(features) for name, features in blind_rule.CANDIDATES.items()}
+    assert set(report["candidates"][report["shipped"]]) >= set(shipped.features)
+    cleared = report["nested"]["cleared_by_chosen"]
+    assert set(cleared) == {model.model_id for model in shipped.provenance.models}
+    lost = [model.model_id for model in shipped.provenance.models if model.poisoned and cleared[model.model_id]]
+    assert report["nested"]["rules"]["chosen"]["true_positives_lost"]["count"] == len(lost)
 
 
 def test_choosing_puts_safety_first():

@@ -53,6 +53,18 @@ def test_a_size_that_was_not_found_is_the_largest():
     assert found["size alone, at equal loss"] == (1, 0)
 
 
+def test_where_nothing_was_hardened_nothing_is_said_of_hardening():
+    found = rows([model(0, False, blind=True, naive=None), model(1, True, naive=None)])
+    assert set(found) == {"scanner alone", "blind rule", "size alone, at equal loss",
+                          "held-out success alone, at equal loss"}  # fmt: skip
+
+
+def test_censored_shares_are_averaged_where_they_are_known():
+    found = [evaluate([model(n, n % 2 == 1, censored=share) for n, share in enumerate(shares)])
+             for shares in ([0.1, 0.3, None], [None, None])]  # fmt: skip
+    assert found[0].censored == pytest.approx(0.2) and found[1].censored is None
+
+
 def test_what_was_not_hardened_is_not_cleared():
     assert rows([model(0, False, naive=None), model(1, True)])["oracle: clean ones hardened"] == (0, 0)
 

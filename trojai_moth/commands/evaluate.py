@@ -80,6 +80,8 @@ def summary_lines(result: Evaluation) -> list[str]:
     lines = [f"Flagged and labelled: {result.models} models, {result.seconds / max(result.models, 1):.0f} s each."]
     if result.fitted_on:
         lines.append(f"Not scored: {len(result.fitted_on)} models that the rule was learned from.")
+    if result.censored is not None:
+        lines.append(f"No trigger was found for {result.censored:.1%} of the distances, which then count as the image.")
     lines.append(f"True pair among the candidates of {_share(result.right_pairs)} true positives.")
     if result.roc_auc is not None and result.cross_entropy is not None:
         area, entropy = _spread(result.roc_auc_interval), _spread(result.cross_entropy_interval)
