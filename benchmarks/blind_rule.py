@@ -137,6 +137,18 @@ def nested(models: Sequence[LabelledModel]) -> dict[str, Any]:
     return {"folds": FOLDS, "chosen_in_each_fold": chosen, "rules": counts, "cleared_by_chosen": verdicts}
 
 
+def without_architecture(models: Sequence[LabelledModel], name: str) -> dict[str, Any]:
+    """The models of each architecture, judged by the candidate ``name`` learned from those of the others."""
+    found = {}
+    for architecture in sorted({model.architecture for model in models}):
+        own = [model for model in models if model.architecture == architecture]
+        rest = [model for model in models if model.architecture != architecture]
+        rule = fit_rule(rest, settings_for(CANDIDATES[name]), source(*LEARNED))
+        cleared = [judge(model.evidence, rule).cleared for model in own]
+        found[architecture] = _counts(cleared, [model.poisoned for model in own])
+    return found
+
+
 def _counts(cleared: Sequence[bool], poisoned: Sequence[bool]) -> dict[str, Any]:
     rows = {}
     for name, label in (("false_positives_cleared", False), ("true_positives_lost", True)):
@@ -163,7 +175,12 @@ def main() -> None:
         rule = rules[name]
         print(f"chosen: {name}")
         if arguments.report:
-            report = {"candidates": CANDIDATES, "shipped": name, "nested": nested(models)}
+            report = {
+                "candidates": CANDIDATES,
+                "shipped": name,
+                "nested": nested(models),
+                "leave_one_architecture_out": without_architecture(models, name),
+            }
             write_text(arguments.report, json.dumps(report, indent=1) + "\n")
             print(json.dumps(report["nested"]["rules"]))
     write_text(arguments.out, to_json(rule))

@@ -51,6 +51,7 @@ def test_every_flagged_model_has_evidence_and_a_verdict_with_its_reason(run):
         blind = journal.read(model_id, "blind", BlindVerdict)
         assert journal.read(model_id, "evidence", BlindEvidence).stage_seconds
         assert (verdict, reason) == (blind.outcome, blind.reason)
+        assert f"{model_id} {reason}" in " ".join(result.stdout.split())
         assert blind.rule == "votes"
 
 

@@ -193,19 +193,12 @@ class ModelRun:
         self.stage = "load"
         subject, samples, hardened = self.opened.subject, self.samples, self._hardened_subject()
         self.stage = "evidence"
-        seed = derive_seed(self.seed, "evidence")
-        settings = self.run_.settings.evidence
+        settings, seed = self.run_.settings.evidence, derive_seed(self.seed, "evidence")
+        asked = None if settings.complete else cascade(self.run_.rule)
         return collect_evidence(
-            subject,
-            samples,
-            before,
-            settings,
-            seed=seed,
-            hardened=hardened,
-            cascade=None if settings.complete else cascade(self.run_.rule),
-            signs=sorted(self._on_disk.foregrounds.glob("*.png")),
-            progress=self.run_.reporter.step,
-        )
+            subject, samples, before, settings, seed=seed, hardened=hardened, cascade=asked,
+            signs=sorted(self._on_disk.foregrounds.glob("*.png")), progress=self.run_.reporter.step,
+        )  # fmt: skip
 
     def _left_alone(self) -> NotHardened | None:
         """The decision not to harden, which is made once and then stands in the journal."""

@@ -145,10 +145,24 @@ def _figure(figure: Estimate | float) -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
-LEGEND = (
+_TRIGGERS = (
     "The smallest trigger that turns images of one class into another, in pixels, and how often it does so on images "
-    "held back. cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
+    "held back. "
 )
+LEGEND = _TRIGGERS + "cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
+BLIND_LEGEND = _TRIGGERS + (
+    "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: can not be told, so "
+    "still flagged if it was. clean: never flagged."
+)
+# More reasons than this would not be read; all are in results.csv.
+_REASONS = 20
+
+
+def reason_lines(rows: pd.DataFrame) -> list[str]:
+    """Why each flagged model was cleared, kept or not judged, a line each; ``rows`` as of results.csv."""
+    flagged = rows[rows["flagged_before"].fillna(False).astype(bool)]
+    lines = [f"{row['model']} {row['reason']}" for row in flagged.head(_REASONS).to_dict("records")]
+    return [*lines, *([f"{len(flagged) - _REASONS} more: see results.csv"] if len(flagged) > _REASONS else [])]
 
 
 def _plain(text: str) -> str:

@@ -21,7 +21,7 @@ from ..pipeline import RescanSettings, Run
 from ..records import from_dict, to_dict
 from ..rounds import Case, Skip, read_round
 from ..subset import choose
-from .display import LEGEND, make_console, make_reporter, verdict_table
+from .display import BLIND_LEGEND, LEGEND, make_console, make_reporter, reason_lines, verdict_table
 from .interruption import Interruption, Stopping
 from .options import (
     allow_fitted_option,
@@ -120,7 +120,9 @@ def rescan(
             raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
     rows, summary = write_results(run.journal, known if labels else {})
     console.print(verdict_table(rows))
-    console.print("", LEGEND, "", sep="\n", markup=False, highlight=False)
+    blind = settings.verdict == "blind"
+    reasons = [*reason_lines(rows), ""] if blind else []
+    console.print("", BLIND_LEGEND if blind else LEGEND, "", *reasons, sep="\n", markup=False, highlight=False)
     errata = errata_lines(round_dir, {case.model_id for case in cases}) if labels else []
     for line in [*verdict_lines(summary), *errata, *_warnings(settings, weighed)]:
         console.print(line, markup=False, highlight=False)
