@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "evaluate_runs",
             "Count what blind runs cleared and lost, beside oracle and controls.",
         ),
+        "inspect": ("inspect", "inspect_file", "Say what a model file is and asks for, without loading it."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "plugins": ("listing", "list_plugins", "List all installed scanners and hardeners, with version and origin."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),

@@ -1,4 +1,5 @@
 import io
+import lzma
 import os
 import pickle
 import signal
@@ -18,6 +19,18 @@ LIMIT_S = 60
 @pytest.fixture(scope="session")
 def own_data():
     return Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture
+def unpack(tmp_path):
+    """The content of an .xz file as a file of its own."""
+
+    def unpack(packed):
+        path = tmp_path / packed.stem
+        path.write_bytes(lzma.decompress(packed.read_bytes()))
+        return path
+
+    return unpack
 
 
 @pytest.fixture

@@ -75,12 +75,17 @@ CONSTRUCTORS: Mapping[Name, Callable[[tuple[object, ...]], object]] = MappingPro
 
 def parse_name(argument: object) -> Name:
     """Turn the argument of a GLOBAL into a name that a model file may mention; raises Refusal."""
-    module, _, name = str(argument).partition(" ")
-    symbol = Name(module, name)
-    plain = name.isascii() and name.isidentifier() and module.isascii()
+    symbol = any_name(argument)
+    plain = symbol.name.isascii() and symbol.name.isidentifier() and symbol.module.isascii()
     if plain and (symbol in CONSTRUCTORS or _is_storage(symbol) or is_module_class(symbol)):
         return symbol
     raise ForeignCode(f"asks for {quote(symbol)}, which no model of a known architecture needs; nothing of it was run")
+
+
+def any_name(argument: object) -> Name:
+    """Turn the argument of a GLOBAL into a name, whatever it is."""
+    module, _, name = str(argument).partition(" ")
+    return Name(module, name)
 
 
 def is_module_class(symbol: Name) -> bool:

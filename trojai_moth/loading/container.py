@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from io import BytesIO
 from typing import BinaryIO, Protocol
 
@@ -23,6 +23,8 @@ class Container(Protocol):
 
     kind: str
     root: object
+    entries: Collection[str]
+    """Names of a zip file's entries without their folder; nothing for the others."""
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in flat pieces; raises Refusal at the end when they are damaged."""
@@ -36,15 +38,16 @@ class ZipContainer:
 
     kind = "zip"
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, tolerant: bool = False) -> None:
         self._file = file
         self._entries = _without_folder(read_directory(file))
+        self.entries: Collection[str] = self._entries.keys()
         self._claims: dict[str, StorageClaim] = {}
         self._check_byte_order()
         pickle = self._entries["data.pkl"]
         if pickle.size > MAX_PICKLE_BYTES:
             raise Refusal(f"has a pickle of {pickle.size} bytes, more than any known model needs")
-        self.root = run_pickle(BytesIO(self._read_checked(pickle)), self._storage)
+        self.root = run_pickle(BytesIO(self._read_checked(pickle)), self._storage, tolerant=tolerant)
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces, compared with the checksum of its entry at the end."""

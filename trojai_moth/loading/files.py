@@ -37,7 +37,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 def _check(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise Refusal("is not a regular file")
+        raise Refusal("is not a regular file; put the model file itself there")
     if status.st_size == 0:
         raise Refusal("is empty")
     if status.st_size > MAX_FILE_BYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from typing import BinaryIO
 
@@ -26,13 +26,14 @@ class LegacyContainer:
     """
 
     kind = "legacy"
+    entries: Collection[str] = ()
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, tolerant: bool = False) -> None:
         self._file = file
         self._claims: dict[str, StorageClaim] = {}
         head = BytesIO(read_exactly(file, 0, min(file_size(file), MAX_PICKLE_BYTES)))
         _check_header(head)
-        self.root = run_pickle(head, self._persistent)
+        self.root = run_pickle(head, self._persistent, tolerant=tolerant)
         self._places = self._locate(run_pickle(head), head.tell())
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:

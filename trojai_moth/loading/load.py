@@ -11,15 +11,12 @@ import torch
 from torch import nn
 
 from ..errors import UnreadableModelError
-from .architectures import Variant, build_skeleton, canonical_name, identify
-from .attestation import attest, attest_wrapper
-from .container import Container, ZipContainer
+from .container import Container
+from .examine import examine
 from .files import open_regular, sha256_of
-from .legacy import LegacyContainer
-from .refusal import Refusal, quote
-from .structure import Weights, find_weights
+from .refusal import Refusal, shown
+from .structure import Weights
 from .symbols import StorageClaim, TensorClaim
-from .tensor_file import TensorFile, looks_like_tensor_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,100 +46,40 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
         with open_regular(path) as file:
             return _load(file, architecture, classes)
     except Refusal as refusal:
-        raise UnreadableModelError(f"{_shown(path)}: {refusal}") from None
+        raise UnreadableModelError(f"{shown(path)}: {refusal}") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UnreadableModelError(f"{_shown(path)}: can not be read ({reason.lower()})") from None
+        raise UnreadableModelError(f"{shown(path)}: can not be read ({reason.lower()})") from None
     except Exception as error:
         # What no check foresaw is still a file that can not be trusted, not a reason to end a long scan.
-        raise UnreadableModelError(f"{_shown(path)}: can not be read ({type(error).__name__})") from error
+        raise UnreadableModelError(f"{shown(path)}: can not be read ({type(error).__name__})") from error
 
 
 def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> LoadedModel:
-    hint = _configured(architecture)
     digest = sha256_of(file)
-    container = _open_container(file)
-    weights = find_weights(container.root)
-    variant = identify({key: claim.shape for key, claim in weights.claims.items()}, hint, _transforms(weights))
-    _cross_check(variant, hint, classes)
-    skeleton = build_skeleton(variant)
-    _check_dtypes(skeleton, weights)
-    if weights.wrapper is not None:
-        attest_wrapper(weights.wrapper)
-    if weights.root is not None:
-        attest(weights.root, skeleton)
-    state = skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
-    state.update(_read_weights(container, weights))
-    skeleton.load_state_dict(state, strict=True, assign=True)
+    found = examine(file, architecture, classes)
+    state = found.skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
+    state.update(_read_weights(found.container, found.weights))
+    found.skeleton.load_state_dict(state, strict=True, assign=True)
     return LoadedModel(
-        module=skeleton,
-        architecture=variant.name,
-        classes=variant.classes,
+        module=found.skeleton,
+        architecture=found.variant.name,
+        classes=found.variant.classes,
         sha256=digest,
-        container=container.kind,
-        attested=weights.root is not None,
+        container=found.container.kind,
+        attested=found.attested,
     )
-
-
-def _configured(architecture: str | None) -> str | None:
-    if architecture is None:
-        return None
-    hint = canonical_name(architecture)
-    if hint is None:
-        raise Refusal(f"is a {quote(architecture)} by its configuration, which is not an architecture this tool knows")
-    return hint
-
-
-def _open_container(file: BinaryIO) -> Container:
-    file.seek(0)
-    start = file.read(512)
-    if start.startswith(b"PK\x03\x04"):
-        return ZipContainer(file)
-    if start[257:262] == b"ustar":
-        raise Refusal("is a tar file (torch before 0.1.10); load and save it again with a newer torch")
-    if looks_like_tensor_file(start):
-        return TensorFile(file)
-    return LegacyContainer(file)
-
-
-def _transforms(weights: Weights) -> bool:
-    return weights.root is not None and (weights.root.state or {}).get("transform_input") is True
-
-
-def _cross_check(variant: Variant, architecture: str | None, classes: int | None) -> None:
-    if architecture not in (None, variant.name):
-        raise Refusal(f"holds a {variant.name}, but its configuration says {architecture}")
-    if classes not in (None, variant.classes):
-        raise Refusal(f"has {variant.classes} classes, but its configuration says {quote(classes)}")
-
-
-def _check_dtypes(skeleton: nn.Module, weights: Weights) -> None:
-    for name, expected in skeleton.state_dict().items():
-        found = weights.claims[name].storage.dtype
-        if found != expected.dtype:
-            raise Refusal(f"stores {name} as {found}; save the model as {expected.dtype}")
 
 
 def _read_weights(container: Container, weights: Weights) -> dict[str, torch.Tensor]:
     users: dict[str, int] = {}
-    for name, claim in weights.claims.items():
-        if claim.storage.key not in users:
-            _check_numbers(container, claim.storage, name)
+    for claim in weights.claims.values():
         users[claim.storage.key] = users.get(claim.storage.key, 0) + 1
     read = _reading_once(container.read)
     tensors = {}
     for name, claim in weights.claims.items():
         tensors[name] = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
     return tensors
-
-
-def _check_numbers(container: Container, storage: StorageClaim, name: str) -> None:
-    """All of a storage, before any of the model's memory is taken: a damaged file may be large."""
-    finite = True
-    for piece in container.pieces(storage):
-        finite = finite and bool(torch.isfinite(piece).all())
-    if not finite:
-        raise Refusal(f"has infinite or undefined numbers in {name}; train or fetch it again")
 
 
 def _reading_once(read: Callable[[StorageClaim], torch.Tensor]) -> Callable[[StorageClaim], torch.Tensor]:
@@ -162,7 +99,3 @@ def _tensor(flat: torch.Tensor, claim: TensorClaim, shared: bool) -> torch.Tenso
     view = flat.as_strided(claim.shape, claim.stride, claim.offset)
     whole = view.is_contiguous() and view.numel() == flat.numel() and not shared
     return view if whole else view.clone(memory_format=torch.contiguous_format)
-
-
-def _shown(path: Path) -> str:
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from types import MappingProxyType
 
-from .constructors import CONSTRUCTORS, is_module_class, parse_name
+from .constructors import CONSTRUCTORS, any_name, is_module_class, parse_name
 from .refusal import ForeignCode, Refusal, quote
 from .symbols import Instance, Name
 
@@ -25,13 +25,16 @@ _OPCODES = MappingProxyType({opcode.code.encode("latin-1"): opcode for opcode in
 _UNDECODABLE = "is cut short or damaged (its pickle can not be decoded)"
 
 
-def run_pickle(stream: BytesIO, persistent: Callable[[tuple[object, ...]], object] | None = None) -> object:
+def run_pickle(
+    stream: BytesIO, persistent: Callable[[tuple[object, ...]], object] | None = None, *, tolerant: bool = False
+) -> object:
     """Read one pickle from the stream's position and return its symbols; the stream ends up behind it.
 
     ``persistent`` turns a persistent id, a non-empty tuple, into a symbol; None refuses all of them.
-    Raises Refusal for anything that is damaged, unknown or too large.
+    Raises Refusal for anything that is damaged, unknown or too large. ``tolerant`` is for looking at a file that will
+    not be loaded: names and calls that no model needs become symbols as well, which still can not do anything.
     """
-    machine = _Machine(persistent)
+    machine = _Machine(persistent, tolerant)
     for _ in range(MAX_OPERATIONS):
         opcode, argument = _next_instruction(stream)
         if opcode == "STOP":
@@ -63,7 +66,8 @@ def no_persistent_ids(_: tuple[object, ...]) -> object:
 class _Machine:
     """The stack, the stacks below the marks, and the memo of one pickle."""
 
-    def __init__(self, persistent: Callable[[tuple[object, ...]], object] | None) -> None:
+    def __init__(self, persistent: Callable[[tuple[object, ...]], object] | None, tolerant: bool) -> None:
+        self._tolerant = tolerant
         self._persistent = persistent or no_persistent_ids
         self._stack: list[object] = []
         self._below: list[list[object]] = []
@@ -172,7 +176,7 @@ class _Machine:
             target[key] = value
 
     def name(self, argument: object) -> None:
-        self._stack.append(parse_name(argument))
+        self._stack.append(any_name(argument) if self._tolerant else parse_name(argument))
 
     def persistent_id(self, _: object) -> None:
         value = self.pop()
@@ -182,12 +186,16 @@ class _Machine:
 
     def new_object(self, _: object) -> None:
         arguments, kind = self.pop(), self.pop()
-        if not isinstance(kind, Name) or not is_module_class(kind) or arguments != ():
+        fits = isinstance(kind, Name) and is_module_class(kind) and arguments == ()
+        if not isinstance(kind, Name) or not (fits or self._tolerant):
             raise Refusal("creates an object that is not a plain module")
         self._stack.append(Instance(kind))
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
+        if self._tolerant and isinstance(function, Name) and function not in CONSTRUCTORS:
+            self._stack.append(Instance(function))
+            return
         if not isinstance(function, Name) or function not in CONSTRUCTORS:
             what = quote(function) if isinstance(function, Name) else "something that is not a function"
             raise ForeignCode(f"asks to call {what}; nothing of it was run")
@@ -200,7 +208,9 @@ class _Machine:
         if isinstance(target, Instance) and target.state is None and isinstance(state, dict):
             target.state = state
         # A state dict's version numbers; nothing else may be hung on a dictionary.
-        elif not (isinstance(target, dict) and isinstance(state, dict) and len(state) == 1 and "_metadata" in state):
+        elif not (isinstance(target, dict) and isinstance(state, dict) and state.keys() == {"_metadata"}):
+            if self._tolerant:
+                return
             raise Refusal("sets attributes of something that is not a new module")
 
 

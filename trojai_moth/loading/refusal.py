@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class Refusal(Exception):
-    """A reason not to load a file, as the rest of a sentence that starts with the file's name."""
+    """A reason not to load a file and what to do, as the rest of a sentence that starts with the file's name."""
+
+    mend = "fetch it again from its source"
+
+    def __str__(self) -> str:
+        """The reason, and the usual mend where it does not name one of its own."""
+        reason = super().__str__()
+        return reason if ";" in reason else f"{reason}; {self.mend}"
 
 
 class ForeignCode(Refusal):
     """The file may be sound, but it needs code other than that of the stock networks."""
+
+    mend = "only stock networks are rebuilt; save such a one, or its state_dict()"
 
 
 def quote(value: object, limit: int = 60) -> str:
     """Text from an untrusted file as printable ASCII of bounded length, safe to show on a terminal."""
     text = value[: limit + 1] if isinstance(value, str) else str(value)
     return ascii(text if len(text) <= limit else text[:limit] + "...")
+
+
+def shown(path: Path) -> str:
+    """A file's name as printable text, whatever characters it is made of."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))

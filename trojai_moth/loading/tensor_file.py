@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -44,6 +44,7 @@ class TensorFile:
     """See :class:`~trojai_moth.loading.container.Container`; raises Refusal when the file is not such a container."""
 
     kind = "safetensors"
+    entries: Collection[str] = ()
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

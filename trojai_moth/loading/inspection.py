@@ -1,0 +1,124 @@
+"""What a model file is and asks for, without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from ..records import Field, record
+from .container import Container
+from .examine import Examined, examine, open_container, which_network
+from .files import file_size, open_regular, sha256_of
+from .names import names_asked_for
+from .origin import written_by
+from .refusal import Refusal, quote, shown
+from .structure import Weights, find_weights
+from .symbols import StorageClaim
+
+Verdict = Literal["loadable", "loadable, structure not attested", "refused"]
+
+
+@record
+class Inspection:
+    """What is known of a model file; None and "unknown" where the file does not let itself be read that far."""
+
+    file: str
+    bytes: int | None = Field(description="length of the file")
+    sha256: str | None
+    container: str = Field(description="zip, legacy, safetensors or unknown")
+    written_by: str = Field(description="the versions of torch that write such a file")
+    names: tuple[str, ...] = Field(description="every name that its pickles ask for, in printable characters")
+    architecture: str | None = Field(description="TrojAI name of the network that has these weights")
+    classes: int | None
+    tensors: int | None = Field(description="how many weights it names")
+    tensor_bytes: int | None = Field(description="bytes of the storages behind them")
+    dtypes: dict[str, int] = Field(description="tensors by number type")
+    verdict: Verdict
+    reason: str | None = Field(description="why it is refused and what to do, as the rest of a sentence")
+
+
+def inspect_model(path: Path) -> Inspection:
+    """Look at a file as :func:`~trojai_moth.loading.load_model` would, without building the model.
+
+    Never raises for what a file is or holds; a refusal is part of the answer.
+    """
+    try:
+        with open_regular(path) as file:
+            return _inspect(path, file)
+    except Refusal as refusal:
+        return _refused(path, str(refusal))
+    except OSError as error:
+        return _refused(path, f"can not be read ({(error.strerror or type(error).__name__).lower()})")
+
+
+def _inspect(path: Path, file: BinaryIO) -> Inspection:
+    found, reason = _judge(file)
+    container, weights = (found.container, found.weights) if found else _look(file)
+    architecture, classes = _network(weights)
+    kind = container.kind if container else "unknown"
+    return Inspection(
+        file=shown(path),
+        bytes=file_size(file),
+        sha256=sha256_of(file),
+        container=kind,
+        written_by=written_by(kind, container.entries, weights) if container else "unknown",
+        names=() if kind == "safetensors" else tuple(_plain(name) for name in names_asked_for(file)),
+        architecture=architecture,
+        classes=classes,
+        tensors=len(weights.claims) if weights else None,
+        tensor_bytes=sum(storage.nbytes for storage in _storages(weights)) if weights else None,
+        dtypes=_dtypes(weights),
+        verdict="refused" if not found else "loadable" if found.attested else "loadable, structure not attested",
+        reason=reason,
+    )
+
+
+def _judge(file: BinaryIO) -> tuple[Examined | None, str | None]:
+    try:
+        return examine(file), None
+    except Refusal as refusal:
+        return None, str(refusal)
+    except Exception as error:  # as load_model: what no check foresaw can not be trusted
+        return None, f"can not be read ({type(error).__name__})"
+
+
+def _look(file: BinaryIO) -> tuple[Container | None, Weights | None]:
+    """As much of a refused file as can be taken apart."""
+    container = None
+    try:
+        container = open_container(file, tolerant=True)
+        return container, find_weights(container.root)
+    except Exception:
+        return container, None
+
+
+def _network(weights: Weights | None) -> tuple[str | None, int | None]:
+    try:
+        variant = which_network(weights) if weights else None
+    except Exception:
+        variant = None
+    return (variant.name, variant.classes) if variant else (None, None)
+
+
+def _storages(weights: Weights | None) -> Iterable[StorageClaim]:
+    return {claim.storage for claim in weights.claims.values()} if weights else ()
+
+
+def _dtypes(weights: Weights | None) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for claim in weights.claims.values() if weights else ():
+        name = str(claim.storage.dtype).removeprefix("torch.")
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _plain(name: str) -> str:
+    return name if name.isascii() and name.isprintable() and len(name) <= 200 else quote(name, 200)
+
+
+def _refused(path: Path, reason: str) -> Inspection:
+    return Inspection(
+        file=shown(path), bytes=None, sha256=None, container="unknown", written_by="unknown", names=(),
+        architecture=None, classes=None, tensors=None, tensor_bytes=None, dtypes={}, verdict="refused", reason=reason,
+    )  # fmt: skip
