@@ -23,6 +23,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "rescan": ("rescan", "rescan", "Scan a round, harden what is flagged with MOTH, scan that again."),
+        "doctor": (
+            "doctor",
+            "doctor",
+            "Say in minutes what in a round can be judged, and what can not.",
+        ),
         "scan": ("model", "scan", "Scan one model directory."),
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
         "distance": ("distance", "distance", "Measure the class distances of one model directory."),

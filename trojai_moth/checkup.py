@@ -1,0 +1,85 @@
+"""Whether one model of a round can be examined, found out before hours are spent: without a scan, without labels."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from .case import Case, Skip
+from .convention import Convention
+from .errors import MothError, one_line
+from .opening import OpenedCase, open_case
+from .packs import unpacked
+from .records import Field, record
+
+
+@record
+class Checkup:
+    """What is known of one model after it was loaded and asked about its own example images."""
+
+    model_id: str
+    problem: str = Field(default="", description="why it can not be judged; empty if it can")
+    architecture: str | None = None
+    classes: int | None = None
+    size: int | None = None
+    examples: int = 0
+    accuracy: float | None = None
+    """Share of all example images that are given their label."""
+    convention: Convention | None = None
+    missing: tuple[str, ...] = Field(default=(), description="what a round may have and this model has not")
+    sha256: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Whether a scan could begin."""
+        return not self.problem
+
+
+def examine(case: Case | Skip) -> Checkup:
+    """Load one model and try how it reads its images; whatever goes wrong is the answer, not an exception."""
+    if isinstance(case, Skip):
+        return Checkup(model_id=case.model_id, problem=case.reason)
+    started = time.perf_counter()
+    try:
+        with unpacked(case) as there:
+            opened = open_case(there, torch.device("cpu"))
+            return _healthy(there, opened, started)
+    except MothError as error:
+        problem = str(error)
+    except Exception as error:  # one model must not end the look at a thousand
+        problem = one_line(error)
+    return Checkup(model_id=case.model_id, problem=problem, seconds=time.perf_counter() - started)
+
+
+def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
+    subject, examples = opened.subject, opened.examples
+    present = len(set(examples.y.tolist()))
+    problem = ""
+    if present < 2:
+        problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"
+    return Checkup(
+        model_id=case.model_id,
+        problem=problem,
+        architecture=subject.architecture,
+        classes=subject.classes,
+        size=subject.size,
+        examples=len(examples),
+        accuracy=subject.accuracy(examples.x, examples.y),
+        convention=opened.convention,
+        missing=_missing(case, subject.classes, present),
+        sha256=subject.source_sha256,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _missing(case: Case, classes: int, present: int) -> tuple[str, ...]:
+    signs = len(list(case.foregrounds.glob("*.png")))
+    found = {
+        "configuration": not case.names.configured,
+        "published logits": not case.logits_file.exists(),
+        f"foregrounds ({signs} of {classes})" if signs else "foregrounds": signs != classes,
+        f"examples of {classes - present} of {classes} classes": present < classes,
+    }
+    return tuple(name for name, lacks in found.items() if lacks)

@@ -1,0 +1,197 @@
+"""``trojai-moth doctor``: what is wrong with a round, said in minutes instead of after a day."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..checkup import Checkup, examine
+from ..convention import Convention
+from ..device import prepare_process, resolve_device
+from ..errors import MothError
+from ..estimate import Estimate, estimate, work
+from ..eval.labels import read_errata, read_labels
+from ..eval.round_health import RoundHealth, Tally
+from ..hardeners.moth_settings import MothSettings
+from ..records import from_dict, to_dict
+from ..rounds import Case, Skip, metadata_file, read_round
+from ..samples import DataSettings
+from ..scanners.neural_cleanse import NeuralCleanseSettings
+from ..subset import choose
+from ..workers import cores, in_order
+from .options import device_option, parse_assignments, set_option, subset_option
+
+_LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
+_SHOWN, _TIED = 8, 1
+
+
+@click.command()
+@click.argument("round_dir", type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON per model as it comes, and one for the round.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that load models; each may take about 1 GB.  [default: one per core]",
+)
+@click.option(
+    "--estimate/--no-estimate", "timed", default=True, help="Time each architecture on this machine for an estimate."
+)
+@subset_option
+@set_option
+@device_option
+def doctor(
+    round_dir: Path,
+    as_json: bool,
+    workers: int | None,
+    timed: bool,
+    subset: str | None,
+    assignments: tuple[str, ...],
+    device: str,
+) -> None:
+    """Load every model of ROUND_DIR and say whether it can be judged, and why not.
+
+    For each: how it reads its images and what speaks for that, its accuracy on its examples, what is missing. For the
+    round: counts, architectures, classes, labels, known errata, and an estimate of how long rescan may take here with
+    neural-cleanse and moth (--set scanner.steps=200 and the like are respected, --device is where it would run). A line
+    per model comes as soon as it is known. Exit code 0: everything can be judged; 2: something can not.
+    """
+    groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
+    settings = _settings(groups)
+    target = resolve_device(device)
+    cases = choose(read_round(round_dir), subset, round_dir)
+    labels, problems = _labels(round_dir)
+    tally = Tally(labels)
+    for checkup in in_order(examine, cases, min(workers or cores(), len(cases)), _lost):
+        tally.add(checkup)
+        click.echo(_json_line("model", to_dict(checkup)) if as_json else model_line(checkup))
+    guess = None
+    if timed and tally.usable:
+        prepare_process(target)
+        works = {classes: work(classes, *settings) for _, classes, _ in tally.kinds}
+        guess = estimate({kind: count for kind, count in tally.kinds.items() if count}, works, target)
+    names = {case.model_id for case in cases}
+    errata = {model: reason for model, reason in _errata(round_dir).items() if model in names}
+    health = tally.health(errata, (*problems, *_notes(round_dir)), guess)
+    if as_json:
+        click.echo(_json_line("round", to_dict(health)))
+    else:
+        for line in ["", *round_lines(health)]:
+            click.echo(line)
+    raise SystemExit(2 if health.broken or problems else 0)
+
+
+def model_line(checkup: Checkup) -> str:
+    """One model in one line, whatever is in its name or files."""
+    if not checkup.usable:
+        return plain(f"{checkup.model_id}  BROKEN  {checkup.problem}")
+    words = [
+        f"{checkup.architecture}, {checkup.classes} classes, accuracy {checkup.accuracy:.1%} of {checkup.examples}"
+    ]
+    if checkup.convention is not None:
+        found = checkup.convention
+        evidence = f"{found.reason} on {found.images}" if found.by == "accuracy" else found.reason
+        tied = (
+            f"; as good: {', '.join(found.tied[:2])}{' and more' if len(found.tied) > 2 else ''}" if found.tied else ""
+        )
+        words.append(f"{found.chosen.words} ({evidence}{tied})")
+    if checkup.missing:
+        words.append(f"missing: {', '.join(checkup.missing)}")
+    return plain(f"{checkup.model_id}  ok  " + "  ".join(words))
+
+
+def _convention_words(found: Convention) -> str:
+    evidence = f"{found.reason} on {found.images}" if found.by == "accuracy" else found.reason
+    more = f" and {len(found.tied) - _TIED} more" if len(found.tied) > _TIED else ""
+    tied = f"; as good: {', '.join(found.tied[:_TIED])}{more}" if found.tied else ""
+    return f"{found.chosen.words} ({evidence}{tied})"
+
+
+def round_lines(health: RoundHealth) -> list[str]:
+    """The round in a few lines."""
+    lines = [
+        f"Models: {health.models}, of which {health.usable} can be judged and {health.broken} can not.",
+        f"Architectures: {_counts(health.architectures)}. Classes: {_counts(health.classes)}.",
+        f"Images are read as: {_counts(health.conventions)}.",
+        f"Labels: {', '.join(f'{count} {word}' for word, count in health.labels.items())}.",
+    ]
+    if health.accuracy_mean is not None and health.accuracy_least is not None:
+        lines.append(f"Accuracy on examples: {health.accuracy_mean:.1%} on average, {health.accuracy_least:.1%} least.")
+    if health.missing:
+        lines.append(f"Missing: {_counts(health.missing)}.")
+    lines += [f"{model}: its label is not used: {reason}." for model, reason in health.errata.items()]
+    same = list(health.same_file.items())
+    lines += [f"{model}: has the same model file as {first}." for model, first in same[:_SHOWN]]
+    lines += [f"{len(same) - _SHOWN} more have the same file as another."] if len(same) > _SHOWN else []
+    lines += list(health.notes)
+    if health.estimate is not None:
+        lines.append(_time_line(health.estimate))
+    return [plain(line) for line in lines]
+
+
+def plain(text: str) -> str:
+    """Text that moves no cursor and colours nothing: what can not be printed is written as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _time_line(guess: Estimate) -> str:
+    least, most = (_duration(seconds) for seconds in (guess.least, guess.most))
+    return (
+        f"Estimate for rescan with neural-cleanse and moth on this machine, {guess.models} models: {least} if nothing "
+        f"is flagged, {most} if everything is. From a few timed passes per architecture; machines that do other work "
+        "meanwhile take longer, and searches that settle early less."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _counts(counts: Mapping[Any, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN]]
+    return ", ".join([*shown, f"{len(counts) - _SHOWN} more"] if len(counts) > _SHOWN else shown) or "none"
+
+
+def _json_line(kind: str, content: dict[str, Any]) -> str:
+    return json.dumps({kind: content})
+
+
+def _settings(groups: Mapping[str, dict[str, Any]]) -> tuple[NeuralCleanseSettings, MothSettings, int]:
+    data = from_dict(DataSettings, groups["data"], source="--set")
+    return (
+        from_dict(NeuralCleanseSettings, groups["scanner"], source="--set"),
+        from_dict(MothSettings, groups["hardener"], source="--set"),
+        data.held_per_class,
+    )
+
+
+def _labels(round_dir: Path) -> tuple[dict[str, bool], tuple[str, ...]]:
+    try:
+        return read_labels(round_dir), ()
+    except MothError as error:
+        return {}, (f"The labels can not be used: {error}",)
+
+
+def _errata(round_dir: Path) -> dict[str, str]:
+    try:
+        return read_errata(round_dir)
+    except MothError:
+        return {}
+
+
+def _notes(round_dir: Path) -> list[str]:
+    metadata = metadata_file(round_dir)
+    notes = [] if metadata.is_file() else ["There is no METADATA.csv, so queries with --subset can not be asked."]
+    licence = next((name for name in _LICENCES if (metadata.parent / name).is_file()), None)
+    return [*notes, f"The data's licence is in {licence}."] if licence else notes
+
+
+def _lost(case: Case | Skip) -> Checkup:
+    return Checkup(
+        model_id=case.model_id, problem="the process that examined it died; is there enough memory? Use --workers 1"
+    )
