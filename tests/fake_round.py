@@ -82,7 +82,11 @@ def cropped(directory, size=SIZE):
 def fitted_module(directory, architecture, classes, size, seed):
     """Random features and a last layer fitted to the example images: right on them, and made in no time."""
     module = build_architecture(architecture, classes, seed=seed).eval()
-    x, y = cropped(directory, size)
+    return fit_last_layer(module, *cropped(directory, size), classes)
+
+
+def fit_last_layer(module, x, y, classes):
+    """The module itself, whose last layer now gives inputs x (N, 3, H, W) their labels y (N,)."""
     last = module.classifier[1] if hasattr(module, "classifier") else module.fc
     seen = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].reshape(*inputs[0].shape[:2], -1)))
