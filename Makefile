@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.trojai-moth-setup
 TYPED := build/typed
 
-.PHONY: help setup test lint types demo bench clean
+.PHONY: help setup test lint types demo examples bench clean
 
 help:
 	@echo 'make setup   create $(VENV) and install everything needed; done once, and again when setup.cfg changes'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint    style only'
 	@echo 'make types   types only'
 	@echo 'make demo    make a small round in demo/round and rescan it into demo/run'
+	@echo 'make examples cards, heat maps and report of the demo, with screenshots, in docs/example (needs Chromium)'
 	@echo 'make bench   short benchmarks, at most 15 minutes, ending in one line of figures'
 	@echo 'make clean   remove what builds and tests leave behind (keeps $(VENV) and demo)'
 
@@ -53,6 +54,10 @@ types: setup
 demo: setup
 	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
 	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set hardener.rounds=16 || test $$? -eq 1
+
+examples: setup
+	test -e demo/run/results.csv || $(MAKE) demo
+	$(BIN)/python benchmarks/examples.py demo/round demo/run --into docs/example --data composed
 
 bench: setup
 	$(BIN)/python benchmarks/quick.py --models $(BENCH_MODELS) --out build/bench.json

@@ -54,6 +54,11 @@ def to_markdown(rows: pd.DataFrame, summary: Summary) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def escape(text: object) -> str:
+    """Text from a round as one line of Markdown in which nothing is markup; empty for what is missing."""
+    return _cell(text)
+
+
 def _count_lines(summary: Summary) -> list[str]:
     lines = [f"Models: {summary.models}, of which {summary.judged} judged and {summary.not_judged} not judged."]
     if summary.not_judged:

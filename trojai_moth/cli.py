@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
         "distance": ("distance", "distance", "Measure the class distances of one model directory."),
         "bounds": ("bounds", "bounds", "Set class distances beside what real images and alike classes allow."),
+        "card": ("card", "card", "Write class distances into a model card; compare and verify cards."),
         "compare": ("compare", "compare", "Harden one model with several methods; what each gains and costs."),
         "calibrate": ("calibrate", "calibrate", "Learn from a labelled round what a scanner's scores mean."),
         "calibrate-rule": (
@@ -44,6 +45,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
             "Count what blind runs cleared and lost, beside oracle and controls.",
         ),
         "inspect": ("inspect", "inspect_file", "Say what a model file is and asks for, without loading it."),
+        "report": ("report", "report_run", "Show a run as one HTML file, or as Markdown."),
+        "export": ("report", "export_run", "Write a run's tables as CSV and parquet."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "plugins": ("listing", "list_plugins", "List all installed scanners and hardeners, with version and origin."),
         "scanners": ("listing", "list_scanners", "List the installed scanners."),

@@ -15,6 +15,7 @@ from ..errors import SettingsError
 from ..eval.distance_change import DistanceChange, compare_distances
 from ..eval.heatmap import draw_change, draw_matrix
 from ..files import write_text
+from ..images import ImagePool
 from ..records import from_dict, read_record, to_json
 from ..weights import load_weights
 from .model import OpenedModel, open_model, show_progress
@@ -87,25 +88,17 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     if out and out.is_dir():
         raise SettingsError(f"--out {out}: is a folder; name the JSON file")
     partial = out.with_suffix(".partial.json") if out else None
-    weights, on = choices.pop("weights"), choices.pop("on")
-    if on == "held":  # as many as are wanted, and of the others none that have to be made
-        wanted = (f"data.held_per_class={settings.images_per_class}", "data.train_per_class=1")
-        choices["assignments"] = (*wanted, *choices["assignments"])
-    model = open_model("distance", **choices)
-    subject, samples = model.opened.subject, model.samples
-    if weights:
-        subject = load_weights(weights, subject)
-    images = samples.held if on == "held" else samples.train
-    if len(images) == 0:
-        raise SettingsError(f"{choices['model_dir']}: too few examples to hold any back; use --on train")
+    weights = choices.pop("weights")
+    model, images, data = open_to_measure(settings, **choices)
+    subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
     matrix = measure_distances(
         subject,
         images,
         settings,
-        f"{samples.description}; {on} images",
+        data,
         show_progress,
         pairs=choose_pairs(images, subject.classes, pairs, choices["seed"]),
-        originals=_originals(model, on),
+        originals=originals(model, choices["on"]),
         partial=partial,
     )
     click.echo("", err=True)
@@ -117,13 +110,27 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
         draw_matrix(matrix, plot)
 
 
+def open_to_measure(
+    settings: DistanceSettings, names: tuple[str, ...] = ("distance",), *, on: str, **choices: Any
+) -> tuple[OpenedModel, ImagePool, str]:
+    """The model, the images that its distances are measured on, and what these are in words; ``on``: held or train."""
+    if on == "held":  # as many as are wanted, and of the others none that have to be made
+        wanted = (f"data.held_per_class={settings.images_per_class}", "data.train_per_class=1")
+        choices["assignments"] = (*wanted, *choices["assignments"])
+    model = open_model(*names, **choices)
+    images = model.samples.held if on == "held" else model.samples.train
+    if len(images) == 0:
+        raise SettingsError(f"{choices['model_dir']}: too few examples to hold any back; use --on train")
+    return model, images, f"{model.samples.description}; {on} images"
+
+
 def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
     click.echo(f"{out}: {_summary(matrix)}" if out else to_json(matrix))
     for note in notes:
         click.echo(f"note: {note}", err=True)
 
 
-def _originals(model: OpenedModel, on: str) -> list[int] | None:
+def originals(model: OpenedModel, on: str) -> list[int] | None:
     """Images per class that are not augmented copies of others; None if all are of their own kind."""
     if model.data.source == "composed":
         return None
