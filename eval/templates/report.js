@@ -88,7 +88,10 @@
   show();
 
   // A model's page.
-  function table(head, lines, caption, risky) {
+  function table(allHeads, allLines, caption, risky) {
+    // What nothing was measured for is left out here; the CSV has it.
+    const used = allHeads.map((_, i) => i < 2 || allLines.some((line) => shown(line[i]) !== ""));
+    const head = allHeads.filter((_, i) => used[i]), lines = allLines.map((line) => line.filter((_, i) => used[i]));
     const top = make("tr", {}, ...head.map((name) => make("th", {scope: "col"}, name)));
     const all = lines.map((line, i) => make("tr", {class: risky && risky(i) ? "risk" : null},
       ...line.map((value) => make("td", {class: typeof value === "number" ? "number" : null}, shown(value)))));
@@ -112,7 +115,7 @@
       cell.style.setProperty("--depth", (0.08 + 0.87 * depth).toFixed(2));
       return cell;
     })));
-    return make("div", {}, make("h4", {}, name), make("table", {class: "heat"},
+    return make("div", {}, make("h4", {}, name), make("table", {class: numbers ? "heat" : "heat dense"},
       make("caption", {}, "victim in rows, target in columns; dark: small"), make("thead", {}, top), make("tbody", {}, ...lines)));
   }
   function fromMatrix(matrix, pairs) {
@@ -184,7 +187,8 @@
         + " seconds; " + model.hardening.stopped + ". Accuracy " + shown(before) + " before and " + shown(after)
         + " after, on " + images + " images."),
       table(["round", "accuracy", "loss", "taken back"],
-        model.hardening.rounds.map((line) => [...line.slice(0, 3), line[3] ? "yes" : ""]), "rounds of hardening"));
+        model.hardening.rounds.map((line) => [...line.slice(0, 3), line[3] ? "yes" : ""]), "rounds of hardening"),
+      csvButton("hardening", ["round", "accuracy", "loss", "taken_back"], model.hardening.rounds));
     }
     return parts;
   }
