@@ -2,23 +2,22 @@
 
 For every ordered pair of classes the scanner searches the colour map nearest to doing nothing that turns images of the
 first into the second (colour_maps.py says which maps there are). All pairs get a short look on few images; those with
-the smallest maps are then searched in full, on more images and from several starts, and tried on held-back images; for
-the best few the way back is searched too.
+the smallest maps, and their ways back, are then searched in full on more images and tried on held-back ones.
 
-Flagged when the smallest map that works changes a colour value by less than ``size_bound`` on average. A backdoor opens
-at the latest at its own filter, so its smallest map is at most as large as that: on 72 pixel images of the pilot round
-Nashville changes a colour value by 0.03 to 0.06, Gotham, Kelvin and Toaster by 0.08 to 0.17 and Lomo by 0.3. A network
-without a backdoor has been trained to put up with changes of brightness, contrast and colour by a tenth (round 4's
-ColorJitter), which is 0.02 to 0.05, and gives way at the latest where nothing is left to see: making such an image
-uniformly grey takes about 0.2. The default lies between; it is a first value, argued for and not calibrated. Tried on a
-made round of four small networks (32 pixels, trained with each colour's contrast changed by up to a tenth) it is too
-large: the two clean ones gave way at 0.03 to 0.04, the two with a filter backdoor at 0.02 to 0.03, and all are flagged.
-So learn from labelled models what a score means (``calibrate``).
+How small a map is says little by itself. A backdoor opens at the latest at its own filter, so its smallest map is at
+most as large as that: on 72 pixel images of the pilot round Nashville changes a colour value by 0.03 to 0.06, Gotham,
+Kelvin and Toaster by 0.08 to 0.17 and Lomo by 0.3. But small networks without a backdoor give way at 0.03 to 0.06, too:
+how much colour a network puts up with depends on its training and its classes. So a pair is suspect only when its map
+is small in three ways: in itself (``size_bound``), beside the maps of the model's other pairs (``median_ratio``), which
+is small for a network that gives way to any change of colour, and beside its own way back (``reverse_ratio``), which
+is as small where two classes look alike. A map that turns fewer than half of the held-back images fits the images that
+it was searched on and nothing else; it is no evidence. The model's score is that of its most suspect pair.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from typing import ClassVar
 
 import torch
@@ -35,6 +34,8 @@ from ..subject import Subject
 
 Pair = tuple[int, int]
 Found = tuple[FilterResult, int]
+# A colour value can not change by more; it stands for a map that was not found.
+_LARGEST = 1.0
 _NOT_FINITE = "the network's outputs are not finite on images with changed colours"
 
 
@@ -45,15 +46,33 @@ class FilterSettings:
     size_bound: float = Field(
         default=0.08, gt=0, le=1, description="largest suspicious map (a first value, to be calibrated)"
     )
-    images_per_class: int = Field(default=16, gt=0, description="images of a class that a map is searched on")
-    steps: int = Field(default=150, gt=0, description="steps of the full search")
+    median_ratio: float = Field(
+        default=2.0,
+        gt=0,
+        description="how many times as large the median of the model's other pairs is beside a suspicious one (ours)",
+    )
+    reverse_ratio: float = Field(
+        default=2.0,
+        gt=0,
+        description="the same of the way back (ours; of patches in a clean model, two standard deviations are 1.8 by "
+        "Ex-Ray's appendix M)",
+    )
+    held_bound: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of held-back images that a suspicious map turns at least (1/2: Xiang et al., ICLR 2022)",
+    )
+    images_per_class: int = Field(default=10, gt=0, description="images of a class that a map is searched on")
+    steps: int = Field(default=100, gt=0, description="steps of the full search")
     starts: int = Field(
-        default=2, gt=0, description="starts of the full search: what the first look found, then random"
+        default=1, gt=0, description="starts of the full search: what the first look found, then random"
     )
     screen_images: int = Field(default=5, gt=0, description="images of a class in the first look at all pairs")
     screen_steps: int = Field(default=60, gt=0, description="steps of the first look, which starts from no change")
-    screen_keep: int = Field(default=6, gt=0, description="pairs with the smallest maps that are searched in full")
-    reverse_keep: int = Field(default=2, ge=0, description="pairs whose way back is searched, too")
+    screen_keep: int = Field(
+        default=4, gt=0, description="pairs with the smallest maps that are searched in full, both ways"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a map must reach (MOTH: 0.9)")
     learning_rate: float = Field(default=0.05, gt=0, description="Adam's step size at the start")
     initial_cost: float = Field(default=10.0, gt=0, description="weight of the size at the start")
@@ -64,14 +83,14 @@ class FilterSettings:
 
 
 class Filter(Scanner):
-    """Pairwise inversion of colour maps with a size rule; the evidence lists the smallest maps, kind "filter"."""
+    """Pairwise inversion of colour maps; the evidence lists the most suspect pairs, kind "filter"."""
 
     name: ClassVar[str] = "filter"
     settings_type: ClassVar[type] = FilterSettings
     settings: FilterSettings
 
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
-        """Score = ln(bound / smallest size); where no map works, the largest possible change, 1, stands for it."""
+        """Score of the most suspect pair; where no map works, the largest possible change, 1, stands for its size."""
         settings = self.settings
         present = sorted(set(samples.train.y.tolist()))
         if len(present) < 2:
@@ -85,14 +104,17 @@ class Filter(Scanner):
         )
         if not bool(screened.finite.all()):
             return self.not_judged(_NOT_FINITE)
-        kept = _smallest_first([(screened, row) for row in range(len(pairs))])[: settings.screen_keep]
-        warm = {pairs[row]: screened.variables[row] for _, row in kept}
-        exact = engine.in_fp32()
-        found = self._search(exact, samples.train, list(warm), warm, seed)
+        rows = [row for _, row in _smallest_first([(screened, row) for row in range(len(pairs))])]
+        kept = [pairs[row] for row in rows[: settings.screen_keep]]
+        both = kept + [pair[::-1] for pair in kept if pair[1] in present and pair[::-1] not in kept]
+        warm = {pair: screened.variables[row] for row, pair in enumerate(pairs) if pair in both}
+        found = self._search(engine.in_fp32(), samples.train, both, warm, seed)
         if not all(bool(result.finite[row]) for result, row in found):
             return self.not_judged(_NOT_FINITE)
-        candidates = [_candidate(subject, samples.held, *one) for one in found]
-        return self._verdict(self._with_reverse(exact, samples.train, present, candidates, seed))
+        looked = {pair: _size(screened, row) for row, pair in enumerate(pairs)}
+        full = {_pair(*one): _size(*one) for one in found}
+        candidates = [_candidate(subject, samples.held, one, full) for one in found if _pair(*one) in kept]
+        return self._verdict(candidates, looked)
 
     def _inversion(self, steps: int) -> InversionSettings:
         settings = self.settings
@@ -120,30 +142,46 @@ class Filter(Scanner):
         ]
         return _smallest_first(best)
 
-    def _with_reverse(
-        self, engine: Engine, images: ImagePool, present: list[int], found: list[Candidate], seed: int
-    ) -> list[Candidate]:
-        wanted = [one for one in found if one.converged and one.target in present][: self.settings.reverse_keep]
-        pairs = [(one.target, one.victim) for one in wanted if one.victim is not None]
-        if not pairs:
-            return found
-        back = self._search(engine, images, pairs, {}, seed)
-        sizes: dict[tuple[int | None, int | None], float] = {
-            _pair(result, row): float(result.size[row]) for result, row in back if result.converged[row]
-        }
-        return [Candidate(**{**vars(one), "reverse_size": sizes.get((one.target, one.victim))}) for one in found]
+    def _verdict(self, candidates: list[Candidate], looked: dict[Pair, float]) -> Verdict:
+        """By the most suspect candidate; ``looked``: sizes of all pairs in the first look.
 
-    def _verdict(self, found: list[Candidate]) -> Verdict:
-        best, bound = found[0], self.settings.size_bound
+        Pairs that the short first look found no map for are left out of the median: that says little of their size.
+        """
+        told = []
+        for one in candidates:
+            others = [size for pair, size in looked.items() if pair != (one.victim, one.target)]
+            median = statistics.median([size for size in others if size < _LARGEST] or [_LARGEST])
+            told.append((self._suspicion(one, median), median, one))
+        told.sort(key=lambda row: (not row[2].converged, -row[0]))
+        score, median, best = told[0]
         words = "no filter turns a class into another"
         if best.size is not None:
-            words = f"{best.victim}->{best.target} turns with a filter of {best.size:.3f} (bound {bound:.3f})"
-        score = math.log(bound / max(best.size if best.size is not None else 1.0, 1e-6))
-        return self.judged(score, words, found)
+            back = "none" if best.reverse_size is None else f"{best.reverse_size:.3f}"
+            words = (
+                f"{best.victim}->{best.target} turns with a filter of {best.size:.3f} (bound "
+                f"{self.settings.size_bound:.3f}), other pairs at their median {median:.3f}, back {back}"
+            )
+        return self.judged(score, words, [one for *_, one in told])
+
+    def _suspicion(self, one: Candidate, median: float) -> float:
+        """Logarithm of how far the pair is within its nearest bound; above 0 when it is within all of them."""
+        settings, size = self.settings, max(_LARGEST if one.size is None else one.size, 1e-6)
+        within = [
+            settings.size_bound / size,
+            median / size / settings.median_ratio,
+            (_LARGEST if one.reverse_size is None else one.reverse_size) / size / settings.reverse_ratio,
+        ]
+        if one.held_success is not None:
+            within.append(max(one.held_success, 1e-6) / settings.held_bound if settings.held_bound else 1)
+        return math.log(min(within))
 
 
-def _pair(result: FilterResult, row: int) -> tuple[int | None, int]:
-    return result.task.victims[row], int(result.task.targets[row])
+def _pair(result: FilterResult, row: int) -> Pair:
+    return int(result.task.victims[row] or 0), int(result.task.targets[row])
+
+
+def _size(result: FilterResult, row: int) -> float:
+    return float(result.size[row]) if result.converged[row] else _LARGEST
 
 
 def _smallest_first(found: list[Found]) -> list[Found]:
@@ -156,13 +194,16 @@ def _smallest_first(found: list[Found]) -> list[Found]:
     return sorted(found, key=key)
 
 
-def _candidate(subject: Subject, held: ImagePool, result: FilterResult, row: int) -> Candidate:
+def _candidate(subject: Subject, held: ImagePool, found: Found, sizes: dict[Pair, float]) -> Candidate:
+    """``sizes``: of all pairs that were searched in full."""
+    result, row = found
     (victim, target), converged = _pair(result, row), bool(result.converged[row])
     mine = held.victims(victim, target)
     held_success = None
     if converged and bool(mine.any()):
         logits = subject.logits(apply_map(held.x[mine].to(subject.device), result.variables[row]))
         held_success = float((logits.argmax(1) == target).float().mean())
+    back = sizes.get((target, victim), _LARGEST)
     return Candidate(
         victim=victim,
         target=target,
@@ -172,4 +213,5 @@ def _candidate(subject: Subject, held: ImagePool, result: FilterResult, row: int
         held_images=int(mine.sum()),
         converged=converged,
         kind="filter",
+        reverse_size=back if back < _LARGEST else None,
     )

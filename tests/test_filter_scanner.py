@@ -23,6 +23,8 @@ SHIFT = 0.15
 # Between the planted map, SHIFT / 3, and the smallest natural one, NATURAL.
 BOUND = 0.065
 NATURAL = (LIT - DARK - BIAS) / 9
+# Of the planted map, other pairs are twice as large and the way back 1.7 times: it leads to where the cheapest map is.
+SETTINGS = {"size_bound": BOUND, "median_ratio": 1.5, "reverse_ratio": 1.5}
 
 
 class ColourNet(nn.Module):
@@ -63,7 +65,7 @@ def band_samples():
 
 
 def scan(net, scanner=None):
-    scanner = scanner or Filter(FilterSettings(size_bound=BOUND))
+    scanner = scanner or Filter(FilterSettings(**SETTINGS))
     return scanner(make_subject(net), band_samples(), seed=3)
 
 
@@ -86,23 +88,43 @@ def test_the_planted_map_is_flagged_with_its_pair_and_size(poisoned):
     assert best.held_success >= 0.9 and best.held_images == 8
 
 
-def test_the_score_is_the_log_ratio_to_the_bound(poisoned):
-    assert poisoned.score == pytest.approx(math.log(BOUND / poisoned.evidence[0].size))
-    assert "1->2" in poisoned.reason
+def test_the_score_is_how_far_within_its_nearest_bound_the_pair_is(poisoned):
+    best = poisoned.evidence[0]
+    assert poisoned.score == pytest.approx(math.log(best.reverse_size / best.size / 1.5))
+    assert "1->2" in poisoned.reason and "back" in poisoned.reason
 
 
-def test_the_way_back_is_measured_for_the_best_few_only(poisoned):
-    best, *_, last = poisoned.evidence
-    assert best.reverse_size is None or best.reverse_size > 1.3 * best.size
-    assert last.reverse_size is None
+@pytest.mark.parametrize("bound", [{"size_bound": 0.04}, {"median_ratio": 3.0}, {"reverse_ratio": 3.0}])
+def test_every_bound_alone_clears(poisoned, bound):
+    verdict = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(**{**SETTINGS, **bound})))
+    assert verdict.outcome == "clean" and verdict.evidence[0].size == poisoned.evidence[0].size
+
+
+def test_a_map_that_fits_its_own_images_only_is_no_evidence():
+    """On held-back images of the victim the backdoor's colours are out of reach: red is far below blue."""
+    images, held = band_images(), band_images(seed=1)
+    held.x[held.y == 1, 0] = 0.0
+    samples = make_samples(images, held)
+    verdict = Filter(FilterSettings(**SETTINGS))(make_subject(ColourNet(backdoor=(1, 2))), samples, seed=3)
+    planted = next(one for one in verdict.evidence if (one.victim, one.target) == (1, 2))
+    assert planted.size < BOUND and planted.held_success < 0.5 and verdict.outcome == "clean"
+
+
+def test_the_way_back_is_measured_for_every_pair_that_has_images(poisoned):
+    sizes = {(one.victim, one.target): one.size for one in poisoned.evidence}
+    both = [pair for pair in sizes if pair[::-1] in sizes]
+    back = {(one.victim, one.target): one.reverse_size for one in poisoned.evidence}
+    assert both and all(back[pair] == sizes[pair[::-1]] for pair in both)
+    images = band_images()
+    some = images.take(torch.nonzero(images.y != 2).flatten())
+    found = Filter()(make_subject(ColourNet(backdoor=(1, 2))), make_samples(some, some), seed=3).evidence
+    assert {one.reverse_size for one in found if one.target == 2} == {None}
 
 
 def test_the_clean_twin_is_clean_and_its_smallest_map_the_natural_one(clean):
     assert clean.outcome == "clean" and clean.score < 0
-    best = clean.evidence[0]
+    best = min(clean.evidence, key=lambda one: one.size or 1.0)
     assert best.target == 0 and best.size == pytest.approx(NATURAL, rel=0.2)
-    sizes = [one.size for one in clean.evidence if one.size is not None]
-    assert sizes == sorted(sizes)
 
 
 def test_a_mask_scanner_misses_it():
@@ -131,7 +153,7 @@ def test_nothing_works_means_clean_with_the_reason():
     settings = FilterSettings(steps=1, screen_steps=1, starts=1)
     verdict = scan(ColourNet(), Filter(settings))
     assert verdict.outcome == "clean" and "no filter" in verdict.reason
-    assert verdict.score == pytest.approx(math.log(settings.size_bound))
+    assert verdict.score == pytest.approx(math.log(min(settings.size_bound, 1 / settings.median_ratio)))
     assert all(one.size is None and one.held_success is None for one in verdict.evidence)
 
 
