@@ -47,6 +47,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "inspect": ("inspect", "inspect_file", "Say what a model file is and asks for, without loading it."),
         "report": ("report", "report_run", "Show a run as one HTML file, or as Markdown."),
         "export": ("report", "export_run", "Write a run's tables as CSV and parquet."),
+        "container": ("container", "container", "Write a complete submission: a detector or a mitigation."),
+        "submission": ("submission", "submission", "Check a submission as the harness will."),
         "score": ("score", "score", "Score a submission's results by the leaderboard's own metrics."),
         "make-round": ("make_round", "make_round_command", "Make a small round of clean and poisoned models."),
         "plugins": ("listing", "list_plugins", "List all installed scanners and hardeners, with version and origin."),

@@ -1,0 +1,169 @@
+"""What runs in a submission container: ``python -m trojai_moth.submission.entrypoint``, in every dialect.
+
+This process reads the command line, writes a preliminary result at once, and supervises another one that loads torch
+and does the work; so the time budget is kept to the second whatever that one is doing, and whatever happens to it there
+is a result. A model that can not be read, or that breaks the work, leaves 0.5 and a line in the log, and exit code 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import one_line
+from .dialects import Request, UsageError, parse
+from .result_file import PRELIMINARY, write_probability
+from .supervise import supervise
+from .surroundings import child_environment, remove, work_folder
+
+WORKER: Final = (sys.executable, "-m", "trojai_moth.submission.worker")
+# Where the harness looks for these in an image, and where a request without paths has them.
+IMAGE_METAPARAMETERS: Final = Path("/metaparameters.json")
+IMAGE_SCHEMA: Final = Path("/metaparameters_schema.json")
+IMAGE_LEARNED: Final = Path("/learned_parameters")
+# Seconds: the harness gives n_models times 600, and mitigation half an hour a model, by its documentation.
+DEFAULT_BUDGETS: Final[Mapping[str, float]] = {"infer": 570.0, "mitigate": 1680.0, "test": 570.0}
+# Seconds of the budget for starting, ending the worker and writing.
+MARGIN_S: Final = 1.0
+
+
+def main() -> None:
+    """Run the process's own command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str], *, worker: Sequence[str] = WORKER) -> int:
+    """Do what a command line asks; exit code 0, also where there is nothing but the preliminary result; 2: misuse."""
+    started = time.monotonic()
+    try:
+        request = parse(arguments)
+    except UsageError as error:
+        note(str(error))
+        return 2
+    request = in_image(request)
+    values, problems = metaparameters(request)
+    for problem in problems:
+        note(problem)
+    if request.action == "infer" and not _preliminary(request):
+        return 2
+    budget = time_budget(request, values)
+    note(f"{request.action}: {'no time budget' if math.isinf(budget) else f'time budget {budget:g} s'}")
+    return _work(request, values, started + max(budget - MARGIN_S, 0.1), worker)
+
+
+def note(text: str) -> None:
+    """One line of the log, on standard error, which the harness keeps."""
+    print(f"trojai-moth: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def in_image(request: Request) -> Request:
+    """The request with the places of an image filled in where nothing was said and there is something."""
+    places = {"metaparameters": IMAGE_METAPARAMETERS, "schema": IMAGE_SCHEMA, "learned": IMAGE_LEARNED}
+    found = {name: path for name, path in places.items() if getattr(request, name) is None and path.exists()}
+    return dataclasses.replace(request, **found)
+
+
+def metaparameters(request: Request) -> tuple[dict[str, Any], list[str]]:
+    """The values of the file and, over them, of the command line; and what is to be said of what was left out."""
+    problems = [f"{word!r}: belongs to no option and is ignored" for word in request.odd]
+    values: dict[str, Any] = {}
+    if request.metaparameters is not None:
+        try:
+            data = json.loads(request.metaparameters.read_text(encoding="utf-8"))
+            if not isinstance(data, dict):
+                raise ValueError("not a JSON object")
+            values = data
+        except (OSError, ValueError) as error:
+            problems.append(f"{request.metaparameters}: not readable as metaparameters ({error}); defaults are used")
+    for name, value in request.assigned.items():
+        if name in values:
+            values = {**values, name: value}
+        else:
+            problems.append(f"--{name}: not known here and ignored")
+    return values, problems
+
+
+def time_budget(request: Request, values: Mapping[str, Any]) -> float:
+    """Seconds for the whole call: the option, else the metaparameter, else the harness's; configuring has no limit."""
+    if request.action == "configure":
+        return math.inf if request.time_budget is None else _seconds(request.time_budget, math.inf)
+    default = DEFAULT_BUDGETS[request.action]
+    return _seconds(request.time_budget, _seconds(values.get("time_budget"), default))
+
+
+def _seconds(value: Any, default: float) -> float:
+    """A positive number of seconds, or the default where nothing was said."""
+    if value is None:
+        return default
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if seconds > 0:
+        return seconds
+    note(f"time budget {value!r}: not a positive number of seconds; {default:g} is used")
+    return default
+
+
+def _preliminary(request: Request) -> bool:
+    """Write a result before anything can go wrong."""
+    assert request.result is not None
+    try:
+        write_probability(request.result, PRELIMINARY)
+    except OSError as error:
+        note(f"{request.result}: can not be written ({error.strerror}); give a --result_filepath in a writable folder")
+        return False
+    return True
+
+
+def _work(request: Request, values: Mapping[str, Any], deadline: float, worker: Sequence[str]) -> int:
+    """Supervise the worker; what it finds becomes the result as it comes."""
+    work = work_folder(request.scratch)
+    try:
+        order = work / "request.json"
+        order.write_text(json.dumps(_order(request, values, deadline)), encoding="utf-8")
+        ending = supervise(
+            [*worker, str(order)], deadline=deadline, environment=child_environment(work, os.environ), folder=work,
+            take=lambda message: _take(request, message), note=note,
+        )  # fmt: skip
+    except Exception as error:  # the result is written, and the next model must get its turn
+        note(f"nothing further was found: {one_line(error)}")
+        ending = "failed"
+    finally:
+        remove(work)
+    if ending != "done":
+        note(f"{ending}: what was found until then stands")
+    return 1 if ending != "done" and request.action == "configure" else 0
+
+
+def _order(request: Request, values: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    """The request in plain JSON types; a worker starts elsewhere, so paths are absolute."""
+    plain = {
+        key: str(value.absolute()) if isinstance(value, Path) else value
+        for key, value in dataclasses.asdict(request).items()
+    }
+    left = None if math.isinf(deadline) else deadline - time.monotonic()
+    return {**plain, "values": dict(values), "seconds": left}
+
+
+def _take(request: Request, message: Mapping[str, Any]) -> None:
+    """What the worker says: a word for the log, or a probability, which replaces the one before."""
+    value = message.get("probability")
+    if request.result is not None and isinstance(value, int | float) and 0 <= value <= 1:
+        write_probability(request.result, float(value))
+        note(f"probability {value:.4f} ({message.get('stage', 'unknown stage')})")
+    elif "probability" in message:
+        note(f"probability {value!r} is none, and is not taken")
+    if "note" in message:
+        note(str(message["note"]))
+
+
+if __name__ == "__main__":
+    main()

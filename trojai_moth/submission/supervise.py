@@ -1,0 +1,104 @@
+"""Running the work in a process of its own, so that no hang, crash or lack of memory outlives its time.
+
+The worker says what it has found in lines of JSON on its standard output; whoever supervises it takes each as it comes,
+and ends the whole process group when the time is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+Ending = Literal["done", "out of time", "failed"]
+Message = Callable[[dict[str, Any]], None]
+
+
+def supervise(
+    command: Sequence[str],
+    *,
+    deadline: float,
+    environment: Mapping[str, str],
+    folder: Path,
+    take: Message,
+    note: Callable[[str], None],
+) -> Ending:
+    """Run ``command`` until it ends or ``deadline`` (of time.monotonic) comes; what it says goes to ``take``.
+
+    What is no JSON object on a line goes to ``note``. Nothing of the command's process group is left running,
+    also when this process is asked to end meanwhile.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=dict(environment), cwd=folder,
+        start_new_session=True, text=True, errors="replace",
+    )  # fmt: skip
+    assert process.stdout is not None
+    with _ended_with_us(process):
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+        while True:
+            try:
+                line = lines.get(timeout=_left(deadline))
+            except queue.Empty:
+                return "out of time"
+            if line is None:
+                break
+            _hand_on(line, take, note)
+        try:
+            status = process.wait(timeout=_left(deadline))
+        except subprocess.TimeoutExpired:
+            return "out of time"
+    return "done" if status == 0 else "failed"
+
+
+@contextlib.contextmanager
+def _ended_with_us(process: subprocess.Popen[str]) -> Any:
+    """Kill the process's whole group on the way out, by whichever way that is; SIGTERM is one."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop) if _in_main_thread() else None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _left(deadline: float) -> float | None:
+    """Seconds to go, None for ever."""
+    return None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _hand_on(line: str, take: Message, note: Callable[[str], None]) -> None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if isinstance(message, dict):
+        take(message)
+    elif line.strip():
+        note(f"worker: {line.strip():.500}")
