@@ -42,26 +42,32 @@ def check(
     """
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        folder, program = (
-            (target, ()) if target.is_dir() else (_extracted(target, work / "image"), _image(target, work))
-        )
+        folder = target if target.is_dir() else _extracted(target, work / "image")
         kind = "mitigate" if _is_mitigation(folder) else "detect"
         findings = check_folder(folder, mitigation=kind == "mitigate")
-        findings += check_name(name or target.name) if name or target.is_file() else []
-        isolated, played = Isolation((), {}, "in the image, with --contain") if image else isolation(), list[Replay]()
-        if run:
-            calls = work / "calls"
-            calls.mkdir()
-            program = _image(target, work) if image else ()
-            player = Player(folder.absolute(), model, calls, time_budget, isolated, program)
-            played = player.play(kind)
+        if name or target.is_file():
+            findings += check_name(name or target.name)
+        how, played = _replay(target, folder, model, work / "calls", time_budget, kind) if run else ("", [])
     findings += [finding for call in played for finding in call.findings]
     if json_file:
         data = {"kind": kind, "findings": list(map(to_dict, findings)), "calls": list(map(to_dict, played))}
         write_text(json_file, json.dumps(data, indent=2) + "\n")
-    for line in check_lines(kind, findings, played, isolated.words if run else "", unproved(target, model, run)):
+    for line in check_lines(kind, findings, played, how, unproved(target, model, run)):
         click.echo(line)
     raise SystemExit(1 if findings else 0)
+
+
+def _replay(
+    target: Path, folder: Path, model: Path | None, work: Path, budget: float, kind: str
+) -> tuple[str, list[Replay]]:
+    """How calls were isolated, in words, and what came of each."""
+    work.mkdir()
+    isolated, program = isolation(), tuple[str, ...]()
+    if target.is_file():
+        isolated = Isolation((), {}, "in the image, with --contain")
+        program = (_apptainer(), "run", "--contain", "--bind", str(work.parent), str(target))
+    player = Player(folder.absolute(), model, work, budget, isolated, program)
+    return isolated.words, player.play(kind)
 
 
 def check_lines(kind: str, findings: list[Finding], played: list[Replay], how: str, missing: list[str]) -> list[str]:
@@ -115,7 +121,3 @@ def _extracted(image: Path, folder: Path) -> Path:
     if found.returncode == 0:
         (folder / LEARNED).mkdir()
     return folder
-
-
-def _image(image: Path, work: Path) -> tuple[str, ...]:
-    return (_apptainer(), "run", "--contain", "--bind", str(work), str(image))
