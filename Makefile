@@ -53,7 +53,7 @@ types: setup
 
 demo: setup
 	$(BIN)/trojai-moth make-round demo/round $(DEMO_ROUND)
-	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed --set hardener.rounds=16 || test $$? -eq 1
+	$(BIN)/trojai-moth rescan demo/round --out demo/run --data composed || test $$? -eq 1
 
 examples: setup
 	test -e demo/run/results.csv || $(MAKE) demo

@@ -155,17 +155,17 @@ def main() -> None:
     arguments = parser.parse_args()
     made, held = experiment(arguments.half, arguments.records), read_records(arguments.records / arguments.half)
     rule = read_rule(made.rule)
-    models = score(held, rule)
+    models, whole = score(held, rule), complete(held)
     result = {
         "rule_sha256": fingerprint(rule),
         "models": len(held),
-        "naive": naive(held) if complete(held) else None,
+        "naive": naive(held) if whole else None,
         "evaluation": to_dict(evaluate(models)),
-        "votes": _short(evaluate(score(held, None))) if complete(held) else None,
+        "votes": _short(evaluate(score(held, None))) if whole else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),
-        "e0": gate_e0(held),
-        "e1": gate_e1(held),
+        "e0": gate_e0(held) if whole else None,
+        "e1": gate_e1(held) if whole else None,
         "censored": statistics.mean(r["evidence"]["censored"] for r in held if "evidence" in r),
         "verdicts": [to_dict(model) for model in models],
     }

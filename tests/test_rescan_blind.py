@@ -3,11 +3,13 @@
 import json
 import os
 
+import pandas as pd
 import pytest
 from learned_rules import learned
 
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.verdict import BlindVerdict
+from trojai_moth.commands.display import reason_lines
 from trojai_moth.eval.protocol_rows import Evaluation
 from trojai_moth.eval.results import read_results
 from trojai_moth.files import write_text
@@ -53,6 +55,15 @@ def test_every_flagged_model_has_evidence_and_a_verdict_with_its_reason(run):
         assert (verdict, reason) == (blind.outcome, blind.reason)
         assert f"{model_id} {reason}" in " ".join(result.stdout.split())
         assert blind.rule == "votes"
+
+
+def test_reasons_are_printed_of_flagged_models_up_to_a_number():
+    flags = [None, False] + [True] * 22
+    rows = pd.DataFrame({"model": [f"id-{n}" for n in range(24)], "flagged_before": pd.array(flags, dtype="boolean"),
+                         "reason": "because"})  # fmt: skip
+    lines = reason_lines(rows)
+    assert lines[0] == "id-2 because" and len(lines) == 21 and lines[-1] == "2 more: see results.csv"
+    assert reason_lines(rows[:5])[-1] == "id-4 because" and not reason_lines(rows[:2])
 
 
 def test_what_was_not_flagged_is_not_looked_into(run):
