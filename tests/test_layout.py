@@ -19,10 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = ("trojai_moth", "scanners", "eval")
 FILE_LINES, FUNCTION_LINES = 300, 50
 DEVICE_MODULE = "trojai_moth/device.py"
+# What --trust-pickle does, and nothing else does.
+UNPICKLING_MODULE = "trojai_moth/loading/trusted.py"
 REQUIRED = {
     *CODE,
     *("tests", "benchmarks", "docs", ".ci", ".gitignore", "setup.cfg", "pyproject.toml", "MANIFEST.in"),
-    *("README.md", "CHANGELOG.md", "LICENSE", "Makefile"),
+    *("README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "Makefile"),
 }
 # Modules that run code found in the data they read, and builtins that run text.
 UNPICKLERS = {"torch", "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "pandas"}
@@ -111,7 +113,8 @@ def test_files_and_functions_stay_small():
 
 
 def test_nothing_reads_pickles_or_runs_text():
-    assert findings(unsafe_calls, *CODE) == {}
+    assert findings(unsafe_calls, *CODE, except_for=[UNPICKLING_MODULE]) == {}
+    assert unsafe_calls((ROOT / UNPICKLING_MODULE).read_text(encoding="utf-8")) == ["torch.load"]
 
 
 def test_devices_are_named_in_one_module():

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import MothError
+from .errors import MothError, printable
 
 # torch's threads (GNU OpenMP) spin while they wait for each other. Spinning long, the default, makes two of them twenty
 # times slower than one as soon as anything else runs on the machine; not spinning at all makes small networks twice as
@@ -85,7 +85,7 @@ class _Group(click.Group):
         except (KeyboardInterrupt, click.Abort):
             raise _Failure("interrupted") from None
         except OSError as error:
-            raise _Failure(f"{error.filename or 'system'}: {error.strerror or error}") from None
+            raise _Failure(printable(f"{error.filename or 'system'}: {error.strerror or error}")) from None
         except Exception:
             raise _Failure(f"this is a bug; please report it\n{traceback.format_exc()}") from None
 

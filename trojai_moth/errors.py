@@ -7,7 +7,13 @@ Misconduct = Literal["error", "time-out", "invalid", "changed the model"]
 
 
 class MothError(Exception):
-    """Base of all expected failures; its text names the file or setting and says how to mend it."""
+    """Base of all expected failures; its text names the file or setting and says how to mend it.
+
+    Names and contents of files get into such texts, so whatever could end the line or steer a terminal is escaped.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(printable(text))
 
 
 class UnreadableModelError(MothError):
@@ -34,6 +40,11 @@ class PluginError(MothError):
         self.kind: Misconduct = kind
 
 
+def printable(text: str) -> str:
+    r"""Text with every character that does not print as it stands in Python: a newline becomes \n."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def one_line(error: BaseException) -> str:
     """An unexpected exception as a record's reason: its kind and what it says, on one line and not too long."""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
+    return printable(f"{type(error).__name__}: {error}".replace("\n", " "))[:500]

@@ -33,6 +33,8 @@ class OpenedCase:
     names: tuple[str, ...]
     check: str
     convention: Convention | None = None
+    note: str = ""
+    """What a reader of results must know of how the model was loaded, see LoadedModel."""
 
 
 def open_case(case: Case, device: torch.device) -> OpenedCase:
@@ -63,7 +65,7 @@ def open_case(case: Case, device: torch.device) -> OpenedCase:
     found = Evidence(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
     subject = replace(subject, preprocessing=found.chosen)
     examples = ImagePool(found.chosen(raw), y)
-    return OpenedCase(subject, raw, examples, names, found.reason, found)
+    return OpenedCase(subject, raw, examples, names, found.reason, found, note=loaded.note)
 
 
 def _read_examples(listed: list[tuple[Path, int]], case: Case, classes: int) -> torch.Tensor:

@@ -28,6 +28,8 @@ class ScanRecord:
     device: str
     verdict: Verdict
     seconds: float
+    note: str = ""
+    """How the model was loaded, where that limits what the verdict means."""
 
 
 @record

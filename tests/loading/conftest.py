@@ -85,6 +85,7 @@ def refuse(tmp_path, sentinel):
         if not isinstance(content, Path):
             path = tmp_path / "model.pt"
             _write(content, path)
+        beside = sorted(tmp_path.iterdir())
         signal.signal(signal.SIGALRM, _too_long)
         signal.alarm(LIMIT_S)
         try:
@@ -92,11 +93,12 @@ def refuse(tmp_path, sentinel):
                 load_model(path, **config)
         finally:
             signal.alarm(0)
-        assert not sentinel.exists()
+        assert not sentinel.exists() and sorted(tmp_path.iterdir()) == beside
         # A cause would mean that no check foresaw this file.
         assert caught.value.__cause__ is None, repr(caught.value.__cause__)
         message = str(caught.value)
         assert message.startswith(f"{path}: ") and message.isprintable() and len(message) < 600
+        assert "; " in message, "says no mend"
         return message.removeprefix(f"{path}: ")
 
     return refuse

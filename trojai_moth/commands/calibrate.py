@@ -34,6 +34,7 @@ from .options import (
     seed_option,
     set_option,
     subset_option,
+    trust_pickle_option,
 )
 
 _LISTED = 20
@@ -71,6 +72,7 @@ _LISTED = 20
 @set_option
 @seed_option
 @device_option
+@trust_pickle_option
 def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None, device: str, **choices: Any) -> None:
     """Learn from ROUND_DIR's labelled models a probability and a threshold for a scanner's scores.
 

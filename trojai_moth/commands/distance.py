@@ -19,7 +19,15 @@ from ..images import ImagePool
 from ..records import from_dict, read_record, to_json
 from ..weights import load_weights
 from .model import OpenedModel, open_model, show_progress
-from .options import backgrounds_option, data_option, device_option, parse_assignments, seed_option, set_option
+from .options import (
+    backgrounds_option,
+    data_option,
+    device_option,
+    parse_assignments,
+    seed_option,
+    set_option,
+    trust_pickle_option,
+)
 
 # Longer lists are in the JSON.
 _LISTED = 12
@@ -33,6 +41,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         set_option,
         backgrounds_option,
         data_option,
+        trust_pickle_option,
         click.option(
             "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw a heat map, a .png file."
         ),

@@ -37,6 +37,7 @@ from .options import (
     scanner_budget_option,
     scanner_option,
     seed_option,
+    trust_pickle_option,
 )
 from .options import set_option as settings_option
 
@@ -58,7 +59,8 @@ class OpenedModel:
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """MODEL_DIR and the options that say with which images, seed and device it is opened."""
-    for option in (device_option, seed_option, settings_option, backgrounds_option, data_option, _model_dir):
+    shared = (device_option, seed_option, settings_option, backgrounds_option, data_option, trust_pickle_option)
+    for option in (*shared, _model_dir):
         command = option(command)
     return command
 
@@ -78,6 +80,8 @@ def open_model(
     prepare_process(target)
     case = read_case(model_dir)
     opened = open_case(case, target)
+    if opened.note:
+        click.echo(f"{case.model_id}: {opened.note}", err=True)
     settings = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))

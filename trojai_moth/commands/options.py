@@ -13,6 +13,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from ..errors import SettingsError
+from ..loading.trusted import RISK, trusting_pickles
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +49,23 @@ subset_option = click.option(
 )
 backgrounds_option = click.option(
     "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
+)
+
+
+def _trust_pickle(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    """For as long as the command runs; said aloud, because nothing else in this program runs what a file contains."""
+    if given:
+        click.echo(RISK, err=True)
+        ctx.with_resource(trusting_pickles())
+
+
+trust_pickle_option = click.option(
+    "--trust-pickle",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust_pickle,
+    help="DANGEROUS: hand model files that are no stock networks to torch's own unpickler, which runs whatever code "
+    "they contain. For research architectures of your own. Results say for which models that was done.",
 )
 set_option = click.option(
     "--set",
@@ -86,7 +104,10 @@ allow_fitted_option = click.option(
 
 def shared_options(command: F) -> F:
     """The options of every command that examines models."""
-    options = (scanner_option, hardener_option, data_option, backgrounds_option, set_option, seed_option, device_option)
+    options = (
+        *(scanner_option, hardener_option, data_option, backgrounds_option, set_option, seed_option, device_option),
+        trust_pickle_option,
+    )
     for option in reversed(options):
         command = option(command)
     return command

@@ -12,7 +12,7 @@ from .examine import Examined, examine, open_container, which_network
 from .files import file_size, open_regular, sha256_of
 from .names import names_asked_for
 from .origin import written_by
-from .refusal import Refusal, quote, shown
+from .refusal import Refusal, quote, shown, unreadable
 from .structure import Weights, find_weights
 from .symbols import StorageClaim
 
@@ -49,7 +49,7 @@ def inspect_model(path: Path) -> Inspection:
     except Refusal as refusal:
         return _refused(path, str(refusal))
     except OSError as error:
-        return _refused(path, f"can not be read ({(error.strerror or type(error).__name__).lower()})")
+        return _refused(path, unreadable(error))
 
 
 def _inspect(path: Path, file: BinaryIO) -> Inspection:
@@ -80,7 +80,7 @@ def _judge(file: BinaryIO) -> tuple[Examined | None, str | None]:
     except Refusal as refusal:
         return None, str(refusal)
     except Exception as error:  # as load_model: what no check foresaw can not be trusted
-        return None, f"can not be read ({type(error).__name__})"
+        return None, unreadable(error)
 
 
 def _look(file: BinaryIO) -> tuple[Container | None, Weights | None]:

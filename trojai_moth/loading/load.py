@@ -14,9 +14,10 @@ from ..errors import UnreadableModelError
 from .container import Container
 from .examine import examine
 from .files import open_regular, sha256_of
-from .refusal import Refusal, shown
+from .refusal import ForeignCode, Refusal, shown, unreadable
 from .structure import Weights
 from .symbols import StorageClaim, TensorClaim
+from .trusted import pickles_are_trusted, unpickle_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,18 @@ class LoadedModel:
     sha256: str
     """Hexadecimal digest of the file's bytes."""
     container: str
-    """"zip" (torch >= 1.6), "legacy" or "safetensors"."""
+    """"zip" (torch >= 1.6), "legacy" or "safetensors"; "pickle" when it was run."""
     attested: bool
     """Whether the file describes the network's structure and it equals the stock one; False for bare state dicts."""
+    unpickled: bool = False
+    """Whether the file was run because the user trusts it; then its code is its own."""
+
+    @property
+    def note(self) -> str:
+        """What a reader of results must know of how this was loaded; empty when there is nothing."""
+        if self.unpickled:
+            return "loaded by --trust-pickle: the file's own code was run, and its structure is its own"
+        return "" if self.attested else "structure not attested: the file holds weights only"
 
 
 def load_model(path: Path, *, architecture: str | None = None, classes: int | None = None) -> LoadedModel:
@@ -48,16 +58,20 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
     except Refusal as refusal:
         raise UnreadableModelError(f"{shown(path)}: {refusal}") from None
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UnreadableModelError(f"{shown(path)}: can not be read ({reason.lower()})") from None
+        raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from None
     except Exception as error:
         # What no check foresaw is still a file that can not be trusted, not a reason to end a long scan.
-        raise UnreadableModelError(f"{shown(path)}: can not be read ({type(error).__name__})") from error
+        raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from error
 
 
 def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> LoadedModel:
     digest = sha256_of(file)
-    found = examine(file, architecture, classes)
+    try:
+        found = examine(file, architecture, classes)
+    except ForeignCode:
+        if not pickles_are_trusted():
+            raise
+        return _run(file, architecture, classes, digest)
     state = found.skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
     state.update(_read_weights(found.container, found.weights))
     found.skeleton.load_state_dict(state, strict=True, assign=True)
@@ -68,6 +82,22 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
         sha256=digest,
         container=found.container.kind,
         attested=found.attested,
+    )
+
+
+def _run(file: BinaryIO, architecture: str | None, classes: int | None, digest: str) -> LoadedModel:
+    """What --trust-pickle does with a file that is no stock network, and only then."""
+    if classes is None:
+        raise Refusal("is no stock network, so its configuration must say how many classes it has; add number_classes")
+    module = unpickle_network(file)
+    return LoadedModel(
+        module=module,
+        architecture=architecture or type(module).__name__,
+        classes=classes,
+        sha256=digest,
+        container="pickle",
+        attested=False,
+        unpickled=True,
     )
 
 

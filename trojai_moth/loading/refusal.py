@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import printable
+
 
 class Refusal(Exception):
     """A reason not to load a file and what to do, as the rest of a sentence that starts with the file's name."""
@@ -30,4 +32,10 @@ def quote(value: object, limit: int = 60) -> str:
 
 def shown(path: Path) -> str:
     """A file's name as printable text, whatever characters it is made of."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))
+    return printable(str(path))
+
+
+def unreadable(error: Exception) -> str:
+    """What the system, or what no check foresaw, says of a file; its own words are not shown but for the system's."""
+    reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+    return f"can not be read ({reason.lower() if isinstance(error, OSError) else reason}); give a model file that can"

@@ -1,0 +1,57 @@
+"""The one place where a file's own code may run: torch's unpickler, for those who asked for it on the command line.
+
+Nothing but :func:`trusting_pickles` turns it on; the command line does so for ``--trust-pickle``, and no configuration,
+round or environment variable can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import BinaryIO
+
+import torch
+from torch import nn
+
+from .refusal import Refusal, quote
+
+RISK = (
+    "--trust-pickle: a model file that is no stock network is handed to torch's own unpickler, which runs whatever "
+    "code the file contains, with your rights. Use it only for files whose maker you trust."
+)
+_trusted: ContextVar[bool] = ContextVar("trust_pickle", default=False)
+
+
+@contextmanager
+def trusting_pickles() -> Iterator[None]:
+    """Inside, files that are no stock networks are unpickled, which runs whatever code they contain."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def pickles_are_trusted() -> bool:
+    """Whether this is inside :func:`trusting_pickles`."""
+    return _trusted.get()
+
+
+def unpickle_network(file: BinaryIO) -> nn.Module:
+    """Run the file and return the network it makes, on the CPU, in float32 and evaluation mode; raises Refusal."""
+    file.seek(0)
+    try:
+        root = torch.load(file, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise Refusal(
+            f"can not be unpickled either ({type(error).__name__}: {quote(error, 100)}); install the packages it was "
+            "made with"
+        ) from None
+    network = root.module if isinstance(root, nn.DataParallel) else root
+    if not isinstance(network, nn.Module):
+        raise Refusal(f"holds a {quote(type(root).__name__)}, not a network; save the whole module")
+    for name, value in network.state_dict().items():
+        if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+            raise Refusal(f"has infinite or undefined numbers in {quote(name)}; train or fetch it again")
+    return network.float().eval()
