@@ -135,5 +135,5 @@ def run_outcome(run_dir: Path, model_id: str) -> Outcome | None:
     rows = result_rows(journal, {})
     row = rows[rows["model"] == model_id].to_dict("records")[0]
     accuracies = {name: row[name] for name in ("accuracy_before", "accuracy_after") if pd.notna(row[name])}
-    words = {"verdict": str(row["verdict"]), "reason": str(row["reason"])}
-    return Outcome(images="images that the rescan held back", **words, **accuracies)
+    verdict, reason = str(row["verdict"]), str(row["reason"])
+    return Outcome(images="images that the rescan held back", verdict=verdict, reason=reason, **accuracies)

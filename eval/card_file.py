@@ -113,7 +113,7 @@ def merged_index(there: Any, own: list[EvalResult], name: str, path: Path) -> li
 
 
 def _others(entry: dict[str, Any]) -> list[Any]:
-    kept = []
+    kept: list[Any] = []
     for result in entry.get("results") or []:
         metrics = [metric for metric in result.get("metrics", []) if metric.get("type") not in METRICS]
         if metrics:
@@ -180,7 +180,7 @@ def _validate(content: str, path: Path) -> None:
     """What huggingface_hub itself checks without a network: that it reads the card back, results and all."""
     try:
         card = ModelCard(content)
-        if card.data.eval_results is None:
+        if not getattr(card.data, "eval_results", None):
             raise ValueError("the evaluation results got lost")
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path}: huggingface_hub does not accept the card ({error})") from None

@@ -56,7 +56,7 @@ def size_chart(rows: pd.DataFrame) -> SizeChart | None:
         when: {kind: np.histogram(found[kinds == kind].dropna(), edges)[0] for kind in KINDS}
         for when, found in sizes.items()
     }
-    most = max(int(sum(parts.values()).max()) for parts in counted.values())  # type: ignore[attr-defined]
+    most = max(int(np.sum(list(parts.values()), axis=0).max()) for parts in counted.values())
     panels = tuple(_panel(when, parts, edges, most) for when, parts in counted.items())
     return SizeChart(panels, _ticks(low, high), _table(counted, edges))
 
