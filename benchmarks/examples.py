@@ -33,9 +33,10 @@ def main() -> None:
     options.add_argument("--into", type=Path, required=True)
     options.add_argument("--data", default="examples")
     options.add_argument("--set", action="append", default=[], dest="assignments")
+    options.add_argument("--cards", type=int, default=1000, help="make the cards of so many models at most")
     chosen = options.parse_args()
     models = json.loads((chosen.run / "run.json").read_text())["models"]
-    for model_id in models:
+    for model_id in models[: chosen.cards]:
         if not (chosen.run / "cards" / model_id / "README.md").exists():
             make_card(chosen, model_id)
     chosen.into.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..blind.verdict import BlindVerdict
+from ..errors import RunDirectoryError
 from ..hardener import HardeningTrace
 from ..journal import Journal, RunIdentity
 from ..pipeline import ScanRecord
@@ -52,6 +53,8 @@ def read_view(run_dir: Path, truth: Path | None = None, cards: Path | None = Non
     model with the class_distances.json of ``trojai-moth card``; that of the run without it.
     """
     journal = Journal(run_dir)
+    if not journal.started:
+        raise RunDirectoryError(f"{run_dir}: not a run directory; give one that rescan made")
     identity = journal.identity()
     rows, blind = result_rows(journal, known_labels(run_dir, truth)), asked_blind(journal)
     protocol = "blind" if blind else str(identity.settings.get("harden"))
