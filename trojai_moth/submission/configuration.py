@@ -40,7 +40,7 @@ def configure(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     best: tuple[float, dict[str, Any], Path] | None = None
     for number, values in enumerate(tried):
         out = folder / f"calibration-{number}.json"
-        calibrate(values, chosen, models_folder(Path(order["configure_models"])), out, order["device"], say)
+        calibrate(values, chosen, Path(order["configure_models"]), out, order["device"], say)
         cost = read_calibration(out).metrics.learned.cross_entropy.value
         say(note=f"settings {number + 1} of {len(tried)}: cross-entropy {cost} on models not learned from")
         if cost is not None and (best is None or cost < best[0]):
@@ -67,11 +67,6 @@ def draws(base: Mapping[str, Any], chosen: list[Parameter], count: int, seed: in
             values[one.name] = round(value) if one.schema["type"] == "integer" else float(value)
         found.append(values)
     return found
-
-
-def models_folder(given: Path) -> Path:
-    """The folder that holds the id-* folders: the one given, or its ``models``."""
-    return given if any(given.glob("id-*")) or not (given / "models").is_dir() else given / "models"
 
 
 def calibrate(

@@ -12,10 +12,11 @@ from ..calibration import Calibration, read_calibration
 from ..errors import SettingsError
 from ..eval.results import result_rows
 from ..journal import Journal
-from ..pipeline import Failure, RescanSettings, Run, ScanRecord
+from ..pipeline import RescanSettings, Run
 from ..records import to_dict
+from ..run_records import Failure, ScanRecord
 from ..scanner import make_scanner
-from .job import Say, device_of, open_staged, own_settings
+from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .metaparameters import DetectSettings
 
 CALIBRATION_FILE: Final = "calibration.json"
@@ -32,6 +33,7 @@ def detect(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     assert isinstance(settings, DetectSettings)
     device = device_of(order, say)
     case = open_staged(order, folder, settings.stand_ins_per_class, settings.seed, "examples", say)
+    run_settings = with_usable_data(case, run_settings, say)
     learned = Path(order["learned"]) if order["learned"] else None
     calibration = _calibration(learned, run_settings, say)
     rule = _rule(learned, run_settings, say) if settings.verdict == "blind" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 
 from ..device import prepare_process, resolve_device
 from ..errors import SettingsError
+from ..hardener import make_hardener
 from ..pipeline import RescanSettings
 from ..records import from_dict, to_dict
 from ..rounds import Case
+from ..scanner import make_scanner
 from .metaparameters import DetectSettings, Kind, MitigateSettings, nested, parameters
 from .staging import Sources, stage
 
@@ -53,7 +56,11 @@ def run_settings(kind: Kind, values: Mapping[str, Any]) -> tuple[Any, RescanSett
         "evidence": parts.get("evidence", {}), "seed": settings.seed,
         "verdict": "blind" if getattr(settings, "verdict", None) == "blind" else "naive",
     }  # fmt: skip
-    return settings, from_dict(RescanSettings, run, source="metaparameters"), unknown
+    made = from_dict(RescanSettings, run, source="metaparameters")
+    if kind == "detect":
+        make_scanner(made.scanner, made.scanner_options)
+    make_hardener(made.hardener, made.hardener_options)
+    return settings, made, unknown
 
 
 _NAMES = tuple((name, to_dict(RescanSettings())[name]) for name in ("scanner", "hardener"))
@@ -69,6 +76,14 @@ def open_staged(order: Mapping[str, Any], folder: Path, per_class: int, seed: in
         seed=seed,
     )
     return stage(sources, folder, lambda text: say(note=text))
+
+
+def with_usable_data(case: Case, settings: RescanSettings, say: Say) -> RescanSettings:
+    """The run's settings, with the examples as data where there is nothing to compose from."""
+    if settings.data.source == "examples" or case.foregrounds.is_dir():
+        return settings
+    say(note=f"no {case.foregrounds.name}/: images can not be {settings.data.source}, and the examples are used")
+    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, source="examples"))
 
 
 def device_of(order: Mapping[str, Any], say: Say) -> torch.device:

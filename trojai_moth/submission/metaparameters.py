@@ -81,8 +81,16 @@ def parameters(kind: Kind, scanner: str = "neural-cleanse", hardener: str = "mot
     if kind == "detect":
         groups["evidence"] = EvidenceSettings
     for group, cls in groups.items():
+        if group == "data":
+            found.append(_source())
         found += list(_of_record(group, cls))
     return found
+
+
+def _source() -> Parameter:
+    """Where images come from: of the many ways that the package has, those that need no folder of one's own."""
+    default, words = DataSettings().source, "examples, or composed from the model's foregrounds where it has any"
+    return Parameter("data_source", "data", "source", default, _choice(default, ["examples", "composed"], words))
 
 
 def defaults(chosen: list[Parameter]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..opening import open_case
 from ..samples import collect_samples, with_unseen
 from ..seeding import derive_seed
 from ..weights import save_trojai_model
-from .job import Say, device_of, open_staged, own_settings
+from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .staging import open_subject
 from .stand_ins import read_pictures
 
@@ -34,6 +34,7 @@ def mitigate(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     settings, run = own_settings("mitigate", order, say)
     device = device_of(order, say)
     case = open_staged(order, folder, settings.stand_ins_per_class, settings.seed, "dataset", say)
+    run = with_usable_data(case, run, say)
     opened = open_case(case, device)
     seed = derive_seed(settings.seed, case.model_id)
     images = derive_seed(seed, "images")
@@ -52,7 +53,8 @@ def test(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     """Write results.json: the logits, one per class, of every image of the folder by its file name."""
     device = device_of(order, say)
     pictures = read_pictures(Path(order["dataset"]), lambda text: say(note=text))
-    subject = open_subject(Path(order["model"]), pictures, order["training"], device, lambda text: say(note=text))
+    training = Path(order["training"]) if order["training"] else None
+    subject = open_subject(Path(order["model"]), pictures, training, device, lambda text: say(note=text))
     found: dict[str, list[float]] = {}
     for name, image in zip(pictures.names, pictures.raw, strict=True):
         if min(image.shape[:2]) < subject.size:

@@ -6,7 +6,8 @@ it changes its mind, which is all that inversion and hardening need, but says no
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,12 @@ import numpy as np
 from PIL import Image
 
 from ..backgrounds import noise_backgrounds
-from ..images import EXAMPLE_NAME
+from ..case import find_names
+from ..errors import UnreadableModelError
+from ..images import EXAMPLE_NAME, IMAGE_SUFFIXES, read_image, read_label
 
 Note = Callable[[str], None]
 Label = Callable[[list[np.ndarray]], list[int]]
-SUFFIXES: Final = {".png", ".jpg", ".jpeg"}
-_FORMATS: Final = ["PNG", "JPEG"]
-# Folders of example images by every name they have had; poisoned ones are ground truth and never looked at.
-EXAMPLE_FOLDERS: Final = (
-    "clean_example_data", "clean-example-data", "example_data", "new-clean-example-data", "mitigate-example-data",
-)  # fmt: skip
 # So many pictures are asked for a label for each one wanted, before giving up on rare classes.
 _DRAWS: Final = 4
 _MOST: Final = 2000
@@ -41,42 +38,35 @@ class Pictures:
 
 
 def read_pictures(folder: Path | None, note: Note) -> Pictures:
-    """All images of a folder; labels from names like class_3_example_0.png or from a .json file beside the image."""
+    """All images of a folder, by name, without files that are none; labels where names or files beside say them."""
     found = Pictures([], [], [])
-    if folder is None or not folder.is_dir():
-        note("no folder of example images")
-        return found
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
             continue
-        image = read_picture(path)
-        if image is None:
-            note(f"{path.name}: not a readable image; left out")
+        try:
+            image = read_image(path)
+        except UnreadableModelError as error:
+            note(f"{error}; left out")
             continue
-        found.raw.append(image)
+        found.raw.append(image.permute(1, 2, 0).numpy())
         found.names.append(path.name)
         found.labels.append(_label(path))
     return found
 
 
-def read_picture(path: Path) -> np.ndarray | None:
-    """One image as (h, w, 3) uint8, RGB; None if it is none. Only two decoders are let near it."""
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return np.asarray(image.convert("RGB")).copy()
-    except Exception:  # decoders raise whatever they stumble on
-        return None
+def save_picture(image: np.ndarray, path: Path) -> None:
+    """Write an image (h, w, 3) uint8 as PNG."""
+    Image.fromarray(image).save(path, format="PNG")
 
 
 def _label(path: Path) -> int | None:
-    match = EXAMPLE_NAME.search(path.name)
+    match = EXAMPLE_NAME.fullmatch(path.name)
     if match:
         return int(match[1])
     try:
-        value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_label(path.with_suffix(".json"))
+    except UnreadableModelError:
         return None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def make_stand_ins(
@@ -104,20 +94,34 @@ def make_stand_ins(
 
 def training_pictures(training: Path | None, side: int, most: int) -> list[np.ndarray]:
     """Example images of all models of a training set in turn, brought to ``side`` pixels; [] without one."""
+    columns = [
+        sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        for folder in _training_folders(training)
+    ]
+    longest = max((len(column) for column in columns), default=0)
+    images = []
+    for path in [column[row] for row in range(longest) for column in columns if row < len(column)][:most]:
+        with contextlib.suppress(UnreadableModelError):
+            images.append(read_image(path).permute(1, 2, 0).numpy())
+    return [_sized(image, side) for image in images]
+
+
+def training_side(training: Path | None) -> int | None:
+    """Side in pixels of a training set's stored images; None without any."""
+    for folder in _training_folders(training):
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                with contextlib.suppress(UnreadableModelError):
+                    return int(max(read_image(path).shape[1:]))
+    return None
+
+
+def _training_folders(training: Path | None) -> list[Path]:
     if training is None or not training.is_dir():
         return []
-    folders = [
-        folder
-        for pattern in ("models/id-*", "id-*")
-        for model in sorted(training.glob(pattern))
-        for folder in (model / name for name in EXAMPLE_FOLDERS)
-        if folder.is_dir()
-    ]
-    columns = [[path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES] for folder in folders]
-    longest = max((len(column) for column in columns), default=0)
-    paths = [column[row] for row in range(longest) for column in columns if row < len(column)][:most]
-    images = [image for image in map(read_picture, paths) if image is not None]
-    return [_sized(image, side) for image in images]
+    models = [model for pattern in ("id-*", "models/id-*") for model in sorted(training.glob(pattern))]
+    folders = [model / find_names(os.listdir(model)).examples for model in models if model.is_dir()]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def noise_pictures(count: int, side: int, seed: int) -> list[np.ndarray]:

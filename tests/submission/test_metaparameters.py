@@ -1,0 +1,84 @@
+"""Metaparameters are the settings records, flat, and the harness takes their schema."""
+
+import json
+
+import jsonschema
+import pytest
+
+from trojai_moth.errors import SettingsError
+from trojai_moth.records import to_dict
+from trojai_moth.scanners.neural_cleanse import NeuralCleanseSettings
+from trojai_moth.submission.configuration import calibrate_words, draws
+from trojai_moth.submission.header import commit_of, schema
+from trojai_moth.submission.job import own_settings, run_settings
+from trojai_moth.submission.metaparameters import defaults, nested, parameters
+from trojai_moth.submission.rules import check_schema
+
+WORDS = {"commit": "abc", "changes": "new", "repo": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "scanner", "hardener"),
+    [("detect", "neural-cleanse", "moth"), ("detect", "k-arm,filter", "universal"), ("mitigate", "filter", "moth")],
+)
+def test_the_harness_has_nothing_against_them(kind, scanner, hardener):
+    chosen = parameters(kind, scanner, hardener)
+    made = schema(kind, chosen, scanner=scanner, hardener=hardener, **WORDS)
+    assert check_schema(made, defaults(chosen)) == []
+    assert len({one.name for one in chosen}) == len(chosen) > 20
+    assert json.loads(json.dumps(made)) == made
+
+
+def test_a_default_exists_once():
+    found = defaults(parameters("detect"))
+    assert found["scanner_steps"] == NeuralCleanseSettings().steps
+    settings, run, unknown = run_settings("detect", found)
+    assert unknown == [] and run.scanner_options == to_dict(NeuralCleanseSettings())
+    assert settings.verdict == "blind" and run.verdict == "blind"
+
+
+@pytest.mark.parametrize("end", ["suggested_minimum", "suggested_maximum"])
+def test_every_suggested_end_is_a_setting_that_the_package_takes(end):
+    values = {one.name: one.schema[end] for one in parameters("detect") if end in one.schema}
+    assert len(values) > 20
+    run_settings("detect", values)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"scanner_steps": -1}, {"hardener_rounds": "many"}, {"scanner": "no"}])
+def test_values_out_of_bounds_are_said_and_the_job_uses_defaults(wrong):
+    with pytest.raises(SettingsError):
+        run_settings("detect", wrong)
+    said = []
+    settings, run = own_settings("detect", {"values": wrong}, lambda **message: said.append(message["note"]))
+    assert settings.seed == 0 and run.scanner == "neural-cleanse" and "defaults are used" in said[0]
+
+
+def test_values_of_several_scanners_reach_each():
+    groups, unknown = nested({"scanner_k_arm_steps": 9, "nonsense": 1}, parameters("detect", "k-arm,filter"))
+    assert groups == {"scanner.k-arm": {"steps": 9}} and unknown == ["nonsense"]
+    run = run_settings("detect", {"scanner": "k-arm,filter", "scanner_k_arm_steps": 9})[1]
+    assert run.scanner_options == {"k-arm": {"steps": 9}}
+
+
+def test_configure_calls_calibrate_with_the_same_settings():
+    chosen = parameters("detect")
+    words = calibrate_words({**defaults(chosen), "scanner_steps": 7}, chosen, "models", "out.json", "cpu")
+    assert words[:6] == ["calibrate", "models", "--out", "out.json", "--device", "cpu"]
+    assert "scanner.steps=7" in words and "data.train_per_class=200" in words and "--data" in words
+    assert not any(word.startswith(("hardener.", "evidence.")) for word in words)
+
+
+def test_automatic_configuration_draws_within_the_suggested_ranges():
+    chosen = parameters("detect")
+    base = defaults(chosen)
+    drawn = draws(base, chosen, 20, seed=1)
+    made = schema("detect", chosen, scanner="s", hardener="h", **WORDS)
+    for values in drawn:
+        jsonschema.validate(values, made)
+        changed = [name for name in values if values[name] != base[name]]
+        assert 1 <= len(changed) <= 3 and all(name.startswith("scanner_") for name in changed)
+    assert drawn == draws(base, chosen, 20, seed=1)
+
+
+def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path):
+    assert commit_of(tmp_path) is None
