@@ -51,6 +51,8 @@ def test_the_report_holds_figures_of_rules_that_were_chosen_without_the_models_j
     report = json.loads((blind_rule.RECORDS.parents[1] / "blind_rule.json").read_text(encoding="utf-8"))
     assert report["candidates"] == {name: list(features) for name, features in blind_rule.CANDIDATES.items()}
     assert set(report["candidates"][report["shipped"]]) >= set(shipped.features)
+    parts = report["leave_one_architecture_out"].values()
+    assert len(parts) == 3 and sum(part["true_positives_lost"]["total"] for part in parts) == 31
     cleared = report["nested"]["cleared_by_chosen"]
     assert set(cleared) == {model.model_id for model in shipped.provenance.models}
     lost = [model.model_id for model in shipped.provenance.models if model.poisoned and cleared[model.model_id]]

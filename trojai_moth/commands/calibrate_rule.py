@@ -38,7 +38,8 @@ _LISTED = 20
 def calibrate_rule(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, tolerate_loss: float) -> None:
     """Learn from the evidence of finished RUNs a rule that clears natural backdoors and keeps injected ones.
 
-    Only flagged models have evidence, so a rule speaks of these alone. What is printed of it is measured by learning it
+    Only flagged models have evidence, so a rule speaks of these alone. Make the runs with --set evidence.complete=true,
+    or they hold only what the rule in use asked for. What is printed of it is measured by learning it
     again without one part of the models after the other; twins stay together. The file lists the models learned from,
     and on these the rule must not be judged.
     """
