@@ -43,6 +43,10 @@ _VOTES_WARNING = (
     "safety was not measured for them: a cleared model may be a Trojan. Learn a rule with calibrate-rule and give it "
     "with --rule."
 )
+_OWN_RULE_WARNING = (
+    "The package's own rule decided, which lost 2 of 7 poisoned models that it had never seen: a cleared model may be "
+    "a Trojan. The README says what is known of it."
+)
 
 
 @click.command()
@@ -124,7 +128,7 @@ def rescan(
     reasons = [*reason_lines(rows), ""] if blind else []
     console.print("", BLIND_LEGEND if blind else LEGEND, "", *reasons, sep="\n", markup=False, highlight=False)
     errata = errata_lines(round_dir, {case.model_id for case in cases}) if labels else []
-    for line in [*verdict_lines(summary), *errata, *_warnings(settings, weighed)]:
+    for line in [*verdict_lines(summary), *errata, *_warnings(settings, weighed, own=rule is None)]:
         console.print(line, markup=False, highlight=False)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
     raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
@@ -160,9 +164,9 @@ def chosen_verdict(harden: str, verdict: str | None, rule: Path | None) -> str:
     return chosen
 
 
-def _warnings(settings: RescanSettings, rule: LearnedRule | None) -> list[str]:
+def _warnings(settings: RescanSettings, rule: LearnedRule | None, *, own: bool) -> list[str]:
     if settings.verdict == "blind":
-        return [] if rule else [_VOTES_WARNING]
+        return [_VOTES_WARNING] if rule is None else [_OWN_RULE_WARNING] if own else []
     return [] if settings.harden == "clean-only" else [_WARNING]
 
 
