@@ -115,7 +115,7 @@ class Evidence:
         return self._by_accuracy(tried) if self.expected is None else self._by_logits(tried)
 
     def _by_logits(self, tried: list[Preprocessing]) -> Convention:
-        readings = []
+        readings: list[Reading] = []
         tolerance = self.tolerance
         every, probe = torch.arange(len(self.y)), _spread(self.y, _PROBE)
         for preprocessing in tried:

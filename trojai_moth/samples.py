@@ -101,8 +101,12 @@ def _together(parts: Sequence[Samples]) -> Samples:
     if len(parts) == 1:
         return parts[0]
     # Class after class, and within a class the sources in turn: who takes the first few images gets some of each.
-    train, held, clean = (_in_turn([getattr(part, name) for part in parts]) for name in ("train", "held", "clean"))
-    return Samples(train, held, clean, " + ".join(part.description for part in parts))
+    return Samples(
+        train=_in_turn([part.train for part in parts]),
+        held=_in_turn([part.held for part in parts]),
+        clean=_in_turn([part.clean for part in parts]),
+        description=" + ".join(part.description for part in parts),
+    )
 
 
 def _in_turn(pools: Sequence[ImagePool]) -> ImagePool:
