@@ -233,7 +233,7 @@ def test_every_command_explains_itself(call, name):
     result = call(name, "--help")
     assert result.exit_code == 0 and result.stdout.startswith(f"Usage: main {name}")
     text = " ".join(result.stdout.split())
-    assert ("Exit code 0:" in text) == (name in ("rescan", "scan"))
+    assert ("Exit code 0:" in text) == (name in ("rescan", "doctor", "scan"))
     command = main.get_command(click.Context(main), name)
     assert command.name == name and command.help
 
