@@ -59,9 +59,7 @@ def measure_bounds(
     SettingsError for distances of another model or two that can not be compared.
     """
     started, images = time.perf_counter(), samples.held
-    for matrix, name in ((before, "before"), (after, "after")):
-        if matrix is not None:
-            check_same_model(matrix, subject.source_sha256, name)
+    _check(subject, before, after)
     pairs, notes = [(pair.victim, pair.target) for pair in before.pairs], _notes(subject, after or before)
     progress("pasting pieces of target images")
     measured: dict[str, Values] = {
@@ -91,6 +89,12 @@ def measure_bounds(
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _check(subject: Subject, before: DistanceMatrix, after: DistanceMatrix | None) -> None:
+    for matrix, name in ((before, "before"), (after, "after")):
+        if matrix is not None:
+            check_same_model(matrix, subject.source_sha256, name)
 
 
 def _notes(subject: Subject, last: DistanceMatrix) -> list[str]:
