@@ -146,7 +146,8 @@ def _parse(head: str, path: Path) -> dict[str, Any]:
 
 def _with_keys(head: str, new: dict[str, Any], known: dict[str, Any], line: str) -> str:
     """The YAML with these top-level keys renewed, its comments and order kept wherever that can be done."""
-    kept, skipping = [], False
+    kept: list[str] = []
+    skipping = False
     for text in head.splitlines():
         match = _TOP_KEY.match(text)
         if match:
