@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trojai_moth.submission.dialects import parse
-from trojai_moth.submission.entrypoint import DEFAULT_BUDGETS, metaparameters, run, time_budget
+from trojai_moth.submission.entrypoint import DEFAULT_BUDGETS, completed, metaparameters, run, time_budget
 from trojai_moth.submission.result_file import inside, write_probability
 from trojai_moth.submission.surroundings import child_environment, work_folder
 
@@ -82,11 +82,17 @@ time.sleep(60)"""
 
 
 def running(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+    """Whether it still runs; it was killed, and is given some time to be gone."""
+    give_up = time.monotonic() + 20
+    while time.monotonic() < give_up:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.05)
+    return True
 
 
 @pytest.mark.parametrize(
@@ -194,6 +200,16 @@ def test_the_order_holds_absolute_paths_and_values(call, tmp_path, capfd, monkey
     log = capfd.readouterr().err
     assert json.dumps([{"scanner_steps": 7}, str(tmp_path / "m.json"), True]) in log
     assert "--unheard_of: not known here and ignored" in log
+
+
+def test_what_lies_beside_the_entry_point_is_used_where_nothing_is_said(tmp_path):
+    (tmp_path / "metaparameters.json").write_text("{}")
+    (tmp_path / "learned_parameters").mkdir()
+    words = ["--model_filepath", "m", "--result_filepath", "r"]
+    request = completed(parse(words), tmp_path)
+    assert request.metaparameters == tmp_path / "metaparameters.json" and request.schema is None
+    assert request.learned == tmp_path / "learned_parameters"
+    assert completed(parse([*words, "--learned_parameters_dirpath", "own"]), tmp_path).learned == Path("own")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])

@@ -1,13 +1,15 @@
 """Metaparameters are the settings records, flat, and the harness takes their schema."""
 
 import json
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 
-from trojai_moth.errors import SettingsError
+from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.records import to_dict
 from trojai_moth.scanners.neural_cleanse import NeuralCleanseSettings
+from trojai_moth.submission import configuration
 from trojai_moth.submission.configuration import calibrate_words, draws
 from trojai_moth.submission.header import commit_of, schema
 from trojai_moth.submission.job import own_settings, run_settings
@@ -78,6 +80,33 @@ def test_automatic_configuration_draws_within_the_suggested_ranges():
         changed = [name for name in values if values[name] != base[name]]
         assert 1 <= len(changed) <= 3 and all(name.startswith("scanner_") for name in changed)
     assert drawn == draws(base, chosen, 20, seed=1)
+
+
+def test_configure_keeps_what_costs_least_on_models_not_learned_from(tmp_path, monkeypatch):
+    costs, tried = iter([0.6, None, 0.4, 0.5]), []
+
+    def calibrate(values, chosen, models, out, device, say):
+        tried.append(values)
+        out.write_text(f"learned {len(tried)}")
+
+    def read(path):
+        cost = SimpleNamespace(value=next(costs))
+        return SimpleNamespace(metrics=SimpleNamespace(learned=SimpleNamespace(cross_entropy=cost)))
+
+    monkeypatch.setattr(configuration, "calibrate", calibrate)
+    monkeypatch.setattr(configuration, "read_calibration", read)
+    order = {
+        "values": {"configure_candidates": 4}, "learned": str(tmp_path / "learned"), "automatic": True, "device": "cpu",
+        "configure_models": str(tmp_path), "metaparameters": str(tmp_path / "meta.json"),
+    }  # fmt: skip
+    configuration.configure(order, tmp_path, lambda **message: None)
+    assert (tmp_path / "learned" / "calibration.json").read_text() == "learned 3"
+    assert json.loads((tmp_path / "meta.json").read_text()) == tried[2] != tried[0]
+    costs = iter([None])
+    with pytest.raises(MothError, match="more labelled models"):
+        configuration.configure({**order, "automatic": False}, tmp_path, lambda **message: None)
+    with pytest.raises(MothError, match="--learned_parameters_dirpath"):
+        configuration.configure({**order, "learned": None}, tmp_path, lambda **message: None)
 
 
 def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path):

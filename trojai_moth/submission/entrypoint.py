@@ -24,22 +24,23 @@ from .supervise import supervise
 from .surroundings import child_environment, remove, work_folder
 
 WORKER: Final = (sys.executable, "-m", "trojai_moth.submission.worker")
-# Where the harness looks for these in an image, and where a request without paths has them.
-IMAGE_METAPARAMETERS: Final = Path("/metaparameters.json")
-IMAGE_SCHEMA: Final = Path("/metaparameters_schema.json")
-IMAGE_LEARNED: Final = Path("/learned_parameters")
+# Beside the entry point's file lie these, which is where the harness looks for them in an image.
+PLACES: Final[Mapping[str, str]] = {
+    "metaparameters": "metaparameters.json", "schema": "metaparameters_schema.json", "learned": "learned_parameters",
+}  # fmt: skip
+IMAGE: Final = Path("/")
 # Seconds: the harness gives n_models times 600, and mitigation half an hour a model, by its documentation.
 DEFAULT_BUDGETS: Final[Mapping[str, float]] = {"infer": 570.0, "mitigate": 1680.0, "test": 570.0}
 # Seconds of the budget for starting, ending the worker and writing.
 MARGIN_S: Final = 1.0
 
 
-def main() -> None:
-    """Run the process's own command line and leave with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+def main(beside: Path = IMAGE) -> None:
+    """Run the process's own command line and leave with its exit code; ``beside``: the entry point's folder."""
+    sys.exit(run(sys.argv[1:], beside=beside))
 
 
-def run(arguments: Sequence[str], *, worker: Sequence[str] = WORKER) -> int:
+def run(arguments: Sequence[str], *, worker: Sequence[str] = WORKER, beside: Path = IMAGE) -> int:
     """Do what a command line asks; exit code 0, also where there is nothing but the preliminary result; 2: misuse."""
     started = time.monotonic()
     try:
@@ -47,7 +48,7 @@ def run(arguments: Sequence[str], *, worker: Sequence[str] = WORKER) -> int:
     except UsageError as error:
         note(str(error))
         return 2
-    request = in_image(request)
+    request = completed(request, beside)
     values, problems = metaparameters(request)
     for problem in problems:
         note(problem)
@@ -63,9 +64,9 @@ def note(text: str) -> None:
     print(f"trojai-moth: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
-def in_image(request: Request) -> Request:
-    """The request with the places of an image filled in where nothing was said and there is something."""
-    places = {"metaparameters": IMAGE_METAPARAMETERS, "schema": IMAGE_SCHEMA, "learned": IMAGE_LEARNED}
+def completed(request: Request, beside: Path) -> Request:
+    """The request with what lies beside the entry point filled in where nothing was said."""
+    places = {name: beside / place for name, place in PLACES.items()}
     found = {name: path for name, path in places.items() if getattr(request, name) is None and path.exists()}
     return dataclasses.replace(request, **found)
 

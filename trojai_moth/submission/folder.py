@@ -28,7 +28,13 @@ from .metaparameters import Kind, Parameter, defaults, nested, parameters
 from .rules import LEARNED, METAPARAMETERS, SCHEMA
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_ENTRY: Final = 'from trojai_moth.submission.entrypoint import main\n\nif __name__ == "__main__":\n    main()\n'
+_ENTRY: Final = """from pathlib import Path
+
+from trojai_moth.submission.entrypoint import main
+
+if __name__ == "__main__":
+    main(Path(__file__).resolve().parent)
+"""
 # What a source tree must hold for the wheel to be built from it.
 _SOURCES: Final = (
     "trojai_moth", "scanners", "eval", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md",

@@ -6,7 +6,6 @@ settings, those that may be None) are left out and keep their defaults.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args, get_origin
@@ -128,7 +127,6 @@ def _schema(info: FieldInfo, default: Any) -> dict[str, Any] | None:
         return {"description": words, "type": "integer", "default": default, **_bounds(info, default, whole=True)}
     if info.annotation is float:
         return {"description": words, "type": "number", "default": default, **_bounds(info, default, whole=False)}
-    assert info.annotation is str or isinstance(info.annotation, type | types.UnionType | types.GenericAlias)
     return None
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -61,7 +61,7 @@ def supervise(
 
 
 @contextlib.contextmanager
-def _ended_with_us(process: subprocess.Popen[str]) -> Any:
+def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
     """Kill the process's whole group on the way out, by whichever way that is; SIGTERM is one."""
 
     def stop(number: int, _frame: object) -> None:
