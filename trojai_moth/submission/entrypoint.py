@@ -67,7 +67,9 @@ def note(text: str) -> None:
 def completed(request: Request, beside: Path) -> Request:
     """The request with what lies beside the entry point filled in where nothing was said."""
     places = {name: beside / place for name, place in PLACES.items()}
-    found = {name: path for name, path in places.items() if getattr(request, name) is None and path.exists()}
+    found: dict[str, Any] = {
+        name: path for name, path in places.items() if getattr(request, name) is None and path.exists()
+    }
     return dataclasses.replace(request, **found)
 
 

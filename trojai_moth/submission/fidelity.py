@@ -92,7 +92,8 @@ def hit_rate(logits: Mapping[str, Sequence[float]], labels: Labels, kind: str) -
 def _model(
     model: str, poisoned: bool, results: Path, truth: Path, before: Mapping[str, tuple[float, float]]
 ) -> ModelFidelity:
-    path, known = results / f"{model}.json", {"model_id": model, "poisoned": poisoned}
+    path = results / f"{model}.json"
+    known: dict[str, Any] = {"model_id": model, "poisoned": poisoned}
     if model not in before:
         raise MothError(f"{truth / 'METADATA.csv'}: no {CLEAN_BEFORE} and {POISONED_BEFORE} of {model}")
     empty: dict[str, Any] = dict.fromkeys(("accuracy", "attack_success", "nist", "corrected"))

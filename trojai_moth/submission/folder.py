@@ -71,7 +71,8 @@ def write_folder(plan: Plan, out: Path) -> list[str]:
     learned = read_calibration(plan.calibration) if plan.calibration else None
     scanner = learned.scanner if learned else plan.scanner
     chosen = parameters(plan.kind, scanner, plan.hardener)
-    commit = plan.commit or commit_of(source_tree() or Path())
+    top = source_tree()
+    commit = plan.commit or (commit_of(top) if top else None)
     if not commit:
         raise SettingsError("--commit: the package does not run from a checkout; say which commit this is")
     values = {**defaults(chosen), **(_learned_values(learned, chosen) if learned else {}), **plan.values}

@@ -43,7 +43,8 @@ def run_settings(kind: Kind, values: Mapping[str, Any]) -> tuple[Any, RescanSett
     scanner, hardener = (str(values.get(key, default)) for key, default in _NAMES)
     groups, unknown = nested(values, parameters(kind, scanner, hardener))
     own = {key: value for key, value in groups.get("", {}).items() if key not in ("scanner", "hardener")}
-    settings = from_dict(MitigateSettings if kind == "mitigate" else DetectSettings, own, source="metaparameters")
+    cls: type[DetectSettings] | type[MitigateSettings] = MitigateSettings if kind == "mitigate" else DetectSettings
+    settings: DetectSettings | MitigateSettings = from_dict(cls, own, source="metaparameters")  # type: ignore[arg-type]
     parts: dict[str, Any] = {}
     for group, found in groups.items():
         if group.startswith("scanner."):
