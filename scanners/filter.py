@@ -41,7 +41,7 @@ _NOT_FINITE = "the network's outputs are not finite on images with changed colou
 
 @record
 class FilterSettings:
-    """Settings of the filter scanner; sizes are mean changes of a colour value in [0, 1]."""
+    """Settings of the filter scanner, ours if no source is given; sizes: mean changes of a colour value in [0, 1]."""
 
     size_bound: float = Field(
         default=0.08, gt=0, le=1, description="largest suspicious map (a first value, to be calibrated)"
