@@ -4,8 +4,8 @@
     python benchmarks/blind_score.py --half fresh [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
-rule that ships; each was frozen by commit before a model of its set was examined, and refuses the models it was learned
-from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here:
+rule of both halves (results/blind_rule_both.json); each was frozen by commit before a model of its set was examined, and
+refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here:
 every feature alone and left out, and every architecture left out. A twin whose other half is not examined yet counts
 too.
 """
@@ -26,7 +26,7 @@ from blind_rule import (
     FEATURES,
     LEARNED,
     SETTINGS,
-    both_halves,
+    flagged_models,
     labelled,
     learned_from,
     settings_for,
@@ -34,7 +34,7 @@ from blind_rule import (
 )
 
 from trojai_moth.blind.learned import LearnedRule
-from trojai_moth.blind.rule import SHIPPED, judge, read_rule
+from trojai_moth.blind.rule import judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
 from trojai_moth.calibration import fingerprint
 from trojai_moth.eval.blind_runs import LabelledModel
@@ -45,6 +45,7 @@ from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
+BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -104,8 +105,8 @@ def experiment(half: str, records: Path) -> Experiment:
         sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}
         models = labelled(learned_from(records / "development"))
         return Experiment(DEVELOPMENT, models, SETTINGS, source("development"), sets)
-    settings = settings_for(read_rule(SHIPPED).features)
-    return Experiment(SHIPPED, both_halves(records), settings, source(*LEARNED), CANDIDATES)
+    settings = settings_for(read_rule(BOTH).features)
+    return Experiment(BOTH, flagged_models(records, LEARNED), settings, source(*LEARNED), CANDIDATES)
 
 
 def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:

@@ -81,7 +81,7 @@ def fit_rule(
     fewer than two clean or two poisoned models can be learned from, or all of one label are twins.
     """
     settings = settings or RuleSettings()
-    _require_complete(models)
+    _require_gathered(models, settings.weights.features)
     models, left_out = _usable(models)
     poisoned = np.array([model.poisoned for model in models], dtype=bool)
     _require_both(poisoned)
@@ -144,8 +144,9 @@ def _usable(models: Sequence[LabelledModel]) -> tuple[list[LabelledModel], list[
     return kept, left_out
 
 
-def _require_complete(models: Sequence[LabelledModel]) -> None:
-    cut = [model.model_id for model in models if model.evidence.left_open]
+def _require_gathered(models: Sequence[LabelledModel], features: Sequence[str]) -> None:
+    """A number that a cascade left out of some models only would tell which models those are."""
+    cut = [model.model_id for model in models if not set(features).isdisjoint(model.evidence.left_open)]
     if cut:
         raise SettingsError(
             f"calibrate-rule: the evidence on {len(cut)} of {len(models)} models ({cut[0]} first) holds only what "

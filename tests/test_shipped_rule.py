@@ -30,21 +30,28 @@ def shipped():
 
 
 def test_the_committed_records_give_the_weights_that_ship(shipped):
-    models = blind_rule.both_halves(blind_rule.RECORDS.parent)
-    made = blind_rule.fit_rule(
-        models, blind_rule.settings_for(shipped.features), blind_rule.source("development", "scored")
-    )
+    made = blind_rule.from_all(blind_rule.RECORDS.parent, shipped.features)
     assert made.features == shipped.features
     assert [term.weight for term in made.terms] == pytest.approx([term.weight for term in shipped.terms], rel=1e-3)
     assert made.threshold == pytest.approx(shipped.threshold, rel=1e-2)
 
 
-def test_it_aims_at_no_true_positive_lost_and_names_both_halves(shipped):
+def test_it_aims_at_no_true_positive_lost_and_names_all_sets(shipped):
     made = shipped.provenance
     lowest = min(model.score for model in made.models if model.poisoned)
     assert shipped.threshold == lowest and shipped.retention.bound == 1 / (shipped.retention.true_positives + 1)
-    assert {one.round.partition("/")[0] for one in made.rounds} == {"development", "scored"}
-    assert {model.group.partition("-")[0] for model in made.models} == {"development", "scored"}
+    assert {one.round.partition("/")[0] for one in made.rounds} == set(blind_rule.SPENT)
+    assert {model.group.partition("-")[0] for model in made.models} == set(blind_rule.SPENT)
+
+
+def test_it_has_the_features_of_the_rule_that_the_fresh_set_tested(shipped):
+    tested = read_rule(blind_score.BOTH)
+    assert shipped.features == tested.features
+    assert {model.group.partition("-")[0] for model in tested.provenance.models} == set(blind_rule.LEARNED)
+    held = blind_score.read_records(blind_score.RECORDS / "fresh")
+    models = blind_score.score(held, tested)
+    lost, cleared = (sum(m.cleared_blind for m in models if m.poisoned is bad) for bad in (True, False))
+    assert (lost, cleared) == (2, 1)
 
 
 def test_the_report_holds_figures_of_rules_that_were_chosen_without_the_models_judged(shipped):
@@ -54,8 +61,9 @@ def test_the_report_holds_figures_of_rules_that_were_chosen_without_the_models_j
     parts = report["leave_one_architecture_out"].values()
     assert len(parts) == 3 and sum(part["true_positives_lost"]["total"] for part in parts) == 31
     cleared = report["nested"]["cleared_by_chosen"]
-    assert set(cleared) == {model.model_id for model in shipped.provenance.models}
-    lost = [model.model_id for model in shipped.provenance.models if model.poisoned and cleared[model.model_id]]
+    tested = read_rule(blind_score.BOTH).provenance.models
+    assert set(cleared) == {model.model_id for model in tested}
+    lost = [model.model_id for model in tested if model.poisoned and cleared[model.model_id]]
     assert report["nested"]["rules"]["chosen"]["true_positives_lost"]["count"] == len(lost)
 
 
@@ -80,7 +88,7 @@ def test_scored_models_had_no_part_in_the_first_rule_and_the_record_counts_them(
     assert len(models) == len(known) and sum(model.cleared_blind for model in models if not model.poisoned) == 10
 
 
-@pytest.mark.parametrize("half", ["development", "scored"])
+@pytest.mark.parametrize("half", ["development", "scored", "fresh"])
 def test_a_model_it_was_learned_from_can_not_be_scored(shipped, half):
     records = blind_score.read_records(blind_score.RECORDS / half)
     with pytest.raises(AssertionError, match="learned from it"):

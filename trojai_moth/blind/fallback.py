@@ -29,7 +29,7 @@ class FallbackSettings:
     scanners.
     """
 
-    burst_contrast: float = Field(default=-1.0, description="injected below, in natural logarithms")
+    burst_contrast: float = Field(default=-0.5, description="injected below, in natural logarithms")
     rank_jump: float = Field(default=0.25, ge=-1, le=1, description="injected above, as a share of all ranks")
     votes: int = Field(default=1, ge=1, le=2, description="votes that keep a pair")
 

@@ -44,8 +44,8 @@ _VOTES_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided, which lost 2 of 7 poisoned models that it had never seen: a cleared model may be "
-    "a Trojan. The README says what is known of it."
+    "The package's own rule decided. The rule before it lost 2 of 7 poisoned models that it had never seen; this is a "
+    "stricter one, and untested: a cleared model may be a Trojan. The README says what is known of it."
 )
 
 
