@@ -50,6 +50,9 @@ def main() -> None:
         "versions": {"trojai-moth": __version__, "python": platform.python_version(), "atheris": version("atheris")},
         "targets": {},
     }
+    if chosen.out.exists():  # the other targets of an earlier call
+        before = json.loads(chosen.out.read_text(encoding="utf-8"))
+        record["targets"] = before["targets"] if before["versions"] == record["versions"] else {}
     for name in chosen.target or sorted(TARGETS):
         record["targets"][name] = run(name, 60 * chosen.minutes)
         write_text(chosen.out, json.dumps(record, indent=2) + "\n")

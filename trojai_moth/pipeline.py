@@ -23,7 +23,7 @@ from .device import describe_device
 from .errors import MothError, RunDirectoryError, one_line
 from .hardener import Hardener, HardeningTrace, make_hardener
 from .journal import Journal, RunIdentity
-from .loading.trusted import pickles_are_trusted
+from .loading.trusted import trust_of_run
 from .opening import OpenedCase, open_case
 from .packs import unpacked
 from .records import Field, record, to_dict
@@ -109,9 +109,7 @@ class Run:
         }
         calibration = fingerprint(self.calibration) if self.calibration else None
         rule = fingerprint(self.rule) if self.rule else None
-        settings = {**to_dict(self.settings), **chosen, "calibration": calibration, "rule": rule}
-        if pickles_are_trusted():  # a run that ran files can not be continued as one that does not
-            settings["trust_pickle"] = True
+        settings = {**to_dict(self.settings), **chosen, **trust_of_run(), "calibration": calibration, "rule": rule}
         return RunIdentity(version=__version__, models=models, settings=settings)
 
     def execute(self) -> None:

@@ -52,14 +52,15 @@ class TensorFile:
         header = _parse(read_exactly(file, _PREFIX, length))
         header.pop("__metadata__", None)
         self._places: dict[str, int] = {}
-        self.root: dict[str, TensorClaim] = {}
+        claims: dict[str, TensorClaim] = {}
         at, start = 0, _PREFIX + length
         for name, entry in sorted(header.items(), key=_begin):
             claim, first, last = _claim(name, entry)
             if first != at or last - first != claim.storage.nbytes:
                 raise Refusal(f"says its tensor {quote(name)} lies where it can not (overlap, gap or wrong length)")
-            self._places[name], self.root[name] = start + at, claim
+            self._places[name], claims[name] = start + at, claim
             at = last
+        self.root: object = claims
         if start + at != file_size(file):
             raise Refusal(f"is cut short or damaged ({file_size(file)} bytes, but its weights end at {start + at})")
 

@@ -38,6 +38,11 @@ def pickles_are_trusted() -> bool:
     return _trusted.get()
 
 
+def trust_of_run() -> dict[str, bool]:
+    """What a run's identity says of it: a run that ran files can not be continued as one that does not."""
+    return {"trust_pickle": True} if pickles_are_trusted() else {}
+
+
 def unpickle_network(file: BinaryIO) -> nn.Module:
     """Run the file and return the network it makes, on the CPU, in float32 and evaluation mode; raises Refusal."""
     file.seek(0)
