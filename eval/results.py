@@ -88,7 +88,7 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
     row |= _scan_columns("before", before) | _scan_columns("after", after)
     if before:
         row |= {"architecture": before.architecture, "classes": before.classes, "device": before.device}
-        row["note"] = before.note
+        row["note"] = before.note or None
         row |= {"accuracy_before": before.accuracy, "probability_before": before.verdict.probability}
         if before.verdict.calibrated:
             row["fitted_on"] = before.verdict.calibrated.fitted_on
