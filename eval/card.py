@@ -31,7 +31,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "class_distance_geometric_gain": "geometric mean growth of the class distances by hardening",
         "accuracy_before_hardening": "accuracy before hardening",
         "accuracy_after_hardening": "accuracy after hardening",
-        "false_positive_verdict": "what a scan before and after hardening says: cleared, kept, clean or not judged",
+        "false_positive_verdict": "verdict after hardening: cleared, kept, clean or not judged",
     }
 )
 """Types of the card's evaluation results, in order, and their names."""

@@ -48,7 +48,18 @@ def _figures(card: CardRecord) -> str:
     else:
         head, rule = "| class distance in pixels | before hardening | after |", "|---|---|---|"
         body = [f"| {name} | {_number(value)} | {_number(later)} |" for name, value, later in rows]
-    return "\n".join([head, rule, *body, *_more_rows(card)])
+    return "\n".join([head, rule, *body, *_growth_rows(card), *_more_rows(card)])
+
+
+def _growth_rows(card: CardRecord) -> list[str]:
+    """Means before and after are of those pairs for which a trigger was found, which need not be the same."""
+    gain = card.gain
+    if gain is None or gain.arithmetic is None or gain.geometric is None:
+        return []
+    return [
+        f"| mean of the {gain.pairs} pairs with both | {_number(gain.mean_before)} | {_number(gain.mean_after)} |",
+        f"| growth of these | | {gain.arithmetic:+.0%} on average, geometric mean {gain.geometric:+.0%} |",
+    ]
 
 
 def _more_rows(card: CardRecord) -> list[str]:

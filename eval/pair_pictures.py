@@ -22,14 +22,14 @@ _GREY = 0.5
 class PairPicture:
     """Images (H, W, 3) in [0, 1]; trigger and stamped are None where no trigger was found."""
 
-    title: str
+    classes: tuple[str, str]
     victim: np.ndarray
     target: np.ndarray | None
     trigger: np.ndarray | None
     stamped: np.ndarray | None
 
 
-def pair_picture(title: str, images: ImagePool, victim: int, target: int, trigger: Trigger | None) -> PairPicture:
+def pair_picture(images: ImagePool, victim: int, target: int, trigger: Trigger | None) -> PairPicture:
     """The first image of each class; the trigger lies on grey as strongly as its mask says."""
     one, other = (images.positions(label) for label in (victim, target))
     image = images.x[one[0]]
@@ -37,7 +37,8 @@ def pair_picture(title: str, images: ImagePool, victim: int, target: int, trigge
     if trigger is not None:
         lone = _array(_GREY + trigger.mask * (trigger.pattern - _GREY))
         stamped = _array(stamp(image.cpu(), trigger.mask, trigger.pattern))
-    return PairPicture(title, _array(image), _array(images.x[other[0]]) if len(other) else None, lone, stamped)
+    second = _array(images.x[other[0]]) if len(other) else None
+    return PairPicture((f"class {victim}", f"class {target}"), _array(image), second, lone, stamped)
 
 
 def draw_pairs(pictures: Sequence[PairPicture], path: Path) -> None:
@@ -47,16 +48,13 @@ def draw_pairs(pictures: Sequence[PairPicture], path: Path) -> None:
     grid = figure.subplots(len(pictures), 4, squeeze=False)
     for axes, picture in zip(grid, pictures, strict=True):
         shown = (picture.victim, picture.target, picture.trigger, picture.stamped)
-        for axis, array, words in zip(
-            axes, shown, ("first class", "second class", "trigger", "with trigger"), strict=True
-        ):
+        for axis, array, words in zip(axes, shown, (*picture.classes, "trigger", "with trigger"), strict=True):
             axis.set_axis_off()
-            axis.set_title(words, fontsize=8)
+            axis.set_title(words, fontsize=9)
             if array is None:
                 axis.text(0.5, 0.5, "none", ha="center", va="center", fontsize=9)
             else:
                 axis.imshow(array, interpolation="nearest", vmin=0, vmax=1)
-        axes[0].set_title(f"{picture.title}: first class", fontsize=8, loc="left")
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 

@@ -111,12 +111,12 @@
       if (size === null) return make("td", {class: "none", title: words + "no trigger found"}, numbers ? "none" : "");
       const depth = size > 0 ? 1 - (Math.log(size) - low) / span : 1;
       const cell = make("td", {class: depth > 0.6 ? "strong" : null, title: words + shown(size) + " pixels"},
-        numbers ? shown(size >= 9.95 ? Math.round(size) : size) : "");
+        numbers ? (size >= 9.95 ? String(Math.round(size)) : size.toFixed(1)) : "");
       cell.style.setProperty("--depth", (0.08 + 0.87 * depth).toFixed(2));
       return cell;
     })));
     return make("div", {}, make("h4", {}, name), make("table", {class: numbers ? "heat" : "heat dense"},
-      make("caption", {}, "victim in rows, target in columns; dark: small"), make("thead", {}, top), make("tbody", {}, ...lines)));
+      make("caption", {}, "victim in rows, target in columns; the stronger the colour, the smaller"), make("thead", {}, top), make("tbody", {}, ...lines)));
   }
   function fromMatrix(matrix, pairs) {
     return new Map(pairs.map(([v, t]) => [v + "," + t, matrix[v][t]]));

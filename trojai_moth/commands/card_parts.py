@@ -83,7 +83,7 @@ def _draw_riskiest(card: CardRecord, path: Path, subject: Subject, images: Image
     pairs = [(pair.victim, pair.target) for pair in card.riskiest]
     pool = images.first_per_class(card.bounds.settings.images_per_class)
     found = measure_pairs(subject, pool, pairs, inversion_settings(card.bounds.settings), card.last.settings.seeds[0])
-    pictures = [pair_picture(f"{v} to {t}", pool, v, t, found.triggers.get((v, t))) for v, t in pairs]
+    pictures = [pair_picture(pool, v, t, found.triggers.get((v, t))) for v, t in pairs]
     draw_pairs(pictures, path)
 
 
