@@ -149,7 +149,8 @@ def test_command_writes_the_figures_and_prints_the_published_ones(tmp_path, trut
     made = from_json(Score, (tmp_path / "s.json").read_text())
     assert made.missing == (C, D) and from_json(Score, to_json(made)) == made
     assert (tmp_path / "c.csv").read_bytes().startswith(b"Threshold, TP, FP, FN, TN, TPR, FPR\n0.0, 2, 2,")
-    assert ":Missing Results:" in answer.output and "round  4  best, test     cross-entropy 0.322" in answer.output
+    assert ":Missing Results:" in answer.output
+    assert "round  4  leaderboard, test     cross-entropy 0.322" in answer.output
     assert "round  1" not in run(results, "--truth", truth, "--round", "4").output
 
 

@@ -79,7 +79,7 @@ def score_lines(made: Score, number: str | None) -> list[str]:
     for chosen in [number] if number else list(PUBLISHED):
         for entry in PUBLISHED[chosen]:
             words = f"cross-entropy {entry.cross_entropy:.3f}  ROC-AUC {entry.roc_auc:.3f}"
-            lines.append(f"  round {chosen:>2}  {entry.source:<13}  {words}")
+            lines.append(f"  round {chosen:>2}  {entry.source:<20}  {words}")
     return lines
 
 

@@ -20,26 +20,26 @@ class Published:
 PUBLISHED: Mapping[str, tuple[Published, ...]] = MappingProxyType(
     {
         "1": (
-            Published(source="best, test", cross_entropy=0.303, roc_auc=0.910),
-            Published(source="best, holdout", cross_entropy=0.225, roc_auc=0.971),
+            Published(source="leaderboard, test", cross_entropy=0.303, roc_auc=0.910),
+            Published(source="leaderboard, holdout", cross_entropy=0.225, roc_auc=0.971),
             Published(source="ABS", cross_entropy=0.30, roc_auc=0.91),
         ),
         "2": (
-            Published(source="best, test", cross_entropy=0.324, roc_auc=0.892),
-            Published(source="best, holdout", cross_entropy=0.383, roc_auc=0.880),
+            Published(source="leaderboard, test", cross_entropy=0.324, roc_auc=0.892),
+            Published(source="leaderboard, holdout", cross_entropy=0.383, roc_auc=0.880),
             Published(source="ABS", cross_entropy=0.32, roc_auc=0.89),
         ),
         "3": (
-            Published(source="best, test", cross_entropy=0.299, roc_auc=0.914),
-            Published(source="best, holdout", cross_entropy=0.294, roc_auc=0.940),
+            Published(source="leaderboard, test", cross_entropy=0.299, roc_auc=0.914),
+            Published(source="leaderboard, holdout", cross_entropy=0.294, roc_auc=0.940),
             Published(source="ABS", cross_entropy=0.32, roc_auc=0.90),
         ),
         "4": (
-            Published(source="best, test", cross_entropy=0.322, roc_auc=0.902),
-            Published(source="best, holdout", cross_entropy=0.318, roc_auc=0.907),
+            Published(source="leaderboard, test", cross_entropy=0.322, roc_auc=0.902),
+            Published(source="leaderboard, holdout", cross_entropy=0.318, roc_auc=0.907),
             Published(source="ABS", cross_entropy=0.32, roc_auc=0.90),
         ),
-        "11": (Published(source="best, test", cross_entropy=0.101, roc_auc=0.996),),
+        "11": (Published(source="leaderboard, test", cross_entropy=0.101, roc_auc=0.996),),
     }
 )
 """By round."""
