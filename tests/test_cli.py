@@ -145,7 +145,7 @@ def test_harden_writes_weights_trace_and_model(call, model_dir, tmp_path):
     trace = json.loads((tmp_path / "w.json").read_text())
     assert trace["hardener"] == "moth" and trace["settings"]["without"] == ["warmup"]
     assert trace["settings"]["rounds"] == 1 and len(trace["rounds"]) == 2
-    assert f"w.safetensors: accuracy {trace['accuracy_before']:.1%} -> " in result.stdout
+    assert f"w.safetensors: accuracy {trace['accuracy_before']:.2%} -> " in result.stdout
     assert load_model(tmp_path / "new" / "model.pt", architecture="squeezenetv1_1", classes=3).attested
 
 
@@ -233,7 +233,7 @@ def test_every_command_explains_itself(call, name):
     result = call(name, "--help")
     assert result.exit_code == 0 and result.stdout.startswith(f"Usage: main {name}")
     text = " ".join(result.stdout.split())
-    assert ("Exit code 0:" in text) == (name in ("rescan", "doctor", "scan"))
+    assert ("Exit code 0:" in text) == (name in ("rescan", "doctor", "scan", "inspect"))
     command = main.get_command(click.Context(main), name)
     assert command.name == name and command.help
 
