@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UnreadableModelError
+from .links import refuse_links_out
 
 # Rounds 1 to 4 put the class into the name; the 2022 round puts it into a .json file beside the image.
 EXAMPLE_NAME = re.compile(r"class_(\d{1,6})_example_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
@@ -110,6 +111,8 @@ def read_label(path: Path) -> int:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    refuse_links_out(folder, (path.name for path in paths))
+    for path in paths:
         if path.is_file():  # opening a pipe would wait for ever
             yield path

@@ -10,6 +10,7 @@ import pandas as pd
 from .case import CONFIG_FILE, MODEL_FILE, Case, Skip, find_names
 from .config_file import CaseConfig, read_config, read_config_text
 from .errors import MothError, UnreadableModelError
+from .links import refuse_links_out
 from .packs import find_packs, read_pack
 
 __all__ = ["CONFIG_FILE", "METADATA_FILE", "MODEL_FILE", "Case", "CaseConfig", "Skip", "metadata_file", "read_case",
@@ -57,6 +58,7 @@ def read_case(directory: Path) -> Case:
     there = os.listdir(directory)
     if MODEL_FILE not in there:
         raise UnreadableModelError(f"{directory}: no {MODEL_FILE} in it; unpack the model again")
+    refuse_links_out(directory, there)
     names = find_names(there)
     config = read_config(directory / names.config) if names.config in there else CaseConfig()
     return Case(_model_id(directory), directory, config, names)
