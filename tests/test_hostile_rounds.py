@@ -33,7 +33,7 @@ def moved_out(path, tmp_path):
 @pytest.mark.parametrize("name", ["model.pt", "config.json", "clean_example_data", "clean-example-logits.csv"])
 def test_links_out_of_the_models_folder_are_refused(model, tmp_path, name):
     moved_out(model / name, tmp_path)
-    with pytest.raises(UnreadableModelError, match=f"{name}: a link that leads out of the model's folder"):
+    with pytest.raises(UnreadableModelError, match=f"{name}: a link that leads out of its folder"):
         read_case(model)
     (found,) = read_round(model.parent)
     assert isinstance(found, Skip) and "put the file there" in found.reason
