@@ -110,7 +110,9 @@ def _config_target(instrument: Instrument) -> Target:
         except MothError as error:
             assert str(error).isprintable() and folder, str(error)
         else:
-            assert config.classes > 0 and config.architecture
+            # What is not there is None, and found out later; what is there makes sense.
+            assert config.architecture is None or config.architecture
+            assert all(n is None or n > 0 for n in (config.classes, config.stored_size, config.size))
 
     return target
 
