@@ -3,6 +3,7 @@ import torch
 from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images
 
 from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
+from trojai_moth.search import success_rate
 
 PAIRS = [(v, t) for v in range(3) for t in range(3) if v != t]
 SETTINGS = InversionSettings(steps=400, success_bound=0.99, stall_steps=400)
@@ -125,3 +126,11 @@ def test_losses_per_image_start_high_and_end_low(together):
 def test_a_pair_without_images_is_an_error():
     with pytest.raises(ValueError, match=r"\(7, 0\)"):
         make_task(planted_images().y, [(7, 0)])
+
+
+def test_a_rate_of_ten_images_is_not_above_one():
+    """Ten tenths are more than one in float32, and a verdict with such a rate would be refused as no rate."""
+    hit, tenths = torch.ones(1, 10, dtype=torch.bool), torch.full((1, 10), 0.1)
+    assert (hit * tenths).sum() > 1
+    assert success_rate(hit, tenths).tolist() == [1.0]
+    assert success_rate(~hit, tenths).tolist() == [0.0]

@@ -32,7 +32,8 @@ def folder(plain, tmp_path):
 def recast(folder, **changes):
     path = folder / "config.json"
     data = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not ...}))
+    data = {key: value for key, value in data.items() if value is not ...}
+    path.write_text(json.dumps(data))
     return data
 
 

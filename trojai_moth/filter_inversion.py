@@ -17,7 +17,7 @@ from torch import Tensor
 from .colour_maps import VARIABLES, distance, unclipped, variable_gradient
 from .engine import Engine
 from .inversion import InversionSettings, InversionTask
-from .search import moved_cost
+from .search import moved_cost, success_rate
 from .seeding import generator
 
 # Standard deviation of a random start's variables: with it a map changes a colour value by about 0.1.
@@ -117,7 +117,7 @@ class _Search:
         found = self.engine.gradient(mapped.flatten(0, 1), self.target, self.weight.flatten())
         change = (rows.cost[:, None] * self.weight / self.images[0, 0].numel())[:, :, None, None, None]
         slope = found.images.unflatten(0, self.weight.shape) + change * (mapped - self.images).sign()
-        success = (found.hit.view(self.weight.shape) * self.weight).sum(1)
+        success = success_rate(found.hit.view(self.weight.shape), self.weight)
         works = success >= self.settings.success_bound - 1e-6
         rows.finite = rows.finite & torch.isfinite(found.loss.view(self.weight.shape)).all(1)
         self._remember(rows, works, success, (distance(mapped, self.images) * self.weight).sum(1))

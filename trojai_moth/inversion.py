@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .engine import Engine, PrecisionChoice
 from .records import Field, record
-from .search import Rows, Search
+from .search import Rows, Search, success_rate
 from .seeding import generator
 from .subject import Subject
 from .trigger import Trigger, stamp
@@ -229,5 +229,5 @@ def trigger_success(subject: Subject, x: Tensor, result: InversionResult) -> Ten
         stamped = stamp(x[task.index[rows]], mask, pattern)
         predicted = subject.logits(stamped.flatten(0, 1)).argmax(1).view(-1, width)
         target, weight = (part[rows].to(subject.device) for part in (task.targets, task.weight))
-        found.append(((predicted == target[:, None]) * weight).sum(1))
+        found.append(success_rate(predicted == target[:, None], weight))
     return torch.cat(found)

@@ -118,7 +118,7 @@ class Search:
         found = self.engine.gradient(stamped.flatten(0, 1), target, rows.weight.flatten())
         slopes = trigger_gradient(found, images, mask, pattern)
         hit = found.hit.view(rows.weight.shape)
-        success = (hit * rows.weight).sum(1)
+        success = success_rate(hit, rows.weight)
         works = success >= self.settings.success_bound - 1e-6
         self._remember(rows, live, works, mask, pattern, success, found.loss.view(rows.weight.shape))
         rows.steps = rows.steps + live
@@ -163,6 +163,11 @@ class Search:
         steps = rows.steps[:, None, None, None]
         rate = self.settings.learning_rate / (1 - beta1**steps) * live[:, None, None, None]
         raw.addcdiv_(mean * -rate, (square / (1 - beta2**steps)).sqrt_().add_(1e-8))
+
+
+def success_rate(hit: Tensor, weight: Tensor) -> Tensor:
+    """Share of each row's images that are hit, at most 1, which a sum of tenths exceeds; both (A, n), weights sum to 1."""
+    return (hit * weight).sum(1).clamp(max=1.0)
 
 
 def moved_cost(
