@@ -166,7 +166,7 @@ class Search:
 
 
 def success_rate(hit: Tensor, weight: Tensor) -> Tensor:
-    """Share of each row's images that are hit, at most 1, which a sum of tenths exceeds; both (A, n), weights sum to 1."""
+    """Share of each row's images that are hit (A,), at most 1, which a sum of ten tenths exceeds; both (A, n)."""
     return (hit * weight).sum(1).clamp(max=1.0)
 
 
