@@ -47,8 +47,10 @@ def read_round(root: Path) -> list[Case | Skip]:
     return [found[name] for name in sorted(found)]
 
 
-def read_case(directory: Path) -> Case:
+def read_case(directory: Path, *, own_links: bool = False) -> Case:
     """One model directory; UnreadableModelError says what is missing.
+
+    own_links: the folder was put together here, of links to what a request points to; else none may lead out of it.
 
     A folder without any configuration is a case too, as round 1's and those of test servers are: how its images are
     to be read is then found out by trying.
@@ -58,7 +60,8 @@ def read_case(directory: Path) -> Case:
     there = os.listdir(directory)
     if MODEL_FILE not in there:
         raise UnreadableModelError(f"{directory}: no {MODEL_FILE} in it; unpack the model again")
-    refuse_links_out(directory, there)
+    if not own_links:
+        refuse_links_out(directory, there)
     names = find_names(there)
     config = read_config(directory / names.config) if names.config in there else CaseConfig()
     return Case(_model_id(directory), directory, config, names)

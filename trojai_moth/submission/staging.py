@@ -64,7 +64,7 @@ def stage(sources: Sources, work: Path, note: Note) -> Case:
         _stand_in(folder / ROUND_4.examples, loaded, config, sources, note)
     if (home / ROUND_4.foregrounds).is_dir():
         (folder / ROUND_4.foregrounds).symlink_to((home / ROUND_4.foregrounds).absolute())
-    return read_case(folder)
+    return read_case(folder, own_links=True)
 
 
 def open_subject(model: Path, given: Pictures, training: Path | None, device: torch.device, note: Note) -> Subject:
