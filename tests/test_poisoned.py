@@ -41,7 +41,7 @@ def poison(clean, tmp_path):
         images.mkdir(parents=True)
         config = json.loads((clean / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "triggers": triggers}))
-        (folder / "model.pt").symlink_to(clean / "model.pt")
+        (folder / "model.pt").hardlink_to(clean / "model.pt")
         for number, name in enumerate(names):
             Image.fromarray(np.full((stored, stored, 3), 10 * number, dtype=np.uint8)).save(images / name, "PNG")
         return read_case(folder)
