@@ -71,7 +71,7 @@ def make(folder: Path, requirements: Sequence[str], limit: float) -> str:
 def tests(python: Path, limit: float) -> dict[str, Any]:
     """What the quick tests say under this interpreter, and with which versions."""
     versions = subprocess.run([str(python), "-c", PROBE, *WATCHED], capture_output=True, text=True)
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in QUICK)]
+    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{name}" for name in QUICK)]
     begun = time.monotonic()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, cwd=ROOT, env=_environment())
