@@ -2,11 +2,13 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
+    python benchmarks/blind.py ROUNDS --half fresh --stamps
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
 scanned, and only what the rule that ships asks for is gathered: a third of the time, enough to score that rule, but not
-naive hardening or any other rule beside it.
+naive hardening or any other rule beside it. With --stamps the evidence is that of plain stamps alone, in
+results/stamps/, which needs no hardening and is enough to learn and to score a rule of it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from blind_rounds import HALVES, folder_of, settings_of, strata_of
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.blind.stages import Cascade
 from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
@@ -37,12 +40,14 @@ from trojai_moth.seeding import derive_seed
 
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
+STAMP_RESULTS = RESULTS.parent / "stamps"
+STAMPS = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap"}), settled=lambda *_: None)
 # What a candidate was found with; the settings stand once in every record's evidence.
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
 
-def examine(case: Case, seed: int, rule_only: bool = False) -> dict[str, Any]:
-    """All stages of one model, or the scan and what the rule that ships asks for; nothing here knows its label."""
+def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, Any]:
+    """All stages of one model, or the scan and what is asked for; nothing here knows its label."""
     opened = open_case(case, torch.device("cpu"))
     samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
     scanner, subject = make_scanner(SCANNER, {}), opened.subject
@@ -50,9 +55,11 @@ def examine(case: Case, seed: int, rule_only: bool = False) -> dict[str, Any]:
     record = {"architecture": subject.architecture, "classes": subject.classes, "sha256": subject.source_sha256}
     record["before"] = _slim(to_dict(verdict))
     gathered = derive_seed(seed, "evidence")
-    if verdict.evidence and rule_only:
-        asked = cascade(read_rule(SHIPPED))
-        evidence = collect_evidence(subject, samples, verdict, EvidenceSettings(), seed=gathered, cascade=asked)
+    if verdict.evidence and asked:
+        signs = sorted(case.foregrounds.glob("*.png"))
+        evidence = collect_evidence(
+            subject, samples, verdict, EvidenceSettings(), seed=gathered, cascade=asked, signs=signs
+        )
         record["evidence"] = to_dict(evidence)
     elif verdict.evidence:
         hardened = Moth()(subject, samples, seed=derive_seed(seed, "harden"))
@@ -96,9 +103,12 @@ def main() -> None:
     parser.add_argument("--half", choices=HALVES, required=True, help="or the fresh set")
     parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
     parser.add_argument("--rule-only", action="store_true", help="nothing that the rule that ships does not ask for")
+    parser.add_argument("--stamps", action="store_true", help="only the evidence of plain stamps, all of it")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    asked = STAMPS if arguments.stamps else cascade(read_rule(SHIPPED)) if arguments.rule_only else None
+    results = arguments.out or (STAMP_RESULTS if arguments.stamps else RESULTS)
     part, parts = map(int, arguments.share.split("/"))
     work = []
     for stratum in strata_of(arguments.half):
@@ -110,12 +120,12 @@ def main() -> None:
             work += [(folder, case, stratum) for case in read_round(folder) if isinstance(case, Case)]
     work = [item for item in work if arguments.architecture in (None, item[1].config.architecture)]
     for folder, case, stratum in work[part::parts]:
-        file = arguments.out / arguments.half / f"{stratum}-{case.model_id}.json"
+        file = results / arguments.half / f"{stratum}-{case.model_id}.json"
         if file.exists():
             continue
         began = time.monotonic()
         seed = derive_seed(0, arguments.half, stratum, case.model_id)
-        record = facts(folder, case, stratum, arguments.half) | examine(case, seed, arguments.rule_only)
+        record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)
         record |= {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
         record["seconds"] = round(time.monotonic() - began, 1)
         file.parent.mkdir(parents=True, exist_ok=True)

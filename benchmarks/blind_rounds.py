@@ -1,13 +1,17 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, over every condition the verdict must stand.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and two later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
     python benchmarks/blind_rounds.py ROUNDS --half fresh
+    python benchmarks/blind_rounds.py ROUNDS --half polygon
+    python benchmarks/blind_rounds.py ROUNDS --half confirm
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
 learned from them together, and a third, fresh set tests that one: more pairs of twins of the smallest network in four
-of the strata, whose models cost the least. Each call goes on where it stopped.
+of the strata, whose models cost the least. That set is spent, too, and the next rule, of plain stamps, is learned
+from it and from the polygon round of benchmarks/scanners.py. The confirming set tests it: all three networks in those
+four strata. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh")
+HALVES = ("development", "scored", "fresh", "confirm", "polygon")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -31,18 +35,26 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
     "large": dict(models=4, architecture="squeezenetv1_1", classes=5, lookalikes=1, images_per_class=10, size=64),
     "spatial": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=10, condition="spatial"),
 }
-# The strata of the fresh set, and what differs there.
+# The round that scanners are measured on.
+POLYGON = MakeRoundSettings(
+    models=20, classes=5, size=32, architecture="resnet18,squeezenetv1_1", images_per_class=10, lookalikes=1, seed=0
+)
+# The strata of the fresh and the confirming set, and what differs in the first.
 FRESH = ("plain", "class", "few", "spatial")
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 
 def strata_of(half: str) -> tuple[str, ...]:
-    """The strata that a half, or the fresh set, is made of."""
-    return FRESH if half == "fresh" else tuple(STRATA)
+    """The strata that a half, or a later set, is made of."""
+    if half == "polygon":
+        return ("polygon",)
+    return FRESH if half in ("fresh", "confirm") else tuple(STRATA)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:
-    """What to ask of make-round; the seed is the stratum's place, from 1000, 1100 and 1200 in the order of HALVES."""
+    """What to ask of make-round; the seed is the stratum's place, from 1000, 1100, ... in the order of HALVES."""
+    if half == "polygon":
+        return POLYGON
     seed = 1000 + 100 * HALVES.index(half) + list(STRATA).index(stratum)
     other = _FRESH if half == "fresh" else {}
     return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **other, "seed": seed})

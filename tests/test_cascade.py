@@ -99,7 +99,7 @@ def test_only_the_stages_of_the_rule_and_what_they_stand_on_are_run():
     assert features_for(cascade(CONTRAST), settings) == ALWAYS | {"burst_contrast"}
     every = stages_for(None, settings)
     assert every == [stage for stage in STAGES if stage not in OPTIONAL]
-    assert stages_for(None, EvidenceSettings(surrogate=True)) == [*every[:4], "surrogate", *every[4:]]
+    assert stages_for(None, EvidenceSettings(surrogate=True)) == [*every[:6], "surrogate", *every[6:]]
 
 
 def test_only_the_pairs_that_a_feature_compares_are_measured():

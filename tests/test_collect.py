@@ -16,6 +16,7 @@ from trojai_moth.blind.measure import measure_pairs
 from trojai_moth.blind.rule import cascade, judge
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.stamps import StampSettings
 from trojai_moth.blind.surrogate import SurrogateSettings
 from trojai_moth.errors import MothError
 from trojai_moth.hardeners.moth_settings import MothSettings
@@ -30,6 +31,10 @@ QUICK = MothSettings(rounds=1, pairs_per_round=1, turns=2, first_steps=6, later_
 SETTINGS = EvidenceSettings(
     withheld_share=0.9,
     candidates=1,
+    suspects=0,
+    stamps=StampSettings(images_per_class=1, grid=3, removal_grid=3),
+    clean_networks=1,
+    clean_training=SurrogateSettings(network="plain", least_accuracy=0.0, attempts=1, epochs=1),
     controls=2,
     images_per_class=4,
     steps=30,
@@ -128,7 +133,8 @@ def test_a_cascade_gives_the_same_numbers_of_what_its_rule_uses_and_says_what_it
     assert pair.burst_contrast == pytest.approx(full.burst_contrast, rel=1e-3) and pair.rank_jump is None
     assert pair.size == pytest.approx(full.size, rel=1e-3) and pair.held_success == full.held_success
     assert set(cut.stage_seconds) == {"before", "withheld", "burst"} and cut.pairs_measured == 1
-    assert cut.unneeded == dict.fromkeys(("success", "similarity", "differencing", "hardened"), UNUSED)
+    unused = ("stamps", "clean_stamps", "success", "similarity", "differencing", "hardened")
+    assert cut.unneeded == dict.fromkeys(unused, UNUSED)
     assert "rank_jump" in cut.left_open and "burst_contrast" not in cut.left_open and not evidence.left_open
     assert judge(cut, CONTRAST).outcome == judge(evidence, CONTRAST).outcome
     assert from_json(BlindEvidence, to_json(cut)) == cut
@@ -158,6 +164,30 @@ def test_the_votes_are_asked_stage_by_stage(subject):
         subject, square_samples(), verdict(candidate(0, 1)), SETTINGS, seed=5, hardened=subject, cascade=asked
     )
     assert seen == [(False, ["burst_contrast", "rank_jump"]), *[(True, ["burst_contrast"])] * 2]
+
+
+def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
+    asked = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap"}), lambda *_: None)
+    settings = dataclasses.replace(SETTINGS, suspects=2)
+    found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
+    first, *added = found.candidates
+    assert (first.victim, first.target) == (0, 1) and 1 <= len(added) <= 2
+    assert all(None not in (pair.stamp_success, pair.removal_success, pair.stamp_gap) for pair in found.candidates)
+    assert set(found.stage_seconds) == {"before", "stamps", "clean_stamps"}
+    other = collect_evidence(
+        subject, square_samples(), verdict(candidate(0, 1, kind="filter")), settings, seed=5, cascade=asked
+    )
+    assert not other.candidates
+
+
+def test_a_clean_network_that_learns_nothing_leaves_the_gap_open(subject):
+    never = SurrogateSettings(network="plain", least_accuracy=1.0, attempts=1, epochs=1)
+    settings = dataclasses.replace(SETTINGS, clean_training=never)
+    asked = Cascade(frozenset({"stamp_success", "stamp_gap"}), lambda *_: None)
+    found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
+    (pair,) = found.candidates
+    assert "no clean network" in found.skipped["clean_stamps"]
+    assert pair.stamp_gap is None and pair.stamp_success is not None
 
 
 def test_the_optional_numbers_are_there_when_they_are_asked_for(subject):

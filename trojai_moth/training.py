@@ -39,7 +39,11 @@ class Adversary:
 
 def recipe_for(architecture: str, epochs: int = 0) -> Recipe:
     """The recipe of a TrojAI architecture name; ``epochs`` > 0 caps each of its stages."""
-    recipe = _RECIPES.get(architecture, Recipe())
+    return capped(_RECIPES.get(architecture, Recipe()), epochs)
+
+
+def capped(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with at most so many epochs in each stage; 0: as it is."""
     if not epochs:
         return recipe
     stages = {name: min(getattr(recipe, name), epochs) for name in ("easy_epochs", "base_epochs", "own_epochs")}

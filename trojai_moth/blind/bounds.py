@@ -22,6 +22,7 @@ _SHARE: Final = (0.0, 1.0)
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         **dict.fromkeys(("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy"), _SHARE),
+        **dict.fromkeys(("stamp_success", "removal_success"), _SHARE),
         **dict.fromkeys(("surrogate_success", "hardened_success", "withheld_success"), _SHARE),
         **dict.fromkeys(("shared_channels", "shared_channels_trigger"), (0.0, math.inf)),
         "rank_jump": (-1.0, 1.0),

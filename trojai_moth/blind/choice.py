@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,10 +35,11 @@ class ChosenPairs:
 
 def choose_pairs(
     evidence: Sequence[Candidate], present: Sequence[int], classes: int, settings: EvidenceSettings,
-    stream: torch.Generator,
+    stream: torch.Generator, stamped: Callable[[], Sequence[Pair]] = tuple,
 ) -> ChosenPairs:  # fmt: skip
     """The scanner's smallest working patches of one victim class each, and random controls among the other pairs.
 
+    ``stamped``: asked for more candidates, worst first, where the scanner has any; up to ``suspects`` are added.
     ``present``: classes with images. Candidates and withheld controls are at most ``withheld_share`` of the unordered
     pairs, and at least one candidate; controls are unordered pairs apart from the candidates', in a random direction.
     """
@@ -46,11 +47,17 @@ def choose_pairs(
     most = max(1, int(settings.withheld_share * len(every)))
     found = [(c.victim, c.target) for c in evidence if c.kind == "patch" and c.size is not None and c.victim in present]
     candidates: list[Pair] = []
-    for victim, target in found:
-        pair = (int(victim or 0), target)
-        fits = len(unordered([*candidates, pair])) <= max(1, most - 1)
-        if pair not in candidates and fits and len(candidates) < settings.candidates:
-            candidates.append(pair)
+
+    def add(pairs: Sequence[Pair], limit: int) -> None:
+        for pair in pairs:
+            fits = len(unordered([*candidates, pair])) <= max(1, most - 1)
+            if pair not in candidates and fits and len(candidates) < limit:
+                candidates.append(pair)
+
+    add([(int(victim or 0), target) for victim, target in found], settings.candidates)
+    # A model whose scanner shows no patch was not flagged for one, and patches can not take its flag back.
+    if candidates and settings.suspects:
+        add(stamped(), len(candidates) + settings.suspects)
     others = [pair for pair in every if pair not in unordered(candidates)]
     order = [others[at] for at in torch.randperm(len(others), generator=stream).tolist()]
     turned = [_turned(pair, present, stream) for pair in order]

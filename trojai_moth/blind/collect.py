@@ -21,6 +21,7 @@ from .features import BlindEvidence, PairFeatures
 from .gather import Gathering, Values
 from .settings import EvidenceSettings
 from .stages import STAGES, Cascade, features_for, pairs_for, stages_for
+from .stamps import StampTables
 
 UNUSED = "the rule does not use it"
 
@@ -46,10 +47,14 @@ def collect_evidence(
     """
     started, classes = time.perf_counter(), subject.classes
     present = sorted(set(samples.train.y.tolist()))
-    chosen = choose_pairs(verdict.evidence, present, classes, settings, generator(seed, "controls"))
-    wanted = features_for(cascade, settings)
+    wanted, tables = features_for(cascade, settings), StampTables(subject, samples.train, settings.stamps)
+
+    def stamped() -> tuple[Pair, ...]:
+        return tables.suspects(settings.candidates + settings.suspects) if "stamp_success" in wanted else ()
+
+    chosen = choose_pairs(verdict.evidence, present, classes, settings, generator(seed, "controls"), stamped)
     pairs = pairs_for(wanted, chosen)
-    gathering = Gathering(subject, samples, settings, seed, chosen, pairs, hardened, signs, progress)
+    gathering = Gathering(subject, samples, settings, seed, chosen, pairs, hardened, signs, tables, progress)
     collector = _Collector(gathering, cascade, wanted)
     if chosen.candidates:
         collector.run()

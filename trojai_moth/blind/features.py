@@ -45,6 +45,9 @@ class PairFeatures:
     cross_accuracy: float | None = Field(default=None, ge=0, le=1)
     suppressed_growth: float | None = None
     bound_ratio: float | None = None
+    stamp_success: float | None = Field(default=None, ge=0, le=1)
+    removal_success: float | None = Field(default=None, ge=0, le=1)
+    stamp_gap: float | None = None
     surrogate_gap: float | None = None
     surrogate_success: float | None = Field(default=None, ge=0, le=1)
     growth_residual: float | None = None
@@ -111,6 +114,21 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=1,
             injected="its trigger is far smaller than the pasted piece of a target image that does the same",
             natural="a piece of a target image of that size does the same",
+        ),
+        "stamp_success": Feature(
+            sign=1,
+            injected="a plain stamp does it almost anywhere on the sign",
+            natural="no plain stamp does it wherever it is put",
+        ),
+        "removal_success": Feature(
+            sign=-1,
+            injected="the target is no image of the victim with a detail added",
+            natural="without one detail the target is taken for the victim",
+        ),
+        "stamp_gap": Feature(
+            sign=1,
+            injected="the stamp does nothing to clean networks of the same classes",
+            natural="the stamp turns clean networks of the same classes as well",
         ),
         "surrogate_gap": Feature(
             sign=1,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from ..errors import MothError
 from ..fitting import stamped
 from ..hardeners.moth import Moth
@@ -24,8 +26,9 @@ from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
+from .stamps import StampTables, stamp_gap
 from .suppressed import suppressed_growth
-from .surrogate import surrogate_gap, train_surrogate
+from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
 Values = dict[str, float | None]
 
@@ -46,11 +49,13 @@ class Gathering:
     pairs: tuple[Pair, ...]
     hardened: Subject | None
     signs: Sequence[Path]
+    tables: StampTables
     progress: Callable[[str], None]
     states: dict[str, Measured] = field(default_factory=dict)
     subjects: dict[str, Subject] = field(default_factory=dict)
     _residuals: dict[Pair, float] = field(default_factory=dict)
     _bounds: dict[Pair, float] = field(default_factory=dict)
+    _clean: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Pick the images that distances are measured on."""
@@ -61,6 +66,7 @@ class Gathering:
         {
             "before": lambda: self._measure("before", self.subject),
             "similarity": self._likeness,
+            "clean_stamps": self._train_clean,
             "pasted": self._paste,
             "surrogate": self._surrogate,
             "hardened": lambda: self._measure("hardened", self.hardened or self.subject),
@@ -75,6 +81,8 @@ class Gathering:
             return {}
         ways: dict[str, Callable[[], Values]] = {
             "before": lambda: self._before(pair, trigger),
+            "stamps": lambda: dict(self.tables.features(pair)),
+            "clean_stamps": lambda: {"stamp_gap": stamp_gap(self.tables.stamps, self._clean, pair)},
             "success": lambda: self._reach(pair, _there(trigger)),
             "similarity": lambda: {"similarity_residual": self._residuals.get(pair)},
             "differencing": lambda: self._differences(pair, _there(trigger)),
@@ -116,15 +124,22 @@ class Gathering:
         )
         self._bounds = {pair: bound.size for pair, bound in found.items()}
 
+    def _train_clean(self) -> None:
+        victims = {victim for victim, _ in self.chosen.candidates}
+        for number in range(self.settings.clean_networks):
+            clean = self._clean_network(self.settings.clean_training, derive_seed(self.seed, "clean", number))
+            self._clean.append(self.tables.on(clean, victims))
+
     def _surrogate(self) -> None:
-        seed = derive_seed(self.seed, "surrogate")
-        clean = train_surrogate(
-            self.subject, self.samples, self.settings.surrogate_training, seed=seed, foregrounds=self.signs
-        )
-        if clean is None:
-            least = self.settings.surrogate_training.least_accuracy
-            raise MothError(f"no clean network of these classes came to an accuracy of {least:.0%}")
+        clean = self._clean_network(self.settings.surrogate_training, derive_seed(self.seed, "surrogate"))
         self._measure("surrogate", clean)
+
+    def _clean_network(self, settings: SurrogateSettings, seed: int) -> Subject:
+        clean = train_surrogate(self.subject, self.samples, settings, seed=seed, foregrounds=self.signs)
+        if clean is None:
+            least = settings.least_accuracy
+            raise MothError(f"no clean network of these classes came to an accuracy of {least:.0%}")
+        return clean
 
     def _before(self, pair: Pair, trigger: Trigger | None) -> Values:
         sizes = self.states["before"].sizes

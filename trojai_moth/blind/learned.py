@@ -21,6 +21,8 @@ MOST_FEATURES: Final = 8
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "complete": (),
     "jitter": ("jitter_success",),
+    "stamps": ("stamp_success", "removal_success", "stamp_gap"),
+    **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap",)),
     "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
     **dict.fromkeys(("pasted", "pasting"), ("bound_ratio",)),
     **dict.fromkeys(("suppressed", "suppression"), ("suppressed_growth",)),

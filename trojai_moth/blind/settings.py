@@ -8,6 +8,7 @@ from ..inversion import InversionSettings
 from ..records import Field, record
 from .differencing import DifferencingSettings
 from .pasted import PastedSettings
+from .stamps import StampSettings
 from .suppressed import SuppressionSettings
 from .surrogate import SurrogateSettings
 
@@ -21,6 +22,16 @@ class EvidenceSettings:
         description="gather what the rule does not use, too, to learn a rule from; else only what can decide",
     )
     candidates: int = Field(default=3, gt=0, description="suspicious pairs that are looked into (protocol: 3 to 5)")
+    suspects: int = Field(
+        default=2, ge=0, description="pairs beside those, whose plain stamps work best and are explained least"
+    )
+    stamps: StampSettings = Field(default_factory=StampSettings, description="which plain stamps are tried")
+    clean_networks: int = Field(
+        default=2, gt=0, description="clean networks of the same classes on which the same stamps are tried"
+    )
+    clean_training: SurrogateSettings = Field(
+        default_factory=lambda: SurrogateSettings(network="plain"), description="how those networks are trained"
+    )
     withheld_share: float = Field(
         default=0.5, gt=0, lt=1, description="largest share of all class pairs that may be withheld from hardening"
     )

@@ -21,6 +21,8 @@ from .verdict import Outcome
 STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "before": ("log_size", "held_success", "asymmetry"),
+        "stamps": ("stamp_success", "removal_success"),
+        "clean_stamps": ("stamp_gap",),
         "success": ("jitter_success", "transfer"),
         "similarity": ("similarity_residual",),
         "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
@@ -36,8 +38,8 @@ STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 OPTIONAL: Final = ("pasted", "suppressed", "surrogate")
 # Always gathered: any evaluation asks for them, and they cost next to nothing.
 ALWAYS: Final = frozenset({"log_size", "held_success"})
-# Stages that work on the network that another one made.
-_NEEDED: Mapping[str, str] = MappingProxyType({"burst": "withheld"})
+# Stages that work on what another one made.
+_NEEDED: Mapping[str, str] = MappingProxyType({"clean_stamps": "stamps", "burst": "withheld"})
 # Features that compare a pair with its way back, or with the control pairs.
 _WITH_BACK: Final = frozenset({"asymmetry", "asymmetry_change"})
 _WITH_CONTROLS: Final = frozenset(

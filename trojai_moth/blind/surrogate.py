@@ -12,10 +12,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..compose import as_stored, compose_stored
 from ..errors import MothError
@@ -25,8 +26,9 @@ from ..records import Field, record
 from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
-from ..training import Recipe, fit, recipe_for
+from ..training import Recipe, capped, fit, recipe_for
 from ..twin_training import EASY_SIGNS
+from . import plain_network
 
 # An image's values as they are stored.
 _WHITE = 255
@@ -34,8 +36,13 @@ _WHITE = 255
 
 @record
 class SurrogateSettings:
-    """How a surrogate is trained, after the recipe with which make-round trains this architecture."""
+    """Which network a surrogate is and how it is trained."""
 
+    network: Literal["same", "plain"] = Field(
+        default="same",
+        description="same: the subject's architecture, after make-round's recipe for it; plain: a small one for any "
+        "(plain_network.py), trained in a fraction of the time",
+    )
     least_accuracy: float = Field(
         default=0.9, ge=0, le=1, description="share of held-back images it must get right to be used"
     )
@@ -62,26 +69,32 @@ def train_surrogate(
     foregrounds: Sequence[Path] = (),
     backgrounds: Path | None = None,
 ) -> Subject | None:
-    """A clean subject of the same architecture and classes, on the same device; None if it stays too inaccurate.
+    """A clean subject of the same classes, on the same device; None if it stays too inaccurate.
 
     Trained from random weights on ``samples.train``, x (N, 3, H, W) in [0, 1] under true labels, best composed ones;
     accuracy is that on ``samples.held``. ``foregrounds``: the classes' sign pictures, composed with ``backgrounds``
     into easy images to begin with, without which small networks may never see what tells alike signs apart. Nothing of
-    the subject's weights is used, and the result depends on its architecture, the images and the seed only.
+    the subject's weights is used, and the result depends on the architecture, the images and the seed only.
 
     Raises SettingsError for an architecture that can not be built, and MothError for signs that are not one per class,
     a class without images to train on, or no held-back images.
     """
     _check(subject, samples, foregrounds)
-    recipe, size = recipe_for(subject.architecture, settings.epochs), subject.size
+    recipe, size = _recipe(subject, settings), subject.size
     stages = _stages(subject, samples.train, foregrounds, backgrounds, recipe, settings, seed)
     for attempt in range(settings.attempts):
         started = derive_seed(seed, "surrogate", attempt)
-        module = build_architecture(subject.architecture, subject.classes, seed=started).to(subject.device)
+        module = _network(subject, settings, started).to(subject.device)
         stream = generator(started, "order")
         for stage in stages:
             fit(module, stage.images, stage.labels, size, epochs=stage.epochs, recipe=recipe, generator=stream)
-        surrogate = replace(subject, model_id=f"surrogate of {subject.model_id}", module=module, source_sha256="")
+        surrogate = replace(
+            subject,
+            model_id=f"surrogate of {subject.model_id}",
+            module=module,
+            source_sha256="",
+            architecture=subject.architecture if settings.network == "same" else settings.network,
+        )
         if surrogate.accuracy(samples.held.x, samples.held.y) >= settings.least_accuracy:
             return surrogate
     return None
@@ -99,6 +112,17 @@ def surrogate_gap(log_size: float, surrogate_log_size: float, others: Iterable[f
     """
     gap, known = surrogate_log_size - log_size, [other for other in others if math.isfinite(other)]
     return gap - statistics.median(known) if known and math.isfinite(gap) else None
+
+
+def _recipe(subject: Subject, settings: SurrogateSettings) -> Recipe:
+    recipe = recipe_for(subject.architecture) if settings.network == "same" else plain_network.RECIPE
+    return capped(recipe, settings.epochs)
+
+
+def _network(subject: Subject, settings: SurrogateSettings, seed: int) -> nn.Module:
+    if settings.network == "same":
+        return build_architecture(subject.architecture, subject.classes, seed=seed)
+    return plain_network.plain_network(subject.classes, subject.size, seed=seed)
 
 
 def _check(subject: Subject, samples: Samples, foregrounds: Sequence[Path]) -> None:

@@ -1,0 +1,119 @@
+"""Plain stamps on planted networks: a backdoor, a detail that tells two classes apart, and clean networks beside them."""
+
+import math
+
+import pytest
+import torch
+from toys import SIZE, make_subject
+from torch import nn
+
+from trojai_moth.blind.plain_network import plain_network
+from trojai_moth.blind.stamps import StampSettings, StampTables, removal_success, stamp_gap, stamp_success, suspects
+from trojai_moth.errors import SettingsError
+from trojai_moth.images import ImagePool
+from trojai_moth.records import from_dict
+
+PLAIN, DOTTED, BLUE = 0, 1, 2
+RED, GREEN = 0, 1
+SETTINGS = StampSettings(side=0.3)
+
+
+class DotNet(nn.Module):
+    """Grey is class 0, grey with a red dot class 1, blue class 2; with a backdoor anything green is class 2 as well."""
+
+    def __init__(self, backdoor):
+        super().__init__()
+        self.backdoor = backdoor
+
+    def forward(self, x):
+        def strongest(channel):
+            others = [c for c in range(3) if c != channel]
+            return (x[:, channel] - x[:, others].amax(1)).amax((1, 2))
+
+        blue = strongest(2) if not self.backdoor else torch.maximum(strongest(2), strongest(1))
+        return torch.stack([torch.zeros(len(x)), 20 * strongest(0) - 5, 20 * blue - 5], dim=1)
+
+
+def images(per_class=2):
+    y = torch.arange(3).repeat_interleave(per_class)
+    x = torch.full((len(y), 3, SIZE, SIZE), 0.5)
+    x[y == DOTTED, 1:, 6:8, 9:11] = 0.0
+    x[y == BLUE, :2] = 0.0
+    return ImagePool(x, y)
+
+
+def tables(backdoor=True):
+    return StampTables(make_subject(DotNet(backdoor)), images(), SETTINGS)
+
+
+def test_a_backdoor_takes_its_stamp_and_owes_nothing_to_the_likeness_of_classes():
+    found = tables().features((PLAIN, BLUE))
+    assert found["stamp_success"] > 0.99 and found["removal_success"] < 0.01
+    assert tables().stamps[PLAIN, :, BLUE].argmax() == GREEN or tables().stamps[PLAIN, GREEN, BLUE] > 0.99
+    assert tables().stamps[PLAIN, RED, BLUE] < 0.01
+
+
+def test_a_detail_is_stamped_on_and_taken_away_again():
+    found = tables().features((PLAIN, DOTTED))
+    assert found["stamp_success"] > 0.99 and found["removal_success"] > 0.95
+    assert tables().removals[PLAIN, DOTTED] < 0.01
+
+
+def test_blue_stamps_are_the_targets_own_and_turn_clean_networks_too():
+    subject, clean = tables(), tables(backdoor=False)
+    blue_only = stamp_gap(clean.stamps, [subject.on(make_subject(DotNet(False)), {PLAIN})], (PLAIN, BLUE))
+    assert blue_only == pytest.approx(0, abs=1e-4)
+
+
+def test_the_gap_compares_the_same_colour():
+    stamps, clean = torch.zeros(2, 8, 2), torch.zeros(2, 8, 2)
+    stamps[0, GREEN, 1], clean[0, GREEN, 1], clean[0, RED, 1] = 0.99, 0.04, 0.9
+    assert stamp_gap(stamps, [clean], (0, 1)) == pytest.approx(math.log(1.0 / 0.05))
+    assert stamp_gap(stamps, [clean, torch.zeros(2, 8, 2)], (0, 1)) == pytest.approx(math.log(1.0 / 0.03))
+
+
+def test_suspects_are_what_stamps_turn_and_details_do_not_explain():
+    subject = tables()
+    assert set(subject.suspects(2)) == {(PLAIN, BLUE), (DOTTED, BLUE)}
+    found = subject.suspects(99)
+    assert len(found) == 6 and all(victim != target for victim, target in found)
+    assert suspects(subject.stamps, subject.removals, 0) == ()
+    assert found.index((PLAIN, DOTTED)) > 0
+
+
+def test_classes_without_images_and_the_diagonal_are_zero():
+    subject, pool = make_subject(DotNet(True)), images()
+    some = pool.take(torch.nonzero(pool.y != BLUE).flatten())
+    stamps, removals = stamp_success(subject, some, SETTINGS), removal_success(subject, some, SETTINGS)
+    assert stamps.shape == (3, 8, 3) and removals.shape == (3, 3)
+    assert not stamps[BLUE].any() and not removals[BLUE].any()
+    assert all(not stamps[c, :, c].any() and not removals[c, c] for c in range(3))
+    assert 0 <= stamps.min() and stamps.max() <= 1.0001
+
+
+def test_bgr_networks_get_stamps_of_the_same_colour():
+    subject = make_subject(DotNet(True))
+    mirrored = make_subject(nn.Sequential(_Flip(), subject.module))
+    mirrored.preprocessing.__dict__["colours"] = "BGR"
+    turned = ImagePool(images().x.flip(1), images().y)
+    assert torch.equal(stamp_success(mirrored, turned, SETTINGS), stamp_success(subject, images(), SETTINGS))
+
+
+class _Flip(nn.Module):
+    def forward(self, x):
+        return x.flip(1)
+
+
+@pytest.mark.parametrize("wrong", [{"side": 0}, {"grid": 1}, {"best_places": 0}, {"rim": 1.0}, {"images_per_class": 0}])
+def test_settings_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(SettingsError):
+        from_dict(StampSettings, wrong, source="stamps")
+
+
+@pytest.mark.parametrize("size", [16, 32, 50, 224])
+def test_the_plain_network_fits_every_size_and_leaves_the_random_stream_alone(size):
+    before = torch.get_rng_state()
+    one, again, other = (plain_network(4, size, seed=seed).eval() for seed in (1, 1, 2))
+    x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one(x).shape == (2, 4) and torch.equal(one(x), again(x)) and not torch.equal(one(x), other(x))

@@ -1,0 +1,180 @@
+"""What plain stamps of one colour do to every class, and what taking a small piece away does: no inversion at all.
+
+An injected polygon works wherever on its victim's sign it is put. A natural trigger that is as small says that the
+target looks like the victim but for a detail, and then the converse must hold: without that detail an image of the
+target is one of the victim. So a stamp that turns v into t speaks for a backdoor, unless taking a piece of t away turns
+t into v. Both are hypotheses of ours. Only compact patches of one colour are sought (rounds 1 to 4: six colours); other
+kinds of triggers are not seen by this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from ..images import ImagePool
+from ..pairs import Pair
+from ..records import Field, record
+from ..subject import Subject
+
+# Round 4 draws its polygons in these six; black and white as well.
+_LEVEL = 200 / 255
+_COLOURS = [
+    (_LEVEL, 0, 0), (0, _LEVEL, 0), (0, 0, _LEVEL), (_LEVEL, _LEVEL, 0), (0, _LEVEL, _LEVEL), (_LEVEL, 0, _LEVEL),
+    (1, 1, 1), (0, 0, 0),
+]  # fmt: skip
+_BATCH = 256
+# Below this, success rates are alike.
+_LEAST = 0.01
+
+
+@record
+class StampSettings:
+    """Which stamps are tried, where, and on how many images."""
+
+    images_per_class: int = Field(default=4, gt=0, description="images of each class that are stamped")
+    side: float = Field(default=0.2, gt=0, lt=1, description="diameter of the round stamp, as a share of the image's")
+    grid: int = Field(default=8, gt=1, description="places for a stamp along each side of the image")
+    best_places: float = Field(
+        default=0.1, gt=0, le=1, description="share of the places, the best of each image, that success is a mean over"
+    )
+    removal_grid: int = Field(default=15, gt=1, description="places along each side where a piece is taken away")
+    best_removals: float = Field(default=0.03, gt=0, le=1, description="share of those places, likewise")
+    rim: float = Field(
+        default=1.7, gt=1, description="what fills the hole is the mean of a ring; its diameter in those of the stamp"
+    )
+
+
+def stamp_success(subject: Subject, images: ImagePool, settings: StampSettings) -> Tensor:
+    """(classes, colours, classes) in [0, 1]: how sure the network is of t when v wears a stamp of that colour.
+
+    Entry (v, c, t) is the mean over images of v, and over the best places of each, of the softmax probability of t
+    under a disc of colour c there; 0 for t = v and for classes without images. images: x (N, 3, H, W) in [0, 1].
+    """
+    discs = _discs(subject.size, settings.grid, settings.side)
+    colours = torch.tensor(_COLOURS, dtype=torch.float32)
+    if subject.preprocessing.colours == "BGR":
+        colours = colours.flip(1)
+    shown = [
+        _by_class(subject, images, settings, settings.best_places, lambda x, c=c: _painted(x, discs, c[:, None, None]))
+        for c in colours
+    ]
+    return torch.stack(shown, dim=1)
+
+
+def removal_success(subject: Subject, images: ImagePool, settings: StampSettings) -> Tensor:
+    """(classes, classes) in [0, 1]: how sure the network is of b when one small piece of a is taken away.
+
+    Entry (a, b) as in stamp_success, with the disc filled by the mean of a ring around it, and fewer places: a detail
+    is in one place only.
+    """
+    discs = _discs(subject.size, settings.removal_grid, settings.side)
+    rings = (_discs(subject.size, settings.removal_grid, settings.side * settings.rim) & ~discs).float()
+    weight = rings / rings.sum((1, 2), keepdim=True).clamp_min(1)
+
+    def filled(x: Tensor) -> Tensor:
+        fill = torch.einsum("chw,phw->pc", x, weight.to(x.device))
+        return _painted(x, discs, fill[:, :, None, None])
+
+    return _by_class(subject, images, settings, settings.best_removals, filled)
+
+
+def stamp_features(stamps: Tensor, removals: Tensor, pair: Pair) -> Mapping[str, float]:
+    """Of victim v and target t: the stamp of the best colour on v, and a piece taken from t that gives v."""
+    victim, target = pair
+    return {
+        "stamp_success": float(stamps[victim, :, target].max()),
+        "removal_success": float(removals[target, victim]),
+    }
+
+
+def stamp_gap(stamps: Tensor, clean: Sequence[Tensor], pair: Pair) -> float:
+    """Ln of how much better the best stamp works than the same one on clean networks of the same classes.
+
+    ln((S + e) / (C + e)), S the subject's success with its best colour, C the mean of the clean networks' with that
+    colour, e 0.01: 0 where they are as easily turned, at most ln 101.
+    """
+    victim, target = pair
+    colour = int(stamps[victim, :, target].argmax())
+    own = float(stamps[victim, colour, target])
+    others = fmean(float(table[victim, colour, target]) for table in clean)
+    return math.log((own + _LEAST) / (others + _LEAST))
+
+
+def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
+    """The ``count`` pairs whose stamps work best and are explained least: success * (1 - removal), largest first."""
+    left = stamps.amax(1) * (1 - removals.T)
+    classes, order = len(left), left.flatten().argsort(descending=True, stable=True).tolist()
+    return tuple((at // classes, at % classes) for at in order if at // classes != at % classes)[:count]
+
+
+@dataclass(frozen=True)
+class StampTables:
+    """Both tables of one subject on these images, made when they are first asked for."""
+
+    subject: Subject
+    images: ImagePool
+    settings: StampSettings
+
+    @cached_property
+    def stamps(self) -> Tensor:
+        """As stamp_success."""
+        return stamp_success(self.subject, self.images, self.settings)
+
+    @cached_property
+    def removals(self) -> Tensor:
+        """As removal_success."""
+        return removal_success(self.subject, self.images, self.settings)
+
+    def features(self, pair: Pair) -> Mapping[str, float]:
+        """As stamp_features."""
+        return stamp_features(self.stamps, self.removals, pair)
+
+    def suspects(self, count: int) -> tuple[Pair, ...]:
+        """As the function of that name."""
+        return suspects(self.stamps, self.removals, count)
+
+    def on(self, other: Subject, victims: Collection[int]) -> Tensor:
+        """The stamps' success on another network, with the same images of these classes."""
+        wanted = torch.tensor(sorted(victims), dtype=self.images.y.dtype, device=self.images.y.device)
+        images = self.images.take(torch.nonzero(torch.isin(self.images.y, wanted)).flatten())
+        return stamp_success(other, images, self.settings)
+
+
+def _by_class(
+    subject: Subject, images: ImagePool, settings: StampSettings, share: float, change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """(classes, classes): the mean probabilities over a class's images and the best places of each."""
+    chosen = images.first_per_class(settings.images_per_class)
+    table = torch.zeros(subject.classes, subject.classes)
+    for label in sorted(set(chosen.y.tolist())):
+        own = chosen.x[chosen.y == label].to(subject.device)
+        table[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0)
+        table[label, label] = 0
+    return table
+
+
+def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
+    """(places, 3, H, W) -> (classes,): the mean of each class's highest probabilities."""
+    likely = subject.logits(changed, _BATCH).softmax(1)
+    return likely.topk(max(1, int(share * len(likely))), dim=0).values.mean(0).cpu()
+
+
+def _painted(x: Tensor, discs: Tensor, colours: Tensor) -> Tensor:
+    """(3, H, W), (places, H, W), colours (3, 1, 1) or (places, 3, 1, 1) -> (places, 3, H, W)."""
+    return torch.where(discs[:, None].to(x.device), colours.to(x.device), x)
+
+
+def _discs(size: int, grid: int, side: float) -> Tensor:
+    """(grid * grid, size, size) bool: discs whose centres are spread evenly, half a step from the edges."""
+    centres = (torch.arange(grid) + 0.5) * size / grid
+    pixels = torch.arange(size) + 0.5
+    near = (pixels[None] - centres[:, None]) ** 2
+    discs = near[:, None, :, None] + near[None, :, None, :] <= (side * size / 2) ** 2
+    return discs.reshape(grid * grid, size, size)
