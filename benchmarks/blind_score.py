@@ -2,12 +2,13 @@
 
     python benchmarks/blind_score.py [--half scored] [--out FILE]
     python benchmarks/blind_score.py --half fresh [--out FILE]
+    python benchmarks/blind_score.py --half confirm [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
-rule of both halves (results/blind_rule_both.json); each was frozen by commit before a model of its set was examined,
-and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs
-rules to be learned anew, is said here: every feature alone and left out, and every architecture left out. A twin whose
-other half is not examined yet counts too.
+rule of both halves (results/blind_rule_both.json), the confirming set for the rule that ships; each was frozen by
+commit before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate``
+can not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and
+every architecture left out. A twin whose other half is not examined yet counts too.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blind import STAMP_RESULTS
 from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
     CANDIDATES,
     FEATURES,
     LEARNED,
     SETTINGS,
+    STAMP_FEATURES,
+    STAMPED,
     flagged_models,
     labelled,
     learned_from,
@@ -34,7 +38,7 @@ from blind_rule import (
 )
 
 from trojai_moth.blind.learned import LearnedRule
-from trojai_moth.blind.rule import judge, read_rule
+from trojai_moth.blind.rule import SHIPPED, judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
 from trojai_moth.calibration import fingerprint
 from trojai_moth.eval.blind_runs import LabelledModel
@@ -99,7 +103,12 @@ class Experiment:
 
 
 def experiment(half: str, records: Path) -> Experiment:
-    """Of the scored half or of the fresh set."""
+    """Of the scored half, the fresh or the confirming set."""
+    if half == "confirm":
+        sets = {f"{name} alone": (name,) for name in STAMP_FEATURES}
+        sets |= {f"without {name}": tuple(o for o in STAMP_FEATURES if o != name) for name in STAMP_FEATURES}
+        models = flagged_models(STAMP_RESULTS, STAMPED)
+        return Experiment(SHIPPED, models, settings_for(STAMP_FEATURES), source(*STAMPED), sets)
     if half == "scored":
         sets = {f"{name} alone": (name,) for name in FEATURES}
         sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}
@@ -115,7 +124,7 @@ def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, An
     Empty where only what the one rule asks for was gathered.
     """
     found: dict[str, dict[str, Any]] = {}
-    if not complete(held):
+    if not gathered(held, {name for names in made.features.values() for name in names}):
         return found
     for name, features in made.features.items():
         rule = fit_rule(made.learned, settings_for(features), made.source)
@@ -123,9 +132,14 @@ def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, An
     return found
 
 
+def gathered(held: Sequence[Record], features: Collection[str]) -> bool:
+    """Whether these features were gathered of every flagged model."""
+    return not any(set(features) & set(record.get("evidence", {}).get("left_open", ())) for record in held)
+
+
 def complete(held: Sequence[Record]) -> bool:
     """Whether every record holds all that any rule may ask for."""
-    return not any(record.get("evidence", {}).get("left_open") for record in held)
+    return all("after" in record for record in held if "evidence" in record)
 
 
 def without_architecture(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -150,11 +164,12 @@ def _short(found: Evaluation) -> dict[str, Any]:
 def main() -> None:
     """Print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=RECORDS)
-    parser.add_argument("--half", choices=("scored", "fresh"), default="scored")
+    parser.add_argument("--records", type=Path, help="default: results/blind, or results/stamps for the confirming set")
+    parser.add_argument("--half", choices=("scored", "fresh", "confirm"), default="scored")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    made, held = experiment(arguments.half, arguments.records), read_records(arguments.records / arguments.half)
+    records = arguments.records or (STAMP_RESULTS if arguments.half == "confirm" else RECORDS)
+    made, held = experiment(arguments.half, records), read_records(records / arguments.half)
     rule = read_rule(made.rule)
     models, whole = score(held, rule), complete(held)
     result = {

@@ -1,24 +1,28 @@
 """Filter inversion: triggers that no mask can see, because they change the colours of the whole image.
 
-For every ordered pair of classes the scanner searches the colour map nearest to doing nothing that turns images of the
-first into the second (colour_maps.py says which maps there are). All pairs get a short look on few images; those with
-the smallest maps, and their ways back, are then searched in full on more images and tried on held-back ones.
+Round 4 knows five photo filters, and the scanner tries these first, as colour maps that were fitted to them
+(known_filters.py). A backdoor answers to its own filter with near certainty; clean networks give way to filters, too,
+but less surely. By default that decides. The most suspicious pairs, and their ways back, are then searched from there
+for the smallest map that still turns them (colour_maps.py says which maps there are), and tried on held-back images.
 
-How small a map is says little by itself. A backdoor opens at the latest at its own filter, so its smallest map is at
-most as large as that: on 72 pixel images of the pilot round Nashville changes a colour value by 0.03 to 0.06, Gotham,
-Kelvin and Toaster by 0.08 to 0.17 and Lomo by 0.3. But small networks without a backdoor give way at 0.03 to 0.06, too:
-how much colour a network puts up with depends on its training and its classes. So a pair is suspect only when its map
-is small in three ways: in itself (``size_bound``), beside the maps of the model's other pairs (``median_ratio``), which
-is small for a network that gives way to any change of colour, and beside its own way back (``reverse_ratio``), which
-is as small where two classes look alike. A map that turns fewer than half of the held-back images fits the images that
-it was searched on and nothing else; it is no evidence. The model's score is that of its most suspect pair.
+With ``decide=inverted``, for filters of another kind, the search itself decides. All pairs get a short look on few
+images, from doing nothing; those with the smallest maps, and their ways back, are searched in full. How small a map is
+says little by itself. A backdoor opens at the latest at its own filter, so its smallest map is at most as large as
+that: on 72 pixel images of the pilot round Nashville changes a colour value by 0.03 to 0.06, Gotham, Kelvin and Toaster
+by 0.08 to 0.17 and Lomo by 0.3. But small networks without a backdoor give way at 0.03 to 0.06, too: how much colour a
+network puts up with depends on its training and its classes. So a pair is suspect only when its map is small in three
+ways: in itself (``size_bound``), beside the maps of the model's other pairs (``median_ratio``), which is small for a
+network that gives way to any change of colour, and beside its own way back (``reverse_ratio``), which is as small where
+two classes look alike. A map that turns fewer than half of the held-back images fits the images that it was searched on
+and nothing else; it is no evidence. The model's score is that of its most suspect pair. Of 6 poisoned and 6 clean small
+models this told hardly any apart (benchmarks/results/scanners_filter_inverted.json).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -27,6 +31,7 @@ from ..engine import Engine, PrecisionChoice
 from ..filter_inversion import FilterResult, filter_start, invert_filters
 from ..images import ImagePool
 from ..inversion import InversionSettings, make_task
+from ..known_filters import best_known_filters, known_filters
 from ..records import Field, record
 from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict
@@ -43,6 +48,17 @@ _NOT_FINITE = "the network's outputs are not finite on images with changed colou
 class FilterSettings:
     """Settings of the filter scanner, ours if no source is given; sizes: mean changes of a colour value in [0, 1]."""
 
+    decide: Literal["known", "inverted"] = Field(
+        default="known",
+        description="known: by what round 4's five filters do; inverted: by the smallest maps of any kind",
+    )
+    known_bound: float = Field(
+        default=0.99,
+        gt=0,
+        lt=1,
+        description="mean probability of the target under one of the five filters from which a pair is "
+        "suspicious (ours: between the clean and the poisoned models of a small round)",
+    )
     size_bound: float = Field(
         default=0.08, gt=0, le=1, description="largest suspicious map (a first value, to be calibrated)"
     )
@@ -70,9 +86,7 @@ class FilterSettings:
     )
     screen_images: int = Field(default=5, gt=0, description="images of a class in the first look at all pairs")
     screen_steps: int = Field(default=60, gt=0, description="steps of the first look, which starts from no change")
-    screen_keep: int = Field(
-        default=4, gt=0, description="pairs with the smallest maps that are searched in full, both ways"
-    )
+    screen_keep: int = Field(default=4, gt=0, description="most suspicious pairs that are searched in full, both ways")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a map must reach (MOTH: 0.9)")
     learning_rate: float = Field(default=0.05, gt=0, description="Adam's step size at the start")
     initial_cost: float = Field(default=10.0, gt=0, description="weight of the size at the start")
@@ -96,6 +110,36 @@ class Filter(Scanner):
         if len(present) < 2:
             return self.not_judged(f"example images of {len(present)} classes; at least 2 are needed")
         engine = Engine(subject, settings.precision, settings.batch_images)
+        if settings.decide == "known":
+            return self._by_known(subject, samples, engine, present, seed)
+        return self._by_inversion(subject, samples, engine, present, seed)
+
+    def _by_known(self, subject: Subject, samples: Samples, engine: Engine, present: list[int], seed: int) -> Verdict:
+        """Scored by the pair that a known filter turns most surely; the evidence holds what the search made of it."""
+        settings, maps = self.settings, known_filters()
+        known = best_known_filters(subject, samples.train.first_per_class(settings.images_per_class))
+        if not all(math.isfinite(one.success) for one in known.values()):
+            return self.not_judged(_NOT_FINITE)
+        ranked = sorted(known, key=lambda pair: -known[pair].success)
+        kept = ranked[: settings.screen_keep]
+        warm = {pair: maps[known[pair].name] for pair in kept}
+        found = self._search(engine.in_fp32(), samples.train, _both_ways(kept, present), warm, seed)
+        if not all(bool(result.finite[row]) for result, row in found):
+            return self.not_judged(_NOT_FINITE)
+        full = {_pair(*one): _size(*one) for one in found}
+        mine = {_pair(*one): one for one in found}
+        candidates = [_candidate(subject, samples.held, mine[pair], full) for pair in kept]
+        (victim, target), top = ranked[0], known[ranked[0]]
+        words = (
+            f"{victim}->{target} turns under {top.name} with a probability of {top.success:.2%} (bound "
+            f"{settings.known_bound:.2%})"
+        )
+        return self.judged(_log_odds(top.success) - _log_odds(settings.known_bound), words, candidates)
+
+    def _by_inversion(
+        self, subject: Subject, samples: Samples, engine: Engine, present: list[int], seed: int
+    ) -> Verdict:
+        settings = self.settings
         pairs = [(victim, target) for victim in present for target in range(subject.classes) if victim != target]
         few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
@@ -106,7 +150,7 @@ class Filter(Scanner):
             return self.not_judged(_NOT_FINITE)
         rows = [row for _, row in _smallest_first([(screened, row) for row in range(len(pairs))])]
         kept = [pairs[row] for row in rows[: settings.screen_keep]]
-        both = kept + [pair[::-1] for pair in kept if pair[1] in present and pair[::-1] not in kept]
+        both = _both_ways(kept, present)
         warm = {pair: screened.variables[row] for row, pair in enumerate(pairs) if pair in both}
         found = self._search(engine.in_fp32(), samples.train, both, warm, seed)
         if not all(bool(result.finite[row]) for result, row in found):
@@ -174,6 +218,16 @@ class Filter(Scanner):
         if one.held_success is not None:
             within.append(max(one.held_success, 1e-6) / settings.held_bound if settings.held_bound else 1)
         return math.log(min(within))
+
+
+def _both_ways(pairs: list[Pair], present: list[int]) -> list[Pair]:
+    return pairs + [pair[::-1] for pair in pairs if pair[1] in present and pair[::-1] not in pairs]
+
+
+def _log_odds(probability: float) -> float:
+    certain = 1 - 1e-6
+    probability = min(max(probability, 1 - certain), certain)
+    return math.log(probability / (1 - probability))
 
 
 def _pair(result: FilterResult, row: int) -> Pair:

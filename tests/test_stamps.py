@@ -1,11 +1,11 @@
-"""Plain stamps on planted networks: a backdoor, a detail that tells two classes apart, and clean networks beside them."""
+"""Plain stamps on planted networks: a backdoor, a detail that tells two classes apart, and clean ones beside them."""
 
 import math
 
 import pytest
 import torch
-from toys import SIZE, make_subject
 from torch import nn
+from toys import SIZE, make_subject
 
 from trojai_moth.blind.plain_network import plain_network
 from trojai_moth.blind.stamps import StampSettings, StampTables, removal_success, stamp_gap, stamp_success, suspects
@@ -87,8 +87,9 @@ def test_classes_without_images_and_the_diagonal_are_zero():
     stamps, removals = stamp_success(subject, some, SETTINGS), removal_success(subject, some, SETTINGS)
     assert stamps.shape == (3, 8, 3) and removals.shape == (3, 3)
     assert not stamps[BLUE].any() and not removals[BLUE].any()
+    assert not stamps.isnan().any()
     assert all(not stamps[c, :, c].any() and not removals[c, c] for c in range(3))
-    assert 0 <= stamps.min() and stamps.max() <= 1.0001
+    assert stamps.min() >= 0 and stamps.max() <= 1
 
 
 def test_bgr_networks_get_stamps_of_the_same_colour():

@@ -155,7 +155,8 @@ def _by_class(
     table = torch.zeros(subject.classes, subject.classes)
     for label in sorted(set(chosen.y.tolist())):
         own = chosen.x[chosen.y == label].to(subject.device)
-        table[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0)
+        # A mean of ones can be larger than one in its last digit.
+        table[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0).clamp(0, 1)
         table[label, label] = 0
     return table
 
