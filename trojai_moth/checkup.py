@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 
 from .case import Case, Skip
 from .convention import Convention
+from .data_settings import DataSettings
 from .errors import MothError, one_line
 from .opening import OpenedCase, open_case
 from .packs import unpacked
 from .records import Field, record
+from .samples import collect_samples
+from .trial_images import NoImagesError
+
+# Composed images of a class that show whether the signs are in the order of the classes.
+_TRIED_PER_CLASS = 10
+NO_EXAMPLES = "example images"
+"""What is called missing where there are none at all."""
 
 
 @record
@@ -25,7 +34,7 @@ class Checkup:
     size: int | None = None
     examples: int = 0
     accuracy: float | None = None
-    """Share of all example images that are given their label."""
+    """Share of all example images that are given their label; without any, of the images that stood in for them."""
     convention: Convention | None = None
     missing: tuple[str, ...] = Field(default=(), description="what a round may have and this model has not")
     sha256: str | None = None
@@ -37,28 +46,42 @@ class Checkup:
         return not self.problem
 
 
-def examine(case: Case | Skip) -> Checkup:
-    """Load one model and try how it reads its images; whatever goes wrong is the answer, not an exception."""
+def examine(case: Case | Skip, data: DataSettings | None = None) -> Checkup:
+    """Load one model and try how it reads its images; whatever goes wrong is the answer, not an exception.
+
+    data: the images that a scan would use. What they name beside the examples is tried too, and stands in for examples
+    that are not there.
+    """
     if isinstance(case, Skip):
         return Checkup(model_id=case.model_id, problem=case.reason)
-    started = time.perf_counter()
+    started, missing = time.perf_counter(), ()
     try:
         with unpacked(case) as there:
-            opened = open_case(there, torch.device("cpu"))
+            opened = open_case(there, torch.device("cpu"), data)
+            if data and data.sources != ("examples",):
+                _try_images(there, opened, data)
             return _healthy(there, opened, started)
+    except NoImagesError as error:
+        problem, missing = str(error), (NO_EXAMPLES,)
     except MothError as error:
         problem = str(error)
     except Exception as error:  # one model must not end the look at a thousand
         problem = one_line(error)
-    return Checkup(model_id=case.model_id, problem=problem, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Checkup(model_id=case.model_id, problem=problem, missing=missing, seconds=seconds)
+
+
+def _try_images(case: Case, opened: OpenedCase, data: DataSettings) -> None:
+    """Collect a few images as a scan would; MothError where it would be refused then."""
+    collect_samples(case, opened, replace(data, train_per_class=_TRIED_PER_CLASS, held_per_class=1), 0)
 
 
 def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
     subject, examples = opened.subject, opened.examples
-    present = len(set(examples.y.tolist()))
-    problem = ""
-    if present < 2:
+    present, problem = len(set(examples.y.tolist())), ""
+    if present == 1:
         problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"
+    stood_in = opened.convention.accuracy if opened.convention else None
     return Checkup(
         model_id=case.model_id,
         problem=problem,
@@ -66,7 +89,7 @@ def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
         classes=subject.classes,
         size=subject.size,
         examples=len(examples),
-        accuracy=subject.accuracy(examples.x, examples.y),
+        accuracy=subject.accuracy(examples.x, examples.y) if len(examples) else stood_in,
         convention=opened.convention,
         missing=_missing(case, subject.classes, present),
         sha256=subject.source_sha256,
@@ -80,6 +103,6 @@ def _missing(case: Case, classes: int, present: int) -> tuple[str, ...]:
         "configuration": not case.names.configured,
         "published logits": not case.logits_file.exists(),
         f"foregrounds ({signs} of {classes})" if signs else "foregrounds": signs != classes,
-        f"examples of {classes - present} of {classes} classes": present < classes,
+        f"examples of {classes - present} of {classes} classes" if present else NO_EXAMPLES: present < classes,
     }
     return tuple(name for name, lacks in found.items() if lacks)

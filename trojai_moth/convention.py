@@ -56,9 +56,15 @@ class Convention:
     chosen: Preprocessing
     by: Literal["logits", "accuracy"]
     reason: str
-    images: int = Field(ge=0, description="example images that candidates were compared on")
+    images: int = Field(ge=0, description="images that candidates were compared on")
+    images_of: str = Field(default="examples", description="its own examples, or where other images came from")
     tied: tuple[str, ...] = Field(default=(), description="candidates that were as good and come later in the order")
     readings: tuple[Reading, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of those images that get their label, read the chosen way."""
+        return next((one.accuracy for one in self.readings if one.preprocessing == self.chosen), None)
 
 
 def candidates(config: CaseConfig, stored: int) -> list[Preprocessing]:
@@ -93,7 +99,8 @@ def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
 class Evidence:
     """A model's example images and what is published of them; ``where`` and ``logits_name`` are for messages.
 
-    raw (N, 3, h, w) uint8, y (N,), names the file names; ``published`` the logits by file name, or None.
+    raw (N, 3, h, w) uint8, y (N,), names the file names; ``published`` the logits by file name, or None. Not ``own``:
+    these are other labelled images, which ``images`` describes.
     """
 
     def __init__(
@@ -105,9 +112,13 @@ class Evidence:
         published: Mapping[str, np.ndarray] | None,
         where: str,
         logits_name: str,
+        *,
+        own: bool = True,
+        images: str = "examples",
     ) -> None:
         self.subject, self.raw, self.y, self.names = subject, raw, y, names
         self.where, self.logits_name = where, logits_name
+        self.own, self.images = own, images
         self.expected = None if published is None else np.stack([published[name] for name in names])
 
     def find(self, tried: list[Preprocessing]) -> Convention:
@@ -147,16 +158,27 @@ class Evidence:
         best = [reading for reading in readings if reading.accuracy == max(known)]
         chosen = best[0].preprocessing
         if max(known) < ACCURACY_FLOOR:
-            raise UnreadableModelError(
-                f"{self.where}: only {max(known):.0%} of the example images get their label (at least "
-                f"{ACCURACY_FLOOR:.0%} needed) by {chosen.words}, the best of all tried, and there is no "
-                f"{self.logits_name}; is the model of this folder?{_others(readings)}"
-            )
-        tied = tuple(reading.preprocessing.words for reading in best[1:])
-        reason = f"no published logits; accuracy on examples {max(known):.3f}"
+            raise UnreadableModelError(self._too_low(max(known), chosen) + _others(readings))
+        lacking = "no published logits" if self.own else "no example images"
         return Convention(
-            chosen=chosen, by="accuracy", reason=reason, images=len(probe), tied=tied, readings=tuple(readings)
+            chosen=chosen,
+            by="accuracy",
+            reason=f"{lacking}; accuracy on {self.images} {max(known):.3f}",
+            images=len(probe),
+            images_of=self.images,
+            tied=tuple(reading.preprocessing.words for reading in best[1:]),
+            readings=tuple(readings),
         )
+
+    def _too_low(self, accuracy: float, chosen: Preprocessing) -> str:
+        images = "example images" if self.own else self.images
+        words = (
+            f"{self.where}: only {accuracy:.0%} of the {images} get their label (at least {ACCURACY_FLOOR:.0%} needed) "
+            f"by {chosen.words}, the best of all tried, and there "
+        )
+        if self.own:
+            return f"{words}is no {self.logits_name}; is the model of this folder?"
+        return f"{words}are no example images; are these images of the model's classes, in their order?"
 
     @property
     def tolerance(self) -> float:

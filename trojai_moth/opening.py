@@ -11,17 +11,19 @@ import torch
 
 from .case import Case
 from .convention import ACCURACY_FLOOR, HALF_TOLERANCE, LOGITS_TOLERANCE, Convention, Evidence, candidates
+from .data_settings import DataSettings
 from .errors import UnreadableModelError
 from .images import ImagePool, list_examples, read_image
-from .loading import load_model
-from .subject import Subject
+from .loading import LoadedModel, load_model
+from .subject import Preprocessing, Subject
+from .trial_images import trial_images
 
 __all__ = ["ACCURACY_FLOOR", "HALF_TOLERANCE", "LOGITS_TOLERANCE", "OpenedCase", "open_case", "read_logits"]
 
 
 @dataclass(frozen=True)
 class OpenedCase:
-    """A loaded subject with its example images.
+    """A loaded subject with its example images, of which there may be none.
 
     raw (N, 3, h, w) uint8 as stored, x = preprocessed, y the labels, names the file names; ``check`` says in words how
     the preprocessing was confirmed, ``convention`` with which evidence.
@@ -37,35 +39,48 @@ class OpenedCase:
     """What a reader of results must know of how the model was loaded, see LoadedModel."""
 
 
-def open_case(case: Case, device: torch.device) -> OpenedCase:
+def open_case(case: Case, device: torch.device, data: DataSettings | None = None) -> OpenedCase:
     """Load the model safely, read its examples and find out its preprocessing; UnreadableModelError otherwise.
 
-    The case must be on disk: see :func:`packs.unpacked`.
+    Where there are no examples, the preprocessing is found on images that ``data`` names; without any of these the
+    model is refused. The case must be on disk: see :func:`packs.unpacked`.
     """
     loaded = load_model(case.model_file, architecture=case.config.architecture, classes=case.config.classes)
     listed = list_examples(case.examples)
     if not listed:
-        raise UnreadableModelError(
-            f"{case.examples}: no images named class_C_example_N.png, or N.png with its class in N.json; examples are "
-            "needed to find out how the model reads images"
-        )
+        return _open_by_trial(case, loaded, device, data)
     raw = _read_examples(listed, case, loaded.classes)
     y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
     tried = candidates(case.config, int(raw.shape[-1]))
-    subject = Subject(
-        model_id=case.model_id,
-        module=loaded.module.to(device).eval(),
-        architecture=loaded.architecture,
-        classes=loaded.classes,
-        preprocessing=tried[0],
-        device=device,
-        source_sha256=loaded.sha256,
-    )
+    subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
     found = Evidence(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
     subject = replace(subject, preprocessing=found.chosen)
     examples = ImagePool(found.chosen(raw), y)
     return OpenedCase(subject, raw, examples, names, found.reason, found, note=loaded.note)
+
+
+def _open_by_trial(case: Case, loaded: LoadedModel, device: torch.device, data: DataSettings | None) -> OpenedCase:
+    trial = trial_images(case, loaded.classes, data)
+    tried = candidates(case.config, int(trial.raw.shape[-1]))
+    subject = _subject(case, loaded, tried[0], device)
+    where, logits = str(case.model_file), case.names.logits
+    found = Evidence(subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words).find(tried)
+    nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
+    subject = replace(subject, preprocessing=found.chosen)
+    return OpenedCase(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
+
+
+def _subject(case: Case, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
+    return Subject(
+        model_id=case.model_id,
+        module=loaded.module.to(device).eval(),
+        architecture=loaded.architecture,
+        classes=loaded.classes,
+        preprocessing=preprocessing,
+        device=device,
+        source_sha256=loaded.sha256,
+    )
 
 
 def _read_examples(listed: list[tuple[Path, int]], case: Case, classes: int) -> torch.Tensor:

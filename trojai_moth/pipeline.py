@@ -214,7 +214,7 @@ class ModelRun:
     @cached_property
     def opened(self) -> OpenedCase:
         """The model, safely loaded, with its example images."""
-        return open_case(self._on_disk, self.run_.device)
+        return open_case(self._on_disk, self.run_.device, self.run_.settings.data)
 
     @cached_property
     def samples(self) -> Samples:

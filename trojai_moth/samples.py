@@ -18,44 +18,13 @@ from torchvision.transforms import v2
 from .case import Case
 from .class_order import check_class_order
 from .compose import as_stored, compose_stored
+from .data_settings import DataSettings
 from .errors import UnreadableModelError
 from .image_folder import list_labelled, read_stored
 from .images import ImagePool, concatenate
 from .opening import OpenedCase
-from .records import Field, record
 from .seeding import derive_seed
 from .subject import Preprocessing, Subject
-
-_PART = "(examples|composed|folder)"
-
-
-@record
-class DataSettings:
-    """Where hardening and inversion images come from, and how many."""
-
-    source: str = Field(
-        default="examples",
-        pattern=rf"^{_PART}(\+{_PART})*$",
-        description="examples; composed, i.e. from foregrounds/; folder, i.e. data.folder; or several in equal parts, "
-        "with + between them",
-    )
-    folder: str | None = Field(default=None, description="folder of labelled images, of any size")
-    train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
-    held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
-    held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
-    unseen_images: int = Field(
-        default=2000,
-        ge=0,
-        description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
-    )
-    backgrounds: str | None = Field(
-        default=None, description="folder of background images for composing (default: procedural)"
-    )
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The sources that images are taken from in equal parts, each once."""
-        return tuple(dict.fromkeys(self.source.split("+")))
 
 
 @dataclass(frozen=True)
@@ -76,15 +45,16 @@ class Samples:
 def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
     """The images for one model, the same for the same seed; before and after hardening they are shared.
 
-    Several sources give equal parts of each class's images. Composed images are refused where the model shows that
-    its signs are not in the order of its classes (class_order.py).
+    Several sources give equal parts of each class's images; the examples are left out where the model has none.
+    Composed images are refused where the model shows that its signs are not in the order of its classes
+    (class_order.py).
     """
     ways: dict[str, Callable[[int, int], Samples]] = {
         "examples": lambda train, held: _examples(opened, settings, train, held, seed),
         "composed": lambda train, held: _composed(case, opened, settings, train, held, seed),
         "folder": lambda train, held: _folder(opened, settings, train, held, seed),
     }
-    names = settings.sources
+    names = [name for name in settings.sources if name != "examples" or len(opened.examples)]
     train, held = (math.ceil(count / len(names)) for count in (settings.train_per_class, settings.held_per_class))
     return _together([ways[name](train, held) for name in names])
 

@@ -140,8 +140,8 @@ def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
 
 
 def originals(model: OpenedModel, on: str) -> list[int] | None:
-    """Images per class that are not augmented copies of others; None if all are of their own kind."""
-    if model.data.source == "composed":
+    """Images per class that are not augmented copies of others; None if all are of their own kind, or not known."""
+    if model.data.source == "composed" or (on == "train" and "examples" not in model.data.sources):
         return None
     classes = model.opened.subject.classes
     examples, held = (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..checkup import Checkup, examine
+from ..checkup import NO_EXAMPLES, Checkup, examine
 from ..convention import Convention
 from ..device import prepare_process, resolve_device
 from ..errors import MothError
@@ -23,10 +24,22 @@ from ..samples import DataSettings
 from ..scanners.neural_cleanse import NeuralCleanseSettings
 from ..subset import choose
 from ..workers import cores, in_order
-from .options import device_option, parse_assignments, set_option, subset_option
+from .options import (
+    backgrounds_option,
+    data_option,
+    data_settings,
+    device_option,
+    parse_assignments,
+    set_option,
+    subset_option,
+)
 
 _LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
 _SHOWN, _TIED = 8, 1
+_WITHOUT_EXAMPLES = (
+    "Models without example images can be judged with other labelled images of their classes: --data FOLDER, or --data "
+    "composed where there are foregrounds."
+)
 
 
 @click.command()
@@ -40,6 +53,8 @@ _SHOWN, _TIED = 8, 1
 @click.option(
     "--estimate/--no-estimate", "timed", default=True, help="Time each architecture on this machine for an estimate."
 )
+@data_option
+@backgrounds_option
 @subset_option
 @set_option
 @device_option
@@ -48,6 +63,8 @@ def doctor(
     as_json: bool,
     workers: int | None,
     timed: bool,
+    data: str,
+    backgrounds: str | None,
     subset: str | None,
     assignments: tuple[str, ...],
     device: str,
@@ -57,15 +74,17 @@ def doctor(
     For each: how it reads its images and what speaks for that, its accuracy on its examples, what is missing. For the
     round: counts, architectures, classes, labels, known errata, and an estimate of how long rescan may take here with
     neural-cleanse and moth (--set scanner.steps=200 and the like are respected, --device is where it would run). A line
-    per model comes as soon as it is known. Exit code 0: everything can be judged; 2: something can not.
+    per model comes as soon as it is known. With --data composed or a folder these images are tried too, and models
+    without example images can be judged by them. Exit code 0: everything can be judged; 2: something can not.
     """
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
-    settings = _settings(groups)
+    images = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
+    settings = (*_settings(groups), images.held_per_class)
     target = resolve_device(device)
     cases = choose(read_round(round_dir), subset, round_dir)
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
-    for checkup in in_order(examine, cases, min(workers or cores(), len(cases)), _lost):
+    for checkup in in_order(partial(examine, data=images), cases, min(workers or cores(), len(cases)), _lost):
         tally.add(checkup)
         click.echo(_json_line("model", to_dict(checkup)) if as_json else model_line(checkup))
     guess = None
@@ -86,18 +105,12 @@ def doctor(
 
 def model_line(checkup: Checkup) -> str:
     """One model in one line, whatever is in its name or files."""
+    found = checkup.convention
     if not checkup.usable:
         return plain(f"{checkup.model_id}  BROKEN  {checkup.problem}")
-    words = [
-        f"{checkup.architecture}, {checkup.classes} classes, accuracy {checkup.accuracy:.1%} of {checkup.examples}"
-    ]
-    if checkup.convention is not None:
-        found = checkup.convention
-        evidence = f"{found.reason} on {found.images}" if found.by == "accuracy" else found.reason
-        tied = (
-            f"; as good: {', '.join(found.tied[:2])}{' and more' if len(found.tied) > 2 else ''}" if found.tied else ""
-        )
-        words.append(f"{found.chosen.words} ({evidence}{tied})")
+    of = checkup.examples if checkup.examples else f"{found.images} {found.images_of}" if found else "nothing"
+    words = [f"{checkup.architecture}, {checkup.classes} classes, accuracy {checkup.accuracy:.1%} of {of}"]
+    words += [_convention_words(found)] if found else []
     if checkup.missing:
         words.append(f"missing: {', '.join(checkup.missing)}")
     return plain(f"{checkup.model_id}  ok  " + "  ".join(words))
@@ -122,6 +135,8 @@ def round_lines(health: RoundHealth) -> list[str]:
         lines.append(f"Accuracy on examples: {health.accuracy_mean:.1%} on average, {health.accuracy_least:.1%} least.")
     if health.missing:
         lines.append(f"Missing: {_counts(health.missing)}.")
+    if health.broken and NO_EXAMPLES in health.missing:
+        lines.append(_WITHOUT_EXAMPLES)
     lines += [f"{model}: its label is not used: {reason}." for model, reason in health.errata.items()]
     same = list(health.same_file.items())
     lines += [f"{model}: has the same model file as {first}." for model, first in same[:_SHOWN]]
@@ -161,12 +176,10 @@ def _json_line(kind: str, content: dict[str, Any]) -> str:
     return json.dumps({kind: content})
 
 
-def _settings(groups: Mapping[str, dict[str, Any]]) -> tuple[NeuralCleanseSettings, MothSettings, int]:
-    data = from_dict(DataSettings, groups["data"], source="--set")
+def _settings(groups: Mapping[str, dict[str, Any]]) -> tuple[NeuralCleanseSettings, MothSettings]:
     return (
         from_dict(NeuralCleanseSettings, groups["scanner"], source="--set"),
         from_dict(MothSettings, groups["hardener"], source="--set"),
-        data.held_per_class,
     )
 
 

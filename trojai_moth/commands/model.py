@@ -79,10 +79,10 @@ def open_model(
     target = resolve_device(device)
     prepare_process(target)
     case = read_case(model_dir)
-    opened = open_case(case, target)
+    settings = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
+    opened = open_case(case, target, settings)
     if opened.note:
         click.echo(f"{case.model_id}: {opened.note}", err=True)
-    settings = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
     return OpenedModel(case, opened, settings, samples, groups, model_seed)

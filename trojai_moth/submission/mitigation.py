@@ -35,7 +35,7 @@ def mitigate(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     device = device_of(order, say)
     case = open_staged(order, folder, settings.stand_ins_per_class, settings.seed, "dataset", say)
     run = with_usable_data(case, run, say)
-    opened = open_case(case, device)
+    opened = open_case(case, device, run.data)
     seed = derive_seed(settings.seed, case.model_id)
     images = derive_seed(seed, "images")
     samples = collect_samples(case, opened, run.data, images)
