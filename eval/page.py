@@ -24,6 +24,7 @@ from .report import verdict_lines
 from .run_view import BOUNDS, CANDIDATE, RunView
 from .size_chart import KINDS, size_chart
 from .summary import Rate
+from .trigger_pictures import PARTS, trigger_pictures
 
 # More pictures make a file that no browser likes; the page says how many were left out.
 MOST_PICTURES = 60
@@ -37,6 +38,7 @@ def render_page(view: RunView) -> str:
     environment.filters["rate"] = _rate
     template = environment.from_string(_part("report.html"))
     shown = dict(list(view.pictures.items())[:MOST_PICTURES])
+    triggers, triggers_left_out = trigger_pictures(view.scans)
     return template.render(
         view=view,
         version=__version__,
@@ -45,8 +47,9 @@ def render_page(view: RunView) -> str:
         rows=[_row(row) for row in view.rows.to_dict("records")],
         chart=chart,
         kinds=KINDS,
-        data=_data(view, chart.counts if chart else None, shown),
+        data=_data(view, chart.counts if chart else None, shown, triggers),
         left_out=len(view.pictures) - len(shown),
+        triggers_left_out=triggers_left_out,
         # Both are files of this package; everything else goes through the escaping.
         style=Markup(style),
         script=Markup(script),
@@ -80,7 +83,9 @@ def _pair(row: Mapping[str, Any]) -> str:
     return f"{victim} to {row['target_before']}"
 
 
-def _data(view: RunView, counts: pd.DataFrame | None, pictures: Mapping[str, Path]) -> dict[str, Any]:
+def _data(
+    view: RunView, counts: pd.DataFrame | None, pictures: Mapping[str, Path], triggers: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the script needs: the models' pages, and the CSV text of every figure and table."""
     protocol = pd.DataFrame(
         [
@@ -92,6 +97,8 @@ def _data(view: RunView, counts: pd.DataFrame | None, pictures: Mapping[str, Pat
     return {
         "models": view.models,
         "pictures": {model_id: _inline(path) for model_id, path in pictures.items()},
+        "triggers": triggers,
+        "parts": PARTS,
         "candidate": CANDIDATE,
         "bounds": BOUNDS,
         "csv": {

@@ -13,8 +13,8 @@ from ..blind.verdict import BlindVerdict
 from ..errors import RunDirectoryError
 from ..hardener import HardeningTrace
 from ..journal import Journal, RunIdentity
-from ..pipeline import ScanRecord
 from ..records import read_record
+from ..run_records import ScanRecord, Stage
 from ..scanner import Verdict
 from .card import CardRecord
 from .card_text import PAIRS, SIDE_FILE
@@ -25,6 +25,8 @@ from .summary import Summary, summarise
 
 # Rows that are set on the models that they are counted on belong to `evaluate`, which says so.
 _CONTROL = "at equal loss"
+STAGES: tuple[Stage, Stage] = ("before", "after")
+"""The two scans of a model."""
 CANDIDATE = (
     "victim", "target", "kind", "size", "success", "held_success", "held_images", "left_out_success", "jitter_success",
     "reverse_size", "scanner",
@@ -34,7 +36,10 @@ CANDIDATE = (
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``models``: by id, what its page shows; ``pictures``: by id, the file with its riskiest pairs."""
+    """One run. ``models``: by id, what its page shows; ``pictures``: by id, the file with its riskiest pairs.
+
+    scans: by id and stage, the record beside which triggers may lie; flagged models first.
+    """
 
     name: str
     identity: RunIdentity
@@ -44,6 +49,7 @@ class RunView:
     blind: bool
     models: dict[str, dict[str, Any]]
     pictures: dict[str, Path]
+    scans: dict[str, dict[str, Path]]
 
 
 def read_view(run_dir: Path, truth: Path | None = None, cards: Path | None = None) -> RunView:
@@ -70,7 +76,15 @@ def read_view(run_dir: Path, truth: Path | None = None, cards: Path | None = Non
         pictures={
             model_id: path.parent / PAIRS for model_id, path in found.items() if path and (path.parent / PAIRS).exists()
         },
+        scans={
+            model_id: {stage: journal.path(model_id, stage) for stage in STAGES} for model_id in _flagged_first(rows)
+        },
     )
+
+
+def _flagged_first(rows: pd.DataFrame) -> list[str]:
+    flagged = rows["flagged_before"].fillna(False).astype(bool)
+    return [*rows["model"][flagged], *rows["model"][~flagged]]
 
 
 def known_labels(run_dir: Path, truth: Path | None) -> Mapping[str, bool]:
@@ -111,7 +125,7 @@ def candidate_rows(models: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     lines = [
         {"model": model_id, "stage": stage, "rank": rank, **dict(zip(CANDIDATE, candidate, strict=True))}
         for model_id, model in models.items()
-        for stage in ("before", "after")
+        for stage in STAGES
         for rank, candidate in enumerate((model[stage] or {}).get("candidates", ()), 1)
     ]
     return pd.DataFrame(lines, columns=["model", "stage", "rank", *CANDIDATE])
@@ -123,7 +137,7 @@ def _card(folder: Path, model_id: str) -> Path | None:
 
 
 def _model(journal: Journal, model_id: str, card: Path | None) -> dict[str, Any]:
-    scans = {when: journal.read(model_id, when, ScanRecord) for when in ("before", "after")}
+    scans = {when: journal.read(model_id, when, ScanRecord) for when in STAGES}
     trace, blind = journal.read(model_id, "harden", HardeningTrace), journal.read(model_id, "blind", BlindVerdict)
     first = scans["before"]
     return {

@@ -85,6 +85,8 @@ class KArm(Scanner):
         evidence = []
         for arm, back, left_success in zip(chosen, backs, left, strict=True):
             held_success, jittered, count = held_out(subject, held, arm, settings.jitter, seed)
+            if arm.best is not None:
+                self.show(arm.best)
             evidence.append(
                 Candidate(
                     victim=arm.victim,

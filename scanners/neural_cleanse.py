@@ -95,7 +95,7 @@ class NeuralCleanse(Scanner):
         task = make_task(full.y, [pairs[row] for row in kept.tolist()])
         start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
         result = invert(subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start)
-        found = _candidates(subject, samples.held, result)
+        found = self._candidates(subject, samples.held, result)
         if settings.rule == "outlier":
             sizes = screened.size[screened.converged].log().tolist()
             return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
@@ -113,7 +113,7 @@ class NeuralCleanse(Scanner):
         task = make_task(images.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         result = invert(subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start)
-        found = _candidates(subject, samples.held, result)
+        found = self._candidates(subject, samples.held, result)
         sizes = [candidate.size for candidate in found if candidate.size is not None]
         return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
 
@@ -124,6 +124,14 @@ class NeuralCleanse(Scanner):
         index = max(indices)
         words = f"{smallest} has anomaly index {index:.1f}"
         return self.judged(math.log(max(index, 1e-3) / self.settings.outlier_index), words, found)
+
+    def _candidates(self, subject: Subject, held: ImagePool, result: InversionResult) -> list[Candidate]:
+        """Every row as evidence, smallest working trigger first, those that never worked last."""
+        rows = _smallest_first(result)
+        for row in rows:
+            if bool(result.converged[row]):
+                self.show(result.row_trigger(row))
+        return [_candidate(subject, held, result, row) for row in rows]
 
     def _inversion(self, steps: int, bound: float) -> InversionSettings:
         batch, precision = self.settings.batch_images, self.settings.precision
@@ -137,11 +145,6 @@ def _smallest_first(result: InversionResult) -> list[int]:
     size = torch.where(result.converged, result.size, math.inf).tolist()
     success = result.success.tolist()
     return sorted(range(len(size)), key=lambda row: (size[row], -success[row], row))
-
-
-def _candidates(subject: Subject, held: ImagePool, result: InversionResult) -> list[Candidate]:
-    """Every row as evidence, smallest working trigger first, those that never worked last."""
-    return [_candidate(subject, held, result, row) for row in _smallest_first(result)]
 
 
 def _candidate(subject: Subject, held: ImagePool, result: InversionResult, row: int) -> Candidate:

@@ -1,16 +1,23 @@
 """A run's journal without a run: records as rescan writes them, for as many models as are asked for."""
 
 import random
+from types import SimpleNamespace
+
+import torch
 
 from trojai_moth.distance_records import DistanceSettings
 from trojai_moth.eval.card import Origin, Outcome, make_record
 from trojai_moth.eval.similarity import BoundSettings, combine
 from trojai_moth.hardener import HardeningRound, HardeningTrace
+from trojai_moth.images import ImagePool
 from trojai_moth.journal import Journal, RunIdentity
+from trojai_moth.kept_triggers import keep_triggers
 from trojai_moth.pipeline import Failure, ScanRecord
-from trojai_moth.records import to_json
-from trojai_moth.samples import DataSettings
+from trojai_moth.records import read_record, to_json
+from trojai_moth.samples import DataSettings, Samples
 from trojai_moth.scanner import Candidate, Verdict
+from trojai_moth.subject import Preprocessing
+from trojai_moth.trigger import Trigger
 
 # Names of folders are checked before a run starts; everything else comes from the round as it is.
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}'\"&<b>"
@@ -78,6 +85,22 @@ def trace(stream):
         hardener="moth", settings={}, seed=1, data="examples", accuracy_before=0.99,
         accuracy_after=0.99 - stream.random() / 100, held_images=30, rounds=rounds, stopped="done", seconds=9.0,
     )  # fmt: skip
+
+
+def write_triggers(root, model_id, stage="before", size=32):
+    """A trigger for the first candidate of a scan, as rescan keeps it beside the record."""
+    record = Journal(root).path(model_id, stage)
+    best = read_record(ScanRecord, record).verdict.evidence[0]
+    mask = torch.zeros(1, size, size)
+    mask[:, 4:8, 4:8] = 1.0
+    one = Trigger(best.victim, best.target, mask, torch.ones(3, size, size))
+    images = ImagePool(torch.full((2, 3, size, size), 0.3), torch.tensor([best.victim, best.target]))
+    preprocessing = Preprocessing(stored_size=size, size=size)
+    keep_triggers(
+        record, SimpleNamespace(triggers=(one,)), SimpleNamespace(preprocessing=preprocessing),
+        Samples(images, images, images, ""),
+    )  # fmt: skip
+    return best
 
 
 def write_distances(folder, matrix, after):

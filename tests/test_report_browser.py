@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from run_on_paper import HOSTILE, write_distances, write_run
+from run_on_paper import HOSTILE, write_distances, write_run, write_triggers
 
 from trojai_moth.eval.page import render_page
 from trojai_moth.eval.run_view import read_view
@@ -45,6 +45,7 @@ def files(tmp_path_factory):
     ids, _ = write_run(folder / "hostile", models=12, hostile=True)
     cards = folder / "hostile" / "cards"
     write_distances(cards / ids[0], matrix(5, lambda v, t: 10.0 + v), matrix(5, lambda v, t: 20.0 + v))
+    write_triggers(folder / "hostile", ids[1])
     write_run(folder / "long", models=MANY)
     for name in ("hostile", "long"):
         (folder / f"{name}.html").write_text(render_page(read_view(folder / name)), encoding="utf-8")
@@ -116,6 +117,16 @@ def test_a_model_is_opened_and_left_by_keyboard(visit):
     page.keyboard.press("Escape")
     page.wait_for_selector("#overview", state="visible")
     assert page.evaluate("document.activeElement.textContent") == "id-00000000"
+
+
+def test_triggers_are_shown_with_what_is_known_of_them(visit):
+    page = visit("hostile", "#model/id-00000001")
+    strip = page.locator("article figure.strip")
+    assert strip.count() == 1 and page.locator("article img").count() == 1
+    assert strip.locator("img").evaluate("(image) => image.complete && image.naturalWidth") == 4 * 32 + 3 * 2
+    words = strip.inner_text()
+    assert " to " in words and " pixels, turns 95 % of the images that it was searched on" in words
+    assert "of 9 held back" in words and strip.locator("img").get_attribute("alt").endswith("image with the trigger")
 
 
 def test_figures_can_be_downloaded(visit, files):

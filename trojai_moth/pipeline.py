@@ -23,6 +23,7 @@ from .device import describe_device
 from .errors import MothError, RunDirectoryError, one_line
 from .hardener import Hardener, HardeningTrace, make_hardener
 from .journal import Journal, RunIdentity
+from .kept_triggers import keep_triggers
 from .loading.trusted import trust_of_run
 from .opening import OpenedCase, open_case
 from .packs import unpacked
@@ -256,6 +257,7 @@ class ModelRun:
             seconds=time.perf_counter() - started,
             note=self.opened.note,
         )
+        keep_triggers(self.run_.journal.path(self.case.model_id, stage), self.run_.scanner, subject, samples)
         self.run_.journal.write(self.case.model_id, stage, result)
         return result
 

@@ -16,11 +16,14 @@ from .records import Field, from_dict, record, to_dict
 from .samples import Samples
 from .subject import Subject
 from .time_budget import OverBudget, check_budget, within
+from .trigger import Trigger
 
 GROUP = "trojai_moth.scanners"
 Outcome = Literal["flagged", "clean", "not judged"]
 # A verdict is never certain: NIST's cross-entropy punishes a confident mistake without bound.
 PROBABILITY_FLOOR = 0.02
+# Triggers that a scan may show beside its verdict: as many as people look at.
+MOST_SHOWN = 8
 
 
 @record
@@ -91,6 +94,7 @@ class Scanner(ABC):
 
     name: ClassVar[str]
     settings_type: ClassVar[type]
+    _shown: tuple[Trigger, ...] = ()
 
     def __init__(self, settings: Any = None) -> None:
         """Take a record of settings_type; the defaults without one."""
@@ -104,14 +108,34 @@ class Scanner(ABC):
         SettingsError if it is not positive. The subject stays as it is, whatever the scanner does.
         """
         check_budget(time_budget)
-        started = time.perf_counter()
+        started, self._shown = time.perf_counter(), ()
         verdict = self._checked(subject, samples, seed, time_budget)
+        if verdict.flagged is None:
+            self._shown = ()
         settings, seconds = to_dict(self.settings), time.perf_counter() - started
         return from_dict(Verdict, {**to_dict(verdict), "settings": settings, "seed": seed, "seconds": seconds})
 
     @abstractmethod
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
         """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """Triggers that the last scan showed, on the CPU; none of a model that it could not judge."""
+        return self._shown
+
+    def show(self, trigger: Trigger) -> None:
+        """Keep a trigger to be looked at; no part of the verdict. Call it in ``scan``, in the order of the evidence.
+
+        Those after the first MOST_SHOWN are dropped. ValueError for a mask that is not (1, H, W) or a pattern that is
+        not (3, H, W).
+        """
+        mask, pattern = (part.detach().cpu().clone() for part in (trigger.mask, trigger.pattern))
+        side = mask.shape[1:]
+        if tuple(mask.shape) != (1, *side) or tuple(pattern.shape) != (3, *side):
+            raise ValueError(f"a trigger with a mask of {tuple(mask.shape)} and a pattern of {tuple(pattern.shape)}")
+        if len(self._shown) < MOST_SHOWN:
+            self._shown = (*self._shown, Trigger(trigger.victim, trigger.target, mask, pattern))
 
     def _checked(self, subject: Subject, samples: Samples, seed: int, time_budget: float | None) -> Verdict:
         try:

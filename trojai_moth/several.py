@@ -35,7 +35,11 @@ class SeveralScanners(Scanner):
 
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
         """Ask every member and combine what they say."""
-        return combine(self.name, [(name, member(subject, samples, seed=seed)) for name, member in self.members])
+        verdicts = [(name, member(subject, samples, seed=seed)) for name, member in self.members]
+        for _, member in self.members:
+            for trigger in member.triggers:
+                self.show(trigger)
+        return combine(self.name, verdicts)
 
 
 def make_several(names: str, options: Mapping[str, Any]) -> Scanner:

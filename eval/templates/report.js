@@ -159,12 +159,38 @@
     }
     return parts;
   }
+  // What is known of a trigger that is shown: the first candidate of its pair.
+  function known(scan, victim, target) {
+    const at = (name) => data.candidate.indexOf(name);
+    const found = scan.candidates.find((line) => line[at("victim")] === victim && line[at("target")] === target
+      && line[at("kind")] === "patch");
+    if (!found) return "";
+    const share = (name) => found[at(name)] === null ? null : Math.round(100 * found[at(name)]) + " %";
+    const words = [found[at("size")] === null ? "did not work often enough" : shown(found[at("size")]) + " pixels"];
+    words.push("turns " + share("success") + " of the images that it was searched on");
+    if (share("held_success")) words.push(share("held_success") + " of " + found[at("held_images")] + " held back");
+    if (share("left_out_success")) words.push(share("left_out_success") + " of those left out of the search");
+    if (share("jitter_success")) words.push(share("jitter_success") + " of those moved a little");
+    if (found[at("reverse_size")] !== null) words.push("the way back takes " + shown(found[at("reverse_size")]) + " pixels");
+    return ": " + words.join(", ");
+  }
+  function triggers(id, stage, scan) {
+    const strips = (data.triggers[id] || {})[stage] || [];
+    if (!strips.length) return [];
+    return [make("p", {class: "note"}, "From left to right: " + data.parts.join(", ") + "."),
+      ...strips.map(([victim, target, uri]) => {
+        const pair = (victim === null ? "any" : victim) + " to " + target;
+        return make("figure", {class: "strip"}, make("img", {src: uri, alt: pair + ": " + data.parts.join(", ")}),
+          make("figcaption", {}, pair + known(scan, victim, target)));
+      })];
+  }
   function evidence(id, model) {
     const parts = [];
     for (const [stage, words] of [["before", "First scan"], ["after", "Scan after hardening"]]) {
       const scan = model[stage];
       if (!scan) continue;
-      parts.push(make("h3", {}, words), make("p", {}, scan.scanner + " says " + scan.outcome + ": " + scan.reason));
+      parts.push(make("h3", {}, words), make("p", {}, scan.scanner + " says " + scan.outcome + ": " + scan.reason),
+        ...triggers(id, stage, scan));
       if (scan.candidates.length) {
         parts.push(table(data.candidate.map((name) => name.replaceAll("_", " ")),
           scan.candidates.map((line) => line.map((value, i) => i === 0 && value === null ? "any" : value)), words),

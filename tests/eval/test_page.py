@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 from PIL import Image
-from run_on_paper import HOSTILE, write_distances, write_run
+from run_on_paper import HOSTILE, write_distances, write_run, write_triggers
 
 from trojai_moth.eval.export import CANDIDATE_TYPES, export_tables, write_tables
 from trojai_moth.eval.page import render_page
@@ -53,6 +53,17 @@ def view(tmp_path):
     write_distances(cards / ids[0], matrix(5, lambda v, t: 10.0 + v), matrix(5, lambda v, t: 20.0 + v))
     Image.new("RGB", (8, 8)).save(cards / ids[0] / "class_pairs.png")
     return read_view(tmp_path / "run")
+
+
+def test_triggers_of_the_journal_are_on_the_page(tmp_path):
+    ids, _ = write_run(tmp_path / "run")
+    assert "data:image/png" not in render_page(read_view(tmp_path / "run"))
+    best = write_triggers(tmp_path / "run", ids[1], "after")
+    page = render_page(read_view(tmp_path / "run"))
+    data = json.loads(next(text for kind, text in Reader(page).scripts if kind == "application/json"))
+    ((victim, target, uri),) = data["triggers"][ids[1]]["after"]
+    assert (victim, target) == (best.victim, best.target) and uri.startswith("data:image/png;base64,")
+    assert list(data["triggers"]) == [ids[1]]
 
 
 def test_the_view_joins_labels_cards_and_protocol(view):
