@@ -3,11 +3,12 @@
     python benchmarks/submission_dialects.py ROUND --work FOLDER --out benchmarks/results/submission_dialects.json
 
 Every call is a process of its own with an emptied scratch folder and a copy of the model without ground truth, under
-the model's own name, so that it draws the same random numbers as rescan. ``--tiny`` takes settings that find nothing
-and take seconds: what is compared is the way, not the verdict.
+the model's own name, so that it draws the same random numbers as rescan. ``--settings tiny`` finds nothing and takes
+seconds: what is compared is the way, not the verdict; ``short`` scans as by default and hardens and judges less.
 """
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from trojai_moth.eval.labels import read_labels
 from trojai_moth.eval.results import read_results
 from trojai_moth.records import to_dict
 from trojai_moth.submission.predictions import Prediction
-from trojai_moth.submission.replay import Isolation, Player, isolation
+from trojai_moth.submission.replay import Player, isolation
 from trojai_moth.submission.scoring import score
 
 DIALECTS = ("run-round-4", "run-2022", "run-infer", "run-harness")
@@ -34,6 +35,9 @@ TINY = {
     "hardener_accuracy_limit": 1.0, "hardener_precision": "fp32", "evidence_steps": 2, "evidence_candidates": 1,
     "evidence_controls": 1, "evidence_precision": "fp32",
 }  # fmt: skip
+# The scanner's own settings; what follows is cut to a few rounds and pairs.
+SHORT = {"hardener_rounds": 2, "evidence_steps": 60, "evidence_candidates": 1, "evidence_controls": 2}
+SETTINGS: dict[str, dict[str, Any]] = {"tiny": TINY, "short": SHORT, "default": {}}
 
 
 def main() -> None:
@@ -41,11 +45,11 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("round", type=Path)
     options.add_argument("--work", type=Path, required=True, help="folder for the submission and the calls")
-    options.add_argument("--tiny", action="store_true")
+    options.add_argument("--settings", choices=SETTINGS, default="default")
     options.add_argument("--models", type=int, default=0, help="only so many, the first ones; 0: all")
     options.add_argument("--verdict", choices=["scanner", "blind"], default="blind")
     known = options.parse_args()
-    values = {**(TINY if known.tiny else {}), "verdict": known.verdict}
+    values = {**SETTINGS[known.settings], "verdict": known.verdict}
     record = Record("submission_dialects", known, round=known.round.resolve().name, values=values)
     labels = read_labels(known.round)
     models = sorted(labels)[: known.models or None]
@@ -81,11 +85,21 @@ def call(work: Path, folder: Path, model: Path, dialect: str) -> dict[str, Any]:
     place = work / "calls" / model.name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    isolated: Isolation = isolation()
+    isolated, before = isolation(), processor_seconds()
     played = Named(folder.absolute(), model, place.absolute(), 3000.0, isolated).play_one(dialect)
     if played.findings:
         raise SystemExit(f"{dialect} {model.name}: {played.findings[0].what}")
-    return {"probability": float(played.result), "seconds": round(played.seconds, 1), "isolation": isolated.words}
+    spent = processor_seconds() - before
+    return {
+        "probability": float(played.result), "seconds": round(played.seconds, 1),
+        "processor_seconds": round(spent, 1), "isolation": isolated.words,
+    }  # fmt: skip
+
+
+def processor_seconds() -> float:
+    """Of all calls until now."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Named(Player):
