@@ -4,7 +4,7 @@
 
 Every call is a process of its own with an emptied scratch folder and a copy of the model without ground truth, under
 the model's own name, so that it draws the same random numbers as rescan. ``--settings tiny`` finds nothing and takes
-seconds: what is compared is the way, not the verdict; ``short`` scans as by default and hardens and judges less.
+seconds: what is compared is the way, not the verdict; ``short`` scans nearly as by default and hardens and judges so.
 """
 
 import json
@@ -35,8 +35,10 @@ TINY = {
     "hardener_accuracy_limit": 1.0, "hardener_precision": "fp32", "evidence_steps": 2, "evidence_candidates": 1,
     "evidence_controls": 1, "evidence_precision": "fp32",
 }  # fmt: skip
-# The scanner's own settings; what follows is cut to a few rounds and pairs.
-SHORT = {"hardener_rounds": 2, "evidence_steps": 60, "evidence_candidates": 1, "evidence_controls": 2}
+# A scan that finds what is there, and as little of what comes after as in TINY.
+SHORT = {key: value for key, value in TINY.items() if not key.startswith("scanner")} | {
+    "scanner_screen_keep": 2, "scanner_steps": 60, "scanner_precision": "fp32",
+}  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {"tiny": TINY, "short": SHORT, "default": {}}
 
 
@@ -109,8 +111,8 @@ class Named(Player):
         """One call."""
         return self._detection(dialect)
 
-    def _active(self, rule: str, *, broken: bool) -> tuple[Path, Path]:
-        active, scratch = super()._active(rule, broken=broken)
+    def _active(self, rule: str) -> tuple[Path, Path]:
+        active, scratch = super()._active(rule)
         assert self.model is not None
         return active.rename(active.with_name(self.model.name)), scratch
 

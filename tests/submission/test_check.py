@@ -14,18 +14,20 @@ from click.testing import CliRunner
 from trojai_moth.cli import main
 from trojai_moth.submission import replay
 from trojai_moth.submission.replay import CALLS, Isolation, Player, isolation, result_findings
+from trojai_moth.submission.rootfs import STEPS
 from trojai_moth.submission.rules import RULES
 
 from .harness_schema import GOOD, VALUES, folder
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "submission.md"
 PARSE = "import sys\nfrom trojai_moth.submission.dialects import parse\nr = parse(sys.argv[1:])\n"
-DETECTS = PARSE + "open(r.result, 'w').write('0.5\\n' if b'no model' in open(r.model, 'rb').read() else '0.75\\n')\n"
+PARSE += "text = open(r.model, 'rb').read()\nbroken = b'no model' in text or b'system' in text\nprint('refused')\n"
+DETECTS = PARSE + "open(r.result, 'w').write('0.5\\n' if broken else '0.75\\n')\n"
 MITIGATES = (
     PARSE
     + """
 import json
-if b'no model' in open(r.model, 'rb').read():
+if broken:
     sys.exit(0)
 if r.action == 'mitigate':
     (r.output / r.output_name).write_text('mitigated')
@@ -65,7 +67,9 @@ def detector(submission, entry):
 
 
 def check(target, *words):
-    answer = CliRunner().invoke(main, ["submission", "check", str(target), *map(str, words)])
+    """With this Python, since these folders hold no wheel; what a bare environment is, test_bare tells."""
+    command = ["submission", "check", str(target), "--python", sys.executable, *map(str, words)]
+    answer = CliRunner().invoke(main, command)
     return answer.exit_code, answer.output
 
 
@@ -76,7 +80,7 @@ def test_a_good_detector_passes_in_every_dialect(submission, model, tmp_path):
     made = json.loads((tmp_path / "out.json").read_text())
     ran = {call["rule"]: call["result"] for call in made["calls"]}
     assert set(ran) == set(CALLS) - {"run-mitigate", "run-template"}
-    assert ran.pop("run-broken-model") == "0.5" and set(ran.values()) == {"0.75"}
+    assert {ran.pop("run-broken-model"), ran.pop("run-hostile-model")} == {"0.5"} and set(ran.values()) == {"0.75"}
 
 
 def test_a_good_mitigation_passes_with_both_names_of_its_data(submission, model, tmp_path):
@@ -112,6 +116,8 @@ def test_the_name_of_the_image_is_checked_on_request(submission):
         (DETECTS.replace("0.5\\n", "nan\\n"), "not a number in (0, 1)"),
         (DETECTS.replace("0.5\\n", "0.9\\n"), "a broken model gave 0.9"),
         (DETECTS + "(r.scratch / 'left').write_text('x')", "something was left in scratch"),
+        (DETECTS.replace("print('refused')", ""), "the log does not say why"),
+        (DETECTS + "(r.model.parent / 'it-ran').write_text('x')", "the model file's program was run"),
     ],
 )
 def test_what_a_call_does_wrong_is_found(submission, entry, words):
@@ -143,7 +149,7 @@ def test_a_call_that_does_not_end_is_found(submission, tmp_path, monkeypatch):
     (tmp_path / "calls").mkdir()
     made = detector(submission, "import time; time.sleep(60)")
     started = time.monotonic()
-    (call,) = Player(made, None, tmp_path / "calls", 1.0, Isolation((), {}, "")).play("detect")
+    call, _ = Player(made, None, tmp_path / "calls", 1.0, Isolation((), {}, "")).play("detect")
     assert "still ran after" in call.findings[0].what and time.monotonic() - started < 30
 
 
@@ -204,7 +210,7 @@ os.execv(sys.executable, [sys.executable, {str(made / "entrypoint.py")!r}, *word
 def test_every_rule_has_a_row_in_the_documentation_and_every_test_named_there_exists():
     rows = re.findall(r"^\| `([\w-]+)` \|.*\| `([\w/.]+)::(\w+)` \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     named = {rule for rule, _, _ in rows}
-    assert named >= RULES.keys() | CALLS.keys()
+    assert named >= RULES.keys() | CALLS.keys() | STEPS.keys()
     for rule, file, test in rows:
         text = (DOCS.parents[1] / "tests" / file).read_text(encoding="utf-8")
         assert re.search(rf"^def {test}\(", text, re.MULTILINE), f"{rule}: {file} has no {test}"

@@ -62,7 +62,8 @@ def test_the_recipe_copies_what_the_harness_looks_for(detector):
     text = (detector / "detect.def").read_text()
     for name in ("entrypoint.py", "metaparameters.json", "metaparameters_schema.json", "learned_parameters"):
         assert f"{name} /{name}\n" in text and (detector / name).exists()
-    assert text.startswith("Bootstrap: docker\nFrom: python:3.11") and 'exec python3 /entrypoint.py "$@"' in text
+    python = f"python:{sys.version_info.major}.{sys.version_info.minor}-"
+    assert text.startswith(f"Bootstrap: docker\nFrom: {python}") and 'exec python3 /entrypoint.py "$@"' in text
     assert all(section in text for section in ("%files", "%post", "%runscript", "%test", "%environment"))
 
 

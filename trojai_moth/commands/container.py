@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +16,8 @@ from ..submission.metaparameters import Kind
 from ..submission.rules import check_folder
 from .options import hardener_option, parse_assignments, scanner_option
 
-BASE = "python:3.11-slim-bookworm"
+# A wheelhouse holds wheels for the Python that it was made with.
+BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim-bookworm"
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import click
 from ..errors import MothError
 from ..files import write_text
 from ..records import to_dict
+from ..submission.bare import bare_environment
+from ..submission.recipe import find_recipe, read_recipe
 from ..submission.replay import CALLS, Isolation, Player, Replay, isolation
+from ..submission.rootfs import STEPS, prepare
 from ..submission.rules import LEARNED, METAPARAMETERS, SCHEMA, Finding, check_folder, check_name
 
 
@@ -31,14 +35,18 @@ def submission() -> None:
 @click.option("--run/--no-run", default=True, help="Run the harness's command lines.")
 @click.option("--time-budget", type=click.FloatRange(min=5), default=570.0, show_default=True,
               help="Seconds for each call.")  # fmt: skip
+@click.option("--rootfs", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="A root file system with Python, as debootstrap makes it: the recipe is carried out in a copy, "
+              "and the command lines run in there. Linux; the folder needs a wheelhouse.")  # fmt: skip
+@click.option("--python", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Run the folder's entry point with this Python. Default: a bare virtual environment with the "
+              "folder's requirements and wheel.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all of it here.")
-def check(
-    target: Path, model: Path | None, name: str | None, run: bool, time_budget: float, json_file: Path | None
-) -> None:
+def check(target: Path, name: str | None, run: bool, json_file: Path | None, **choices: Any) -> None:
     """Replay the harness's checks and command lines on a submission's folder or built image.
 
-    A folder is run with this installation of Python, without a network or a home; its recipe is not built. Exit code 0:
-    nothing found; 1: something was; 2: error.
+    A folder is run in a bare virtual environment, or with its recipe carried out in a root file system, without a
+    network or a home. Exit code 0: nothing found; 1: something was; 2: error.
     """
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -47,27 +55,67 @@ def check(
         findings = check_folder(folder, mitigation=kind == "mitigate")
         if name or target.is_file():
             findings += check_name(name or target.name)
-        how, played = _replay(target, folder, model, work / "calls", time_budget, kind) if run else ("", [])
-    findings += [finding for call in played for finding in call.findings]
+        replay = Replayed("", [], []) if not run else _replay(target, folder, work, kind, Choices(**choices))
+    findings += [finding for call in replay.calls for finding in call.findings]
     if json_file:
-        data = {"kind": kind, "findings": list(map(to_dict, findings)), "calls": list(map(to_dict, played))}
+        data = {"kind": kind, "how": replay.how, "findings": list(map(to_dict, findings))}
+        data |= {"calls": list(map(to_dict, replay.calls)), "not_proved": replay.notes}
         write_text(json_file, json.dumps(data, indent=2) + "\n")
-    for line in check_lines(kind, findings, played, how, unproved(target, model, run)):
+    missing = [*replay.notes, *unproved(target, choices["model"], run, choices["rootfs"])]
+    for line in check_lines(kind, findings, replay.calls, replay.how, missing):
         click.echo(line)
     raise SystemExit(1 if findings else 0)
 
 
-def _replay(
-    target: Path, folder: Path, model: Path | None, work: Path, budget: float, kind: str
-) -> tuple[str, list[Replay]]:
-    """How calls were isolated, in words, and what came of each."""
-    work.mkdir()
-    isolated, program = isolation(), tuple[str, ...]()
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Options that say how command lines are run."""
+
+    model: Path | None
+    time_budget: float
+    rootfs: Path | None
+    python: Path | None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How calls were isolated, in words; what came of each; and what was other than in an image."""
+
+    how: str
+    calls: list[Replay]
+    notes: list[str]
+
+
+def _replay(target: Path, folder: Path, work: Path, kind: str, choices: Choices) -> Replayed:
+    """Run every call, in the image, in a root file system, or in a bare virtual environment."""
+    calls = work / "calls"
+    calls.mkdir()
+    player = Player(folder.absolute(), choices.model, calls, choices.time_budget, isolation())
     if target.is_file():
-        isolated = Isolation((), {}, "in the image, with --contain")
-        program = (_apptainer(), "run", "--contain", "--bind", str(work.parent), str(target))
-    player = Player(folder.absolute(), model, work, budget, isolated, program)
-    return isolated.words, player.play(kind)
+        program = (_apptainer(), "run", "--contain", "--bind", str(work), str(target))
+        player = replace(player, program=program, isolated=Isolation((), {}, "in the image, with --contain"))
+        return Replayed(player.isolated.words, player.play(kind), [])
+    if choices.rootfs:
+        return _in_rootfs(player, choices.rootfs, work / "rootfs", kind)
+    if choices.python:
+        words = f"with {choices.python}, {player.isolated.words}"
+        return Replayed(words, replace(player, python=choices.python.absolute()).play(kind), [])
+    python, notes = bare_environment(folder, work / "bare")
+    words = f"in a bare virtual environment, {player.isolated.words}"
+    return Replayed(words, replace(player, python=python).play(kind), notes)
+
+
+def _in_rootfs(player: Player, base: Path, root: Path, kind: str) -> Replayed:
+    """The recipe's steps, then every call, unless a step fails."""
+    recipe = read_recipe(find_recipe(player.folder))
+    made = prepare(base.absolute(), player.folder, recipe, root)
+    steps = made.build()
+    how = "in a root file system with the recipe carried out in it, read-only, without a network or a home"
+    note = f"that Apptainer builds it from {recipe.header.get('From')}; {base.name} stood in for that image"
+    if any(step.findings for step in steps):
+        return Replayed(how, steps, [note])
+    inside = replace(player, program=made.program(player.work), isolated=Isolation((), {}, how))
+    return Replayed(how, [*steps, *inside.play(kind)], [note])
 
 
 def check_lines(kind: str, findings: list[Finding], played: list[Replay], how: str, missing: list[str]) -> list[str]:
@@ -75,16 +123,17 @@ def check_lines(kind: str, findings: list[Finding], played: list[Replay], how: s
     lines = [f"{'mitigation' if kind == 'mitigate' else 'detector'}{f'; calls run {how}' if how else ''}"]
     for call in played:
         state = "found something" if call.findings else "ok"
-        lines.append(f"  {call.rule:<17} {call.seconds:6.1f} s  {call.result:<24} {state}  ({CALLS[call.rule]})")
+        what = {**CALLS, **STEPS}[call.rule]
+        lines.append(f"  {call.rule:<17} {call.seconds:6.1f} s  {call.result:<24} {state}  ({what})")
     lines += [f"FOUND {finding.rule}: {finding.what}\n      {finding.mend}" for finding in findings]
     lines += [] if findings else ["Nothing found."]
     return [*lines, *(f"Not proved: {text}" for text in missing)]
 
 
-def unproved(target: Path, model: Path | None, run: bool) -> list[str]:
+def unproved(target: Path, model: Path | None, run: bool, rootfs: Path | None) -> list[str]:
     """What this check leaves open."""
     found = []
-    if target.is_dir():
+    if target.is_dir() and not (run and rootfs):
         found.append("that the recipe builds, and what it installs; build it and check the image")
     if not run:
         found.append("that its command lines work; leave --no-run out")

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,11 @@ from .rules import LEARNED, METAPARAMETERS, SCHEMA, Finding
 
 # Names of example folders that are never copied for a run: they are ground truth.
 _TRUTH: Final = ("poisoned*", "*poisoned*", "ground_truth.csv", "METADATA.csv", "trigger_*", "stats.json")
+# A pickle of protocol 0 that calls os.system when it is loaded.
+_HOSTILE: Final = "cos\nsystem\n(S'touch {canary}'\ntR."
+# What would lead a call to another Python than its own.
+_LEAKS: Final = ("HOME", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+_MODELS: Final = ("run-broken-model", "run-hostile-model")
 # A call may take this much longer than its budget, for starting and ending.
 GRACE_S: Final = 30.0
 
@@ -31,6 +36,7 @@ CALLS: Final[Mapping[str, str]] = MappingProxyType(
         "run-harness": "what the harness runs: the options without infer, a source data set, no training data set",
         "run-bare": "model and result alone, with no examples folder",
         "run-broken-model": "a model file that is no model gives 0.5 and exit code 0",
+        "run-hostile-model": "a model file that is a program is not run, and gives 0.5 and a line in the log",
         "run-mitigate": "mitigate, as the harness says it, and test of what it wrote",
         "run-template": "mitigate and test with --dataset_dirpath and the options of NIST's template",
     }
@@ -68,7 +74,10 @@ def isolation() -> Isolation:
 
 @dataclass(frozen=True)
 class Player:
-    """Runs calls against ``folder`` with ``model``, a model's folder, in ``work``; ``budget`` seconds for each."""
+    """Runs calls against ``folder`` with ``model``, a model's folder, in ``work``; ``budget`` seconds for each.
+
+    ``program``: runs an image, which has its files at its root; else the folder's entry point is run with ``python``.
+    """
 
     folder: Path
     model: Path | None
@@ -76,56 +85,68 @@ class Player:
     budget: float
     isolated: Isolation
     program: tuple[str, ...] = ()
+    python: Path = Path(sys.executable)
 
     def play(self, kind: str) -> list[Replay]:
         """Every call of a detector or a mitigation that is possible with what is at hand."""
         if kind == "mitigate":
-            calls: list[Callable[[], Replay]] = [self._broken_mitigation]
-            if self.model is not None:
-                calls += [lambda: self._mitigation("run-mitigate"), lambda: self._mitigation("run-template")]
-            return [call() for call in calls]
+            played = [self._refused_mitigation(name) for name in _MODELS]
+            wanted = ("run-mitigate", "run-template") if self.model is not None else ()
+            return played + [self._mitigation(name) for name in wanted]
         names = [name for name in CALLS if name.startswith("run-") and name not in ("run-mitigate", "run-template")]
-        return [self._detection(name) for name in names if self.model is not None or name == "run-broken-model"]
+        return [self._detection(name) for name in names if self.model is not None or name in _MODELS]
 
     def _detection(self, rule: str) -> Replay:
-        active, scratch = self._active(rule, broken=rule == "run-broken-model")
+        active, scratch = self._active(rule)
         result = active / "result.txt"
         status, seconds, log = self._run(self._words(rule, active, scratch, result))
         text = result.read_text(encoding="utf-8") if result.exists() else ""
         findings = [*self._ending(rule, status, seconds, log), *result_findings(rule, text)]
-        if rule == "run-broken-model" and not findings and float(text) != 0.5:
+        if rule in _MODELS and not findings and float(text) != 0.5:
             findings.append(Finding(rule=rule, what=f"a broken model gave {text.strip()}", mend="leave 0.5 in place"))
+        findings += self._refusal(rule, active, log)
         if any(scratch.iterdir()):
             findings.append(Finding(rule=rule, what="something was left in scratch", mend="remove it at the end"))
         return Replay(rule=rule, seconds=seconds, result=text.strip(), findings=tuple(findings))
+
+    @property
+    def _place(self) -> Path:
+        return Path("/") if self.program else self.folder
+
+    def _image(self) -> list[str]:
+        """The options that say where the submission's own files lie."""
+        place = self._place
+        return ["--metaparameters_filepath", str(place / METAPARAMETERS), "--schema_filepath", str(place / SCHEMA)]
 
     def _words(self, rule: str, active: Path, scratch: Path, result: Path) -> list[str]:
         model = ["--model_filepath", str(active / "model.pt"), "--result_filepath", str(result)]
         if rule == "run-bare":
             return model
         four = [*model, "--scratch_dirpath", str(scratch), "--examples_dirpath", str(_examples(active))]
-        image = [
-            "--metaparameters_filepath", str(self.folder / METAPARAMETERS), "--schema_filepath",
-            str(self.folder / SCHEMA), "--learned_parameters_dirpath", str(self.folder / LEARNED),
-        ]  # fmt: skip
+        image = [*self._image(), "--learned_parameters_dirpath", str(self._place / LEARNED)]
         training = ["--round_training_dataset_dirpath", str(active.parent / "no-training-set")]
         return {
             "run-round-4": four,
             "run-2022": [*four, *training, *image, "--seed", "0"],
             "run-infer": ["infer", *four, *training, *image],
             "run-harness": [*four, *image, "--source_dataset_dirpath", str(active.parent / "source")],
-            "run-broken-model": [*four, *image],
-        }[rule]
+        }.get(rule, [*four, *image])
+
+    def _refusal(self, rule: str, active: Path, log: str) -> list[Finding]:
+        """What is wrong with how a hostile file was met."""
+        if rule != "run-hostile-model":
+            return []
+        found = [] if log else [Finding(rule=rule, what="the log does not say why", mend="say why there is no result")]
+        if (active / "it-ran").exists():
+            found.append(Finding(rule=rule, what="the model file's program was run", mend="read model files as data"))
+        return found
 
     def _mitigation(self, rule: str) -> Replay:
-        active, scratch = self._active(rule, broken=False)
+        active, scratch = self._active(rule)
         output, dataset = active / "output", "--dataset_dirpath" if rule == "run-template" else "--dataset"
         output.mkdir()
         extra = ["--batch_size", "8", "--num_workers", "0", "--device", "cpu"] if rule == "run-template" else []
-        common = [
-            "--metaparameters_filepath", str(self.folder / METAPARAMETERS), "--schema_filepath",
-            str(self.folder / SCHEMA), "--scratch_dirpath", str(scratch), "--output_dirpath", str(output), *extra,
-        ]  # fmt: skip
+        common = [*self._image(), "--scratch_dirpath", str(scratch), "--output_dirpath", str(output), *extra]
         first = ["mitigate", "--model_filepath", str(active / "model.pt"), dataset, str(_examples(active)), *common]
         status, seconds, log = self._run([*first, "--model_output_name", "mitigated.pt"])
         findings, made = self._ending(rule, status, seconds, log), output / "mitigated.pt"
@@ -137,29 +158,30 @@ class Player:
         text, found = _logits(rule, output / "results.json", log)
         return Replay(rule=rule, seconds=seconds + more, result=text, findings=(*findings, *found))
 
-    def _broken_mitigation(self) -> Replay:
-        rule = "run-broken-model"
-        active, scratch = self._active(rule, broken=True)
+    def _refused_mitigation(self, rule: str) -> Replay:
+        active, scratch = self._active(rule)
         words = ["mitigate", "--model_filepath", str(active / "model.pt"), "--output_dirpath", str(active / "output")]
         status, seconds, log = self._run([*words, "--scratch_dirpath", str(scratch)])
-        return Replay(rule=rule, seconds=seconds, result="", findings=tuple(self._ending(rule, status, seconds, log)))
+        findings = (*self._ending(rule, status, seconds, log), *self._refusal(rule, active, log))
+        return Replay(rule=rule, seconds=seconds, result="nothing written", findings=findings)
 
-    def _active(self, rule: str, *, broken: bool) -> tuple[Path, Path]:
+    def _active(self, rule: str) -> tuple[Path, Path]:
         """The folders active and scratch, as the harness fills and empties them."""
         active, scratch = self.work / rule / "active", self.work / rule / "container-scratch"
         scratch.mkdir(parents=True)
-        if broken or self.model is None:
+        if rule in _MODELS or self.model is None:
             active.mkdir()
-            (active / "model.pt").write_bytes(b"this is no model")
+            text = _HOSTILE.format(canary=active / "it-ran") if rule == "run-hostile-model" else "this is no model"
+            (active / "model.pt").write_text(text)
         else:
             shutil.copytree(self.model, active, ignore=shutil.ignore_patterns(*_TRUTH))
         return active, scratch
 
     def _run(self, words: Sequence[str]) -> tuple[int | None, float, str]:
         """Exit code (None: it did not end), seconds, and the last lines of the log."""
-        program = self.program or (sys.executable, str(self.folder / "entrypoint.py"))
+        program = self.program or (str(self.python), str(self.folder / "entrypoint.py"))
         command = [*self.isolated.prefix, *program, *words, "--time_budget", f"{self.budget:g}"]
-        environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+        environment = {name: value for name, value in os.environ.items() if name not in _LEAKS}
         environment |= self.isolated.environment
         started = time.monotonic()
         try:
