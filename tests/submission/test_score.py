@@ -110,7 +110,13 @@ def test_missing_nan_and_unreadable_results_are_a_half_and_flagged(truth, result
     made = score(predictions, LABELS)
     assert made.missing == (C, D) and made.unreadable == (A,)
     assert made.flags == ":Result Parse::Missing Results:"
-    assert score(read_predictions(truth, LABELS), LABELS).flags == ":No Results::Missing Results:"
+    assert score(read_predictions(truth, LABELS), LABELS).flags == ":Result Parse::No Results::Missing Results:"
+
+
+def test_a_missing_file_is_flagged_in_both_of_the_harness_words_and_infinities_are_no_results(results):
+    (results / f"{C}.txt").write_text("0.2")
+    assert score(read_predictions(results, LABELS), LABELS).flags == ":Result Parse::Missing Results:"
+    assert score(given(a=math.inf, b=math.inf, c=math.inf, d=-math.inf), LABELS).flags == ":No Results:"
 
 
 def test_only_the_first_line_is_read_and_wall_times_are_no_results(results):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,21 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
         findings = check_folder(folder, mitigation=kind == "mitigate")
         if name or target.is_file():
             findings += check_name(name or target.name)
-        replay = Replayed("", [], []) if not run else _replay(target, folder, work, kind, Choices(**choices))
-    findings += [finding for call in replay.calls for finding in call.findings]
-    if json_file:
-        data = {"kind": kind, "how": replay.how, "findings": list(map(to_dict, findings))}
-        data |= {"calls": list(map(to_dict, replay.calls)), "not_proved": replay.notes}
-        write_text(json_file, json.dumps(data, indent=2) + "\n")
-    missing = [*replay.notes, *unproved(target, choices["model"], run, choices["rootfs"])]
-    for line in check_lines(kind, findings, replay.calls, replay.how, missing):
-        click.echo(line)
+        replay = _replay(target, folder, work, kind, Choices(**choices)) if run else Replayed("", (), [])
+        words = f"; calls run {replay.how}" if run else ""
+        click.echo(f"{'mitigation' if kind == 'mitigate' else 'detector'}{words}")
+        calls = []
+        for call in replay.calls:
+            click.echo(call_line(call))
+            calls.append(call)
+        findings += [finding for call in calls for finding in call.findings]
+        missing = [*replay.notes, *unproved(target, choices["model"], run, choices["rootfs"])]
+        for line in finding_lines(findings, missing):
+            click.echo(line)
+        if json_file:
+            data = {"kind": kind, "how": replay.how, "findings": list(map(to_dict, findings))}
+            data |= {"calls": list(map(to_dict, calls)), "not_proved": missing}
+            write_text(json_file, json.dumps(data, indent=2) + "\n")
     raise SystemExit(1 if findings else 0)
 
 
@@ -79,10 +86,10 @@ class Choices:
 
 @dataclass(frozen=True)
 class Replayed:
-    """How calls were isolated, in words; what came of each; and what was other than in an image."""
+    """How calls are isolated, in words; what comes of each; and what is other than in an image."""
 
     how: str
-    calls: list[Replay]
+    calls: Iterable[Replay]
     notes: list[str]
 
 
@@ -109,23 +116,30 @@ def _in_rootfs(player: Player, base: Path, root: Path, kind: str) -> Replayed:
     """The recipe's steps, then every call, unless a step fails."""
     recipe = read_recipe(find_recipe(player.folder))
     made = prepare(base.absolute(), player.folder, recipe, root)
-    steps = made.build()
     how = "in a root file system with the recipe carried out in it, read-only, without a network or a home"
-    note = f"that Apptainer builds it from {recipe.header.get('From')}; {base.name} stood in for that image"
-    if any(step.findings for step in steps):
-        return Replayed(how, steps, [note])
     inside = replace(player, program=made.program(player.work), isolated=Isolation((), {}, how))
-    return Replayed(how, [*steps, *inside.play(kind)], [note])
+
+    def calls() -> Iterator[Replay]:
+        failed = False
+        for step in made.build():
+            failed = bool(step.findings)
+            yield step
+        if not failed:
+            yield from inside.play(kind)
+
+    note = f"that Apptainer builds it from {recipe.header.get('From')}; {base.name} stood in for that image"
+    return Replayed(how, calls(), [note])
 
 
-def check_lines(kind: str, findings: list[Finding], played: list[Replay], how: str, missing: list[str]) -> list[str]:
-    """What was run, what was found with its mend, and what could not be proved."""
-    lines = [f"{'mitigation' if kind == 'mitigate' else 'detector'}{f'; calls run {how}' if how else ''}"]
-    for call in played:
-        state = "found something" if call.findings else "ok"
-        what = {**CALLS, **STEPS}[call.rule]
-        lines.append(f"  {call.rule:<17} {call.seconds:6.1f} s  {call.result:<24} {state}  ({what})")
-    lines += [f"FOUND {finding.rule}: {finding.what}\n      {finding.mend}" for finding in findings]
+def call_line(call: Replay) -> str:
+    """One call: how long it took, and what came of it."""
+    state, what = "found something" if call.findings else "ok", {**CALLS, **STEPS}[call.rule]
+    return f"  {call.rule:<17} {call.seconds:6.1f} s  {call.result:<24} {state}  ({what})"
+
+
+def finding_lines(findings: list[Finding], missing: list[str]) -> list[str]:
+    """What was found with its mend, and what could not be proved."""
+    lines = [f"FOUND {finding.rule}: {finding.what}\n      {finding.mend}" for finding in findings]
     lines += [] if findings else ["Nothing found."]
     return [*lines, *(f"Not proved: {text}" for text in missing)]
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ _HOSTILE: Final = "cos\nsystem\n(S'touch {canary}'\ntR."
 # What would lead a call to another Python than its own.
 _LEAKS: Final = ("HOME", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _MODELS: Final = ("run-broken-model", "run-hostile-model")
+_MITIGATIONS: Final = ("run-mitigate", "run-template")
 # A call may take this much longer than its budget, for starting and ending.
 GRACE_S: Final = 30.0
 
@@ -87,14 +88,17 @@ class Player:
     program: tuple[str, ...] = ()
     python: Path = Path(sys.executable)
 
-    def play(self, kind: str) -> list[Replay]:
-        """Every call of a detector or a mitigation that is possible with what is at hand."""
-        if kind == "mitigate":
-            played = [self._refused_mitigation(name) for name in _MODELS]
-            wanted = ("run-mitigate", "run-template") if self.model is not None else ()
-            return played + [self._mitigation(name) for name in wanted]
-        names = [name for name in CALLS if name.startswith("run-") and name not in ("run-mitigate", "run-template")]
-        return [self._detection(name) for name in names if self.model is not None or name in _MODELS]
+    def play(self, kind: str) -> Iterator[Replay]:
+        """Every call of a detector or a mitigation that is possible with what is at hand, each as it comes."""
+        for name in CALLS:
+            if (name in _MITIGATIONS) != (kind == "mitigate") and name not in _MODELS:
+                continue
+            if self.model is None and name not in _MODELS:
+                continue
+            if kind != "mitigate":
+                yield self._detection(name)
+            else:
+                yield self._refused_mitigation(name) if name in _MODELS else self._mitigation(name)
 
     def _detection(self, rule: str) -> Replay:
         active, scratch = self._active(rule)

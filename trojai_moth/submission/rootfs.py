@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -62,17 +62,15 @@ class Rootfs:
     folder: Path
     recipe: Recipe
 
-    def build(self) -> list[Replay]:
-        """Carry out %files, %post and %test; what comes after a step that fails is not tried."""
-        made = []
+    def build(self) -> Iterator[Replay]:
+        """Carry out %files, %post and %test, each as it comes; what comes after a step that fails is not tried."""
         for rule, step in (("recipe-files", self._files), ("recipe-post", self._post), ("recipe-test", self._test)):
             started = time.monotonic()
             result, finding = step()
             found = () if finding is None else (Finding(rule=rule, what=finding, mend="correct the recipe"),)
-            made.append(Replay(rule=rule, seconds=time.monotonic() - started, result=result, findings=found))
+            yield Replay(rule=rule, seconds=time.monotonic() - started, result=result, findings=found)
             if found:
-                break
-        return made
+                return
 
     def program(self, bound: Path) -> tuple[str, ...]:
         """The command that runs %runscript with the words after it; only ``bound`` can be written to."""

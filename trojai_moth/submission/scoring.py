@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -67,11 +68,11 @@ def score(
 
 
 def _flags(predictions: Sequence[Prediction]) -> str:
-    problems = {found.problem for found in predictions}
-    words = ":Result Parse:" if "unreadable" in problems else ""
-    if all(found.value is None for found in predictions):
-        words += ":No Results:"
-    return words + (":Missing Results:" if problems & {"missing", "unreadable"} else "")
+    """In the harness's order; its code today takes a file that is missing for one that can not be parsed."""
+    problem = any(found.problem for found in predictions)
+    none = not any(found.value is not None and math.isfinite(found.value) for found in predictions)
+    words = ((":Result Parse:", problem), (":No Results:", none), (":Missing Results:", problem))
+    return "".join(word for word, said in words if said)
 
 
 def arrays(predictions: Sequence[Prediction], labels: Mapping[str, bool]) -> tuple[Floats, Floats]:
