@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,9 @@ _TYPES = {
     "probability_before": "float64", "probability": "float64", "seconds": "float64",
 }  # fmt: skip
 
+# Where others write faster than this they will also be the last to write.
+_MOST_REWRITES = 5
+
 PROTOCOLS = {
     "blind": "harden flagged models without knowing labels, and clear those whose evidence is that of natural triggers",
     "flagged": "harden every flagged model without knowing labels (naive: a cleared model may be a hardened Trojan)",
@@ -65,6 +69,24 @@ def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.Data
     write_text(journal.root / "summary.json", to_json(summary))
     write_text(journal.root / "report.md", to_markdown(rows, summary))
     return rows, summary
+
+
+def settled_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.DataFrame, Summary]:
+    """As :func:`write_results`, and again if other processes have added to the journal meanwhile.
+
+    Else the last of several to end could be overtaken by an earlier one that writes what it read before.
+    """
+    for _ in range(_MOST_REWRITES):
+        before = _records(journal)
+        written = write_results(journal, labels)
+        if _records(journal) == before:
+            break
+    return written
+
+
+def _records(journal: Journal) -> int:
+    folder = journal.root / "journal"
+    return len(os.listdir(folder)) if folder.is_dir() else 0
 
 
 def read_results(path: Path) -> pd.DataFrame:

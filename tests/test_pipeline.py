@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trojai_moth import pipeline
+from trojai_moth import model_run, pipeline
 from trojai_moth.errors import MothError, RunDirectoryError
 from trojai_moth.eval.results import write_results
 from trojai_moth.eval.run_view import read_view
@@ -202,7 +202,7 @@ def test_a_second_run_does_nothing(start, monkeypatch):
         raise AssertionError("nothing may be read again")
 
     for name in ("open_case", "collect_samples", "save_weights"):
-        monkeypatch.setattr(pipeline, name, never)
+        monkeypatch.setattr(model_run, name, never)
     monkeypatch.setattr(Moth, "harden", never)
     start(script)
     assert (journal.root / "results.csv").read_bytes() == table and stamps(journal.root) == files
@@ -223,11 +223,11 @@ def test_a_failed_model_is_tried_again_once_its_failure_is_deleted(start, monkey
 
 
 def test_no_journal_says_hardened_without_the_weights(start, monkeypatch, tmp_path):
-    def dies(*_):
+    def dies(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "save_weights", dies)
+        patch.setattr(model_run, "save_weights", dies)
         with pytest.raises(KeyboardInterrupt):
             start({A: "flagged clean"})
     assert os.listdir(tmp_path / "run" / "journal") == [f"{A}.before.json"]
@@ -235,18 +235,18 @@ def test_no_journal_says_hardened_without_the_weights(start, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("stage", ["before", "harden", "after"])
-def test_a_damaged_record_ends_the_run_and_is_redone_when_deleted(start, stage):
-    """It must not be held against the model: deleting the file, as the line says, is all that is needed."""
+def test_a_damaged_record_is_set_aside_and_its_stage_done_again(start, stage):
+    """It is not held against the model, and the damaged file is kept for whoever wants to know."""
     script = {A: "flagged clean", B: "clean"}
     rows, _, journal, _ = start(script)
     path = journal.path(A, stage)
     path.write_text(path.read_text()[:40])
-    with pytest.raises(RunDirectoryError, match="delete this file to redo its stage") as caught:
-        start(script)
-    assert str(path) in str(caught.value) and not journal.path(A, "failure").exists()
-    path.unlink()
-    again, *_ = start(script)
+    again, _, _, reporter = start(script)
     assert again.drop(columns="seconds").equals(rows.drop(columns="seconds"))
+    (note,) = [note for note in reporter.notes if "damaged" in note]
+    assert note.startswith(str(path)) and note.endswith("its stage is done again")
+    assert [kept.read_text()[:5] for kept in (journal.root / "damaged").iterdir()] == [path.read_text()[:5]]
+    assert os.listdir(journal.root / "leases") == []
 
 
 def test_the_same_seed_gives_the_same_run_in_any_order(start, tmp_path, round_dir):

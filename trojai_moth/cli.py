@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "rescan": ("rescan", "rescan", "Scan a round, harden what is flagged with MOTH, scan that again."),
+        "status": ("status", "status", "Say where a run stands, while it goes on and after."),
         "doctor": (
             "doctor",
             "doctor",

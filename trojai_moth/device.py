@@ -6,11 +6,14 @@ import ctypes
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 import torch
 from torch import nn
 
 from .errors import SettingsError
+
+_smaller: ContextVar[int] = ContextVar("smaller", default=1)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -26,6 +29,13 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
     return device
+
+
+def all_devices(device: torch.device) -> list[torch.device]:
+    """The devices that ``device`` leaves open: all CUDA devices for ``cuda`` without a number, else itself."""
+    if device.type == "cuda" and device.index is None:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())] or [device]
+    return [device]
 
 
 def describe_device(device: torch.device) -> str:
@@ -93,9 +103,26 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether smaller batches would help."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+@contextmanager
+def smaller_batches(divisor: int) -> Iterator[None]:
+    """Inside, forward passes begin with batches this many times smaller; results differ by rounding at most."""
+    before = _smaller.set(divisor)
+    try:
+        yield
+    finally:
+        _smaller.reset(before)
+
+
+def in_smaller_batches(batch: int) -> int:
+    """A batch as it is to be inside :func:`smaller_batches`."""
+    return max(1, batch // _smaller.get())
 
 
 def release_memory(device: torch.device) -> None:

@@ -16,7 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .device import compiled, default_batch, describe_device, has_bf16, is_out_of_memory, release_memory, wait_for
+from .device import (
+    compiled,
+    default_batch,
+    describe_device,
+    has_bf16,
+    in_smaller_batches,
+    is_out_of_memory,
+    release_memory,
+    wait_for,
+)
 from .folding import fold
 from .plan import Plan, PlanBook, default_book, fastest
 from .subject import Subject
@@ -54,7 +63,7 @@ class Engine:
         self._folded = fold(subject.module)
         self._layout = self._compiled = None
         self._choose(precision)
-        self.batch = batch or self.plan.batch
+        self.batch = in_smaller_batches(batch or self.plan.batch)
 
     def refresh(self) -> None:
         """Take over the weights that the subject has now."""

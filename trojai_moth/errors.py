@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-# What a plugin did wrong: raised; ran out of time; returned what is no number or no record; changed the model.
-Misconduct = Literal["error", "time-out", "invalid", "changed the model"]
+# What a plugin did wrong: raised; ran out of time; returned what is no number or no record; changed the model; needed
+# more memory than there is.
+Misconduct = Literal["error", "time-out", "invalid", "changed the model", "out of memory"]
 
 
 class MothError(Exception):
@@ -30,6 +31,18 @@ class MissingDependencyError(MothError):
 
 class RunDirectoryError(MothError):
     """A run directory that can not be continued, because it was made with other settings or is damaged."""
+
+
+class DamagedRecordError(RunDirectoryError):
+    """A record of a run that is cut short or was changed by something else."""
+
+
+class NoSpaceError(RunDirectoryError):
+    """There is no room on the disk for what a run has to write; nothing is held against the model in work."""
+
+
+class WorkerError(MothError):
+    """Workers can not be started or reached."""
 
 
 class PluginError(MothError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from .audit import Audit, audit
+from .device import is_out_of_memory
 from .errors import MothError, PluginError, SettingsError, one_line
 from .plugin_checks import hardening_problem
 from .plugins import load_plugins, make_plugin
@@ -152,7 +153,7 @@ def _named_failures(name: str) -> Iterator[None]:
     except MothError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(one_line(error), "error") from error
+        raise PluginError(one_line(error), "out of memory" if is_out_of_memory(error) else "error") from error
 
 
 def hardeners() -> Mapping[str, type[Hardener]]:

@@ -1,17 +1,28 @@
-"""A run's directory: one small file per model and stage, each written in one step, so that any death is survived."""
+"""A run's directory: one small file per model and stage, each published in one step, so that any death is survived.
+
+Several processes, also of several machines, may work on one run directory: of two records of the same stage the first
+that is complete stays, and who is at which model is said by :mod:`~trojai_moth.leases`.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import RunDirectoryError, SettingsError
-from .files import write_text
+from .errors import DamagedRecordError, NoSpaceError, RunDirectoryError, SettingsError
+from .files import PART, publish_text, sweep_parts, write_text
+from .leases import Leases, LeaseTerms
+from .owner import own_name
 from .records import read_record, record, to_dict, to_json
 
 T = TypeVar("T")
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -27,29 +38,33 @@ class RunIdentity:
 class Journal:
     """Reads and writes the records of one run directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, terms: LeaseTerms | None = None) -> None:
         """Use ``root``; nothing is written before open()."""
         self.root = root
+        self.leases = Leases(root / "leases", terms)
 
     def open(self, identity: RunIdentity) -> None:
-        """Start a run here or continue it; RunDirectoryError names the first setting that differs."""
-        if self.started:
-            difference = _difference(self.identity(), identity)
-            if difference:
-                raise RunDirectoryError(
-                    f"{self.root}: made with other settings ({difference}); give another --out or the same settings"
-                )
-            return
-        if self.root.exists() and not self._fresh():
-            raise RunDirectoryError(f"{self.root}: not empty and not a run directory; give another --out")
+        """Start a run here or continue it; RunDirectoryError names the first setting that differs.
+
+        Of several that start the same run at the same time each goes on; of several different ones, the first.
+        """
         for model_id in identity.models:  # better now than when that model's turn comes, hours later
             self.path(model_id, "before")
-        write_text(self.root / "run.json", to_json(identity))
+        if not self.started and self.root.exists() and not self._fresh() and not self.started:
+            raise RunDirectoryError(f"{self.root}: not empty and not a run directory; give another --out")
+        path = self.root / "run.json"
+        if not self.started and written(path, lambda: publish_text(path, to_json(identity))):
+            return
+        difference = _difference(self.identity(), identity)
+        if difference:
+            raise RunDirectoryError(
+                f"{self.root}: made with other settings ({difference}); give another --out or the same settings"
+            )
 
     def _fresh(self) -> bool:
         """Whether nothing lies here but what a run left that was killed while it wrote its very first file."""
         return self.root.is_dir() and all(
-            path.name.startswith(".run.json.") and path.suffix == ".part" for path in self.root.iterdir()
+            path.name.startswith(".run.json.") and path.suffix == PART for path in self.root.iterdir()
         )
 
     @property
@@ -72,19 +87,73 @@ class Journal:
         return self.root / "weights" / f"{model_id}.safetensors"
 
     def write(self, model_id: str, stage: str, value: object) -> None:
-        """Write one record atomically."""
-        write_text(self.path(model_id, stage), to_json(value))
+        """Write one record atomically, in place of one that is there."""
+        path = self.path(model_id, stage)
+        written(path, lambda: write_text(path, to_json(value)))
+
+    def publish(self, model_id: str, stage: str, value: object) -> bool:
+        """Write one record atomically unless there is one; False if another was first, whose record then stays."""
+        path = self.path(model_id, stage)
+        return written(path, lambda: publish_text(path, to_json(value)))
 
     def read(self, model_id: str, stage: str, cls: type[T]) -> T | None:
-        """One record, or None if that stage was not reached; RunDirectoryError for a damaged one."""
+        """One record, or None if that stage was not reached; DamagedRecordError for a damaged one."""
         path = self.path(model_id, stage)
         return self._read(cls, path) if path.exists() else None
+
+    def recall(self, model_id: str, stage: str, cls: type[T], note: Callable[[str], None]) -> T | None:
+        """As :meth:`read`, but a damaged record is set aside with a note, so that its stage is done again.
+
+        Only for whoever holds the model's lease: another one might set aside the record that was made anew.
+        """
+        try:
+            return self.read(model_id, stage, cls)
+        except DamagedRecordError as error:
+            note(f"{error}; moved to {self.set_aside(self.path(model_id, stage))}, and its stage is done again")
+            return None
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a damaged file out of the way, into the folder ``damaged``; where it is now."""
+        aside = self.root / "damaged" / f"{path.name}.{own_name()}.{time.monotonic_ns()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        written(path, lambda: os.replace(path, aside))
+        return aside
+
+    def sweep(self) -> None:
+        """Remove half-written files and leases that dead processes left behind."""
+        for folder in (self.root, self.root / "journal", self.root / "weights"):
+            sweep_parts(folder)
+        self.leases.sweep(self.is_finished)
+
+    def mark_finished(self, model_id: str) -> None:
+        """Note that nothing is left to do for a model: an empty file, so that a count need not read records."""
+        marker = self.root / "finished" / model_id
+        if not marker.exists():
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            written(marker, marker.touch)
+
+    def is_finished(self, model_id: str) -> bool:
+        """Whether nothing was left to do when that was last looked into."""
+        return (self.root / "finished" / model_id).exists() or self.path(model_id, "failure").exists()
 
     def _read(self, cls: type[T], path: Path, mend: str = "delete this file to redo its stage") -> T:
         try:
             return read_record(cls, path)
-        except (SettingsError, OSError, UnicodeDecodeError) as error:
-            raise RunDirectoryError(f"{path}: damaged ({error}); {mend}") from None
+        except (SettingsError, UnicodeDecodeError) as error:
+            raise DamagedRecordError(f"{path}: damaged ({error}); {mend}") from None
+        except OSError as error:
+            raise RunDirectoryError(f"{path}: can not be read ({error.strerror}); {mend}") from None
+
+
+def written(path: Path, write: Callable[[], T]) -> T:
+    """What ``write`` returns; a disk that is full or can not be written to is the run's trouble, not the model's."""
+    try:
+        return write()
+    except OSError as error:
+        kind = NoSpaceError if error.errno in _NO_SPACE else RunDirectoryError
+        raise kind(
+            f"{path}: can not be written ({error.strerror or error}); mend that and give the same command again"
+        ) from None
 
 
 def _difference(old: RunIdentity, new: RunIdentity) -> str:

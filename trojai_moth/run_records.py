@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .convention import Convention
+from .failures import FailureKind
 from .records import record
 from .scanner import Verdict
 
@@ -39,6 +40,7 @@ class Failure:
     stage: str
     reason: str
     seconds: float
+    kind: FailureKind = "error"
 
 
 @record

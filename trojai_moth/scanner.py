@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
+from .device import is_out_of_memory
 from .errors import Misconduct, one_line
 from .plugin_checks import model_change, network_problem, verdict_problem
 from .plugins import load_plugins, make_plugin
@@ -153,7 +154,8 @@ class Scanner(ABC):
         except OverBudget as error:
             return self._skipped("time-out", f"the scanner {error}")
         except (Exception, SystemExit) as error:  # a scanner is a plugin, and a crash must not end as 1, "flagged"
-            return self._skipped("error", " ".join(one_line(error).split()))
+            kind: Misconduct = "out of memory" if is_out_of_memory(error) else "error"
+            return self._skipped(kind, " ".join(one_line(error).split()))
         return self._skipped("invalid", f"the network {problem}") if problem else verdict
 
     def _skipped(self, skip: Misconduct, reason: str) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .errors import UnreadableModelError
-from .files import write_atomically
-from .hardener import Hardened
+from .errors import SettingsError, UnreadableModelError
+from .files import publish, write_atomically
+from .hardener import Hardened, HardeningTrace
+from .records import from_json, to_json
 from .subject import Subject
 
 FORMAT = "trojai-moth hardened weights 1"
 
 
-def save_weights(hardened: Hardened, path: Path) -> None:
-    """Write a safetensors file; architecture, classes, the source file's hash and the settings are its metadata."""
+def save_weights(hardened: Hardened, path: Path, *, first: bool = False) -> None:
+    """Write a safetensors file; architecture, classes, the source file's hash, settings and trace are its metadata.
+
+    first: leave a file that is there as it is, since somebody else was first.
+    """
     subject = hardened.subject
     metadata = {
         "format": FORMAT,
@@ -29,9 +34,34 @@ def save_weights(hardened: Hardened, path: Path) -> None:
         "hardener": hardened.trace.hardener,
         "settings": json.dumps(hardened.trace.settings),
         "seed": str(hardened.trace.seed),
+        "trace": to_json(hardened.trace),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in subject.module.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    (publish if first else write_atomically)(path, lambda temporary: _save(tensors, temporary, metadata))
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """As save_file, but what the system refuses is an OSError, as everywhere else."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+        raise OSError(code, str(error), str(path)) from None
+
+
+def size_of_weights(subject: Subject) -> int:
+    """Bytes that the subject's weights take in a file, but for its metadata."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in subject.module.state_dict().values())
+
+
+def read_trace(path: Path) -> HardeningTrace | None:
+    """How weights came to be; None where the file does not say. UnreadableModelError for a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("trace")
+        return from_json(HardeningTrace, text, source=str(path)) if text else None
+    except (OSError, SafetensorError, SettingsError) as error:
+        raise UnreadableModelError(f"{path}: not readable as safetensors ({error})") from None
 
 
 def load_weights(path: Path, subject: Subject) -> Subject:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 
 from ..pipeline import Reporter
 
@@ -15,9 +17,10 @@ class Interruption:
     sign of progress (``Stopping``), and a signal is never lost.
     """
 
-    def __init__(self) -> None:
-        """Not asked for yet, and no signal is listened to."""
+    def __init__(self, budget: float | None = None) -> None:
+        """Not asked for yet, and no signal is listened to; with a budget, the end comes by itself after so long."""
         self.asked = False
+        self._end = math.inf if budget is None else time.monotonic() + budget
 
     def listen(self) -> None:
         """From now on Ctrl-C and SIGTERM ask for the end."""
@@ -25,9 +28,14 @@ class Interruption:
             signal.signal(number, self._ask)
 
     def check(self) -> None:
-        """KeyboardInterrupt when the end was asked for."""
-        if self.asked:
+        """KeyboardInterrupt when the end was asked for, or its time has come."""
+        if self.asked or self.late:
             raise KeyboardInterrupt
+
+    @property
+    def late(self) -> bool:
+        """Whether the budget is used up."""
+        return time.monotonic() >= self._end
 
     def _ask(self, _signal: int, _frame: object) -> None:
         self.asked = True

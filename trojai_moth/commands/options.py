@@ -95,6 +95,12 @@ hardener_budget_option = click.option(
     metavar="SECONDS",
     help="Give up a hardening after so long; that is then a failure. No limit unless given.",
 )
+model_budget_option = click.option(
+    "--model-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="What all stages of a model may take together; one that takes longer is not judged. No limit unless given.",
+)
 allow_fitted_option = click.option(
     "--allow-fitted",
     is_flag=True,

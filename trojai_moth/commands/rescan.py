@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
+from rich.console import Console
 
 from ..blind.learned import LearnedRule, read_rule, refuse_learned
 from ..blind.rule import shipped_rule
@@ -15,19 +17,22 @@ from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
 from ..eval.labels import errata_lines, read_labels
 from ..eval.report import verdict_lines
-from ..eval.results import write_results
+from ..eval.results import settled_results
+from ..eval.summary import Summary, summarise
 from ..journal import Journal
 from ..pipeline import RescanSettings, Run
 from ..records import from_dict, to_dict
 from ..rounds import Case, Skip, read_round
 from ..subset import choose
 from .display import BLIND_LEGEND, LEGEND, make_console, make_reporter, reason_lines, verdict_table
+from .fleet_options import fleet_of, fleet_options
 from .interruption import Interruption, Stopping
 from .options import (
     allow_fitted_option,
     calibration_option,
     data_settings,
     hardener_budget_option,
+    model_budget_option,
     parse_assignments,
     scanner_budget_option,
     shared_options,
@@ -81,6 +86,8 @@ _OWN_RULE_WARNING = (
 @subset_option
 @scanner_budget_option
 @hardener_budget_option
+@model_budget_option
+@fleet_options
 @calibration_option
 @allow_fitted_option
 @shared_options
@@ -102,36 +109,55 @@ def rescan(
     is flagged in the end; 1: one is; 2: error, or a model could not be judged and none is flagged.
     """
     known = read_labels(round_dir) if labels or choices["harden"] == "clean-only" else {}
+    fleet, terms, budget = fleet_of(choices)
     choices["verdict"] = chosen_verdict(choices["harden"], choices["verdict"], rule)
     settings, target = rescan_settings(**choices), resolve_device(device)
     prepare_process(target)
     console = make_console()
-    interruption = Interruption()
+    interruption = Interruption(budget)
     interruption.listen()
     with make_reporter(console) as reporter:
         chooser = Chooser(settings.harden, known)
         cases = choose(read_round(round_dir), subset, round_dir)
-        journal, stopping = Journal(out), Stopping(reporter, interruption)
+        journal, stopping = Journal(out, terms), Stopping(reporter, interruption)
         learned = _calibration(calibration, [] if allow_fitted else cases)
         weighed = _rule(rule, settings, [] if allow_fitted else cases)
-        run = Run(cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed)
-        try:
-            run.execute()
-            interruption.check()
-        except KeyboardInterrupt:
-            if run.journal.started:
-                write_results(run.journal, known if labels else {})
-            raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
-    rows, summary = write_results(run.journal, known if labels else {})
+        run = Run(
+            cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed, fleet,
+            interruption.check,
+        )  # fmt: skip
+        _execute(run, interruption, known if labels else {})
+    rows, summary = settled_results(journal, known if labels else {})
+    if fleet.shard.of > 1:
+        rows = rows.iloc[fleet.shard.numbers(len(rows))]
+        summary = summarise(rows, protocol=summary.protocol)
+        console.print(f"Shard {fleet.shard.index} of {fleet.shard.of}; the files hold the whole run.", markup=False)
+    errata = errata_lines(round_dir, set(rows["model"])) if labels else []
+    _show(console, rows, summary, [*errata, *_warnings(settings, weighed, own=rule is None)], settings)
+    console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
+    raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
+
+
+def _execute(run: Run, interruption: Interruption, labels: Mapping[str, bool]) -> None:
+    """The run, and a table of what is known so far if it is interrupted."""
+    try:
+        run.execute()
+        if interruption.asked:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        if run.journal.started:
+            settled_results(run.journal, labels)
+        why = "interrupted" if interruption.asked or not interruption.late else "the round's time budget is used up"
+        raise MothError(f"{why}; {run.journal.root} is usable, and the same command goes on there") from None
+
+
+def _show(console: Console, rows: pd.DataFrame, summary: Summary, remarks: list[str], settings: RescanSettings) -> None:
     console.print(verdict_table(rows))
     blind = settings.verdict == "blind"
     reasons = [*reason_lines(rows), ""] if blind else []
     console.print("", BLIND_LEGEND if blind else LEGEND, "", *reasons, sep="\n", markup=False, highlight=False)
-    errata = errata_lines(round_dir, {case.model_id for case in cases}) if labels else []
-    for line in [*verdict_lines(summary), *errata, *_warnings(settings, weighed, own=rule is None)]:
+    for line in [*verdict_lines(summary), *remarks]:
         console.print(line, markup=False, highlight=False)
-    console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
-    raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
 
 
 def _calibration(path: Path | None, refused: list[Case | Skip]) -> Calibration | None:
@@ -182,6 +208,7 @@ def rescan_settings(
     verdict: str = "blind",
     time_budget: float | None = None,
     hardener_budget: float | None = None,
+    model_budget: float | None = None,
 ) -> RescanSettings:
     """The run's settings from the command line's words."""
     groups = parse_assignments(assignments, ("scanner", "hardener", "data", "evidence"))
@@ -200,6 +227,7 @@ def rescan_settings(
             "seed": seed,
             "time_budget": time_budget,
             "hardener_budget": hardener_budget,
+            "model_budget": model_budget,
         },
     )
 

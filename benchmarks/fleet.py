@@ -1,0 +1,141 @@
+"""What a run of many tiny models costs beside its work: overhead per model, the driver's memory, growth with the round.
+
+    python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000
+
+Real models (squeezenet1_1 at 32 pixels), real scanner and hardener with few steps; by one and two workers, local and
+Ray (left out where Ray is not installed). Work is what the journal's records say their stages took, model loading
+included; everything else from the start of the run to the end of its last model is overhead, the start of workers
+included. Times mean something only on a machine that does nothing else.
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from chaos import TINY
+from record import ROOT, Record, parser
+
+sys.path.append(str(ROOT / "tests"))
+from fake_round import write_round
+
+from trojai_moth.eval.results import read_results
+from trojai_moth.journal import Journal
+from trojai_moth.run_status import run_status
+
+LIMIT_OVERHEAD = 0.05
+SAMPLE_S = 0.5
+MIB = 2**10  # of the kilobytes in /proc
+
+
+def main() -> None:
+    """Every way at full size, and the first one at a quarter and a half of it."""
+    options = parser(__doc__)
+    options.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
+    options.add_argument("--models", type=int, default=1000)
+    options.add_argument("--steps", type=int, default=60, help="of the scanner: makes a model's work seconds long")
+    options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    chosen = options.parse_args()
+    record = Record("fleet", chosen)
+    executors = ["local", *(["ray"] if importlib.util.find_spec("ray") else [])]
+    parts = {}
+    for executor in executors:
+        for workers in chosen.workers:
+            name = f"{executor}, {workers} workers, {chosen.models} models"
+            parts[name] = record.part(name, lambda e=executor, w=workers: measured(chosen, e, w, chosen.models))
+    growth = [
+        record.part(f"growth, {models} models", lambda m=models: measured(chosen, "local", chosen.workers[-1], m))
+        for models in (chosen.models // 4, chosen.models // 2)
+    ]
+    record.finish(**summary(chosen, parts, growth))
+    print(record.data["summary"])
+
+
+def round_of(work: Path, models: int) -> Path:
+    """Tiny models, made once."""
+    folder = work / f"round-{models}"
+    if not folder.exists():
+        write_round(folder, models=models, per_class=3)
+    return folder
+
+
+def measured(chosen: argparse.Namespace, executor: str, workers: int, models: int) -> dict[str, Any]:
+    """One run from nothing, watched from outside."""
+    round_dir, out = round_of(chosen.work, models), chosen.work / f"run-{executor}-{workers}-{models}"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir.absolute()), "--out", str(out.absolute())]
+    command += ["--verdict", "naive", "--device", "cpu", "--executor", executor, "--workers", str(workers)]
+    steps = [f"scanner.steps={chosen.steps}" if text.startswith("scanner.steps") else text for text in TINY]
+    command += [part for text in steps for part in ("--set", text)]
+    with (chosen.work / f"{out.name}.log").open("wb") as log:
+        began = time.perf_counter()
+        driver = subprocess.Popen(
+            command, cwd=chosen.work, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        memory = watch(driver)
+        seconds = time.perf_counter() - began
+    if driver.returncode not in (0, 1):
+        raise SystemExit(f"{' '.join(command)}: exit code {driver.returncode}; see {out.name}.log")
+    return {**costs(out, workers), "seconds": round(seconds, 1), **memory}
+
+
+def watch(driver: subprocess.Popen[bytes]) -> dict[str, float]:
+    """The driver's memory in MiB while it ran, after its first quarter and in its last."""
+    sizes = []
+    while driver.poll() is None:
+        sizes.append(resident(driver.pid))
+        time.sleep(SAMPLE_S)
+    quarter = max(1, len(sizes) // 4)
+    early, late = sizes[quarter : 2 * quarter] or sizes, sizes[-quarter:-1] or sizes
+    return {"driver_mib_early": round(max(early), 1), "driver_mib_late": round(max(late), 1)}
+
+
+def resident(pid: int) -> float:
+    """MiB of a process; 0 if it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / MIB for line in lines if line.startswith("VmRSS")), 0.0)
+
+
+def costs(out: Path, workers: int) -> dict[str, Any]:
+    """Work and overhead between the moment when the run directory was made and the end of the last model."""
+    rows, journal = read_results(out / "results.csv"), Journal(out)
+    work, models = float(rows["seconds"].sum()), len(rows)
+    ends = [path.stat().st_mtime for path in (out / "finished").iterdir()]
+    first = min((out / "run.json").stat().st_mtime, *ends)
+    span = max(ends) - first
+    status = run_status(journal)
+    return {
+        "models": models,
+        "failed": status.failed,
+        "work_seconds_per_model": round(work / models, 3),
+        "span_seconds": round(span, 1),
+        "overhead_seconds_per_model": round((span * workers - work) / models, 3),
+        "overhead_share": round((span * workers - work) / work, 4),
+        "models_per_hour": round(models / span * 3600, 1),
+    }
+
+
+def summary(chosen: argparse.Namespace, parts: dict[str, Any], growth: list[dict[str, Any]]) -> dict[str, Any]:
+    """The issue's three questions."""
+    full = parts[f"local, {chosen.workers[-1]} workers, {chosen.models} models"]
+    per_model = [part["span_seconds"] / part["models"] for part in (*growth, full)]
+    return {
+        "largest_overhead_share": max(part["overhead_share"] for part in parts.values()),
+        "overhead_limit": LIMIT_OVERHEAD,
+        "driver_growth_mib": {
+            name: round(p["driver_mib_late"] - p["driver_mib_early"], 1) for name, p in parts.items()
+        },
+        "seconds_per_model_by_size": [round(value, 3) for value in per_model],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Models as tasks of a Ray cluster, each with a GPU or a core of its own; scans and what follows are separate tasks.
+
+Ray finds the places, also on machines that join later, and says when a worker or its machine was lost; the lost model
+is then taken up again as everywhere else. All machines must see the round and the run directory under the same paths.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..device import prepare_process, resolve_device
+from ..errors import MissingDependencyError, RunDirectoryError, WorkerError, one_line
+from ..loading.trusted import pickles_are_trusted, trusting_pickles
+from ..turn import Outcome, Task, take_turn
+from .pool import Report
+
+if TYPE_CHECKING:
+    from ..pipeline import Run
+
+# Tasks that are handed to Ray beyond what it has places for: enough to keep them busy, few enough to keep memory flat.
+_AHEAD = 2
+# How many are handed to it while it is not known how many places there are.
+_LEAST = 2
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a task gives back; ``broken``: what is wrong with the run itself, in words."""
+
+    outcome: Outcome
+    notes: tuple[str, ...]
+    broken: RunDirectoryError | None = None
+
+
+class RayTasks:
+    """A pool whose workers are wherever Ray puts them."""
+
+    splits = True
+
+    def __init__(self, run: Run, workers: int | None) -> None:
+        """Join the cluster, or start one on this machine with so many places (None: a place per GPU, or per core)."""
+        self._run, self._ray, self._limit = run, _import(), workers
+        self._started = not self._ray.is_initialized()
+        if self._started:
+            _connect(self._ray, run, workers)
+        sent = replace(run, reporter=_Notes(), check=_nothing)
+        self._sent = self._ray.put(sent)
+        place = {"num_gpus": 1} if run.device.type != "cpu" else {"num_cpus": 1}
+        # Lost tasks are not tried again by Ray but by the dispatcher, which counts and says so.
+        self._remote = self._ray.remote(max_retries=0, **place)(_turn)
+        self._place = "GPU" if run.device.type != "cpu" else "CPU"
+        self._running: dict[Any, tuple[Task, float]] = {}
+
+    def has_room(self) -> bool:
+        """Whether the cluster, as it is now, has room for another task, or nearly."""
+        if self._limit is not None:
+            return len(self._running) < self._limit
+        places = int(self._ray.cluster_resources().get(self._place, 0))
+        return len(self._running) < max(places + _AHEAD, _LEAST)
+
+    def submit(self, task: Task) -> None:
+        """Hand a task to Ray."""
+        answer = self._remote.remote(self._sent, task, pickles_are_trusted())
+        self._running[answer] = (task, time.monotonic())
+
+    def wait(self, seconds: float) -> list[Report]:
+        """Tasks that came back or were lost."""
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=max(seconds, 0.01))
+        return [self._report(answer) for answer in ready]
+
+    def stop(self) -> None:
+        """End the tasks that are under way, and the cluster if it was started here."""
+        for answer in self._running:
+            self._ray.cancel(answer, force=True)
+        self._running.clear()
+        if self._started:
+            self._ray.shutdown()
+
+    def _report(self, answer: Any) -> Report:
+        task, since = self._running.pop(answer)
+        cases, reporter = self._run.cases, self._run.reporter
+        reporter.model(cases[task.number].model_id, task.number + 1, len(cases))
+        try:
+            got: _Answer = self._ray.get(answer)
+        except self._ray.exceptions.RayTaskError as error:
+            raise WorkerError(f"a Ray worker can not work: {one_line(error)}") from None
+        except self._ray.exceptions.RayError as error:
+            reporter.note(f"its worker was lost ({type(error).__name__}); another takes the model up")
+            return Report(task, "died", "worker", time.monotonic() - since)
+        for note in got.notes:
+            reporter.note(note)
+        if got.broken is not None:
+            raise got.broken
+        return Report(task, got.outcome)
+
+
+def _turn(run: Run, task: Task, trust: bool) -> _Answer:
+    """A task, in a worker of Ray, which shows it its own GPU only."""
+    device = resolve_device("auto") if run.device.type != "cpu" else run.device
+    prepare_process(device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    notes = _Notes()
+    own = replace(run, device=device, reporter=notes)
+    try:
+        with trusting_pickles() if trust else nullcontext():
+            return _Answer(take_turn(own, task), tuple(notes.texts))
+    except RunDirectoryError as error:
+        return _Answer("done", tuple(notes.texts), error)
+
+
+class _Notes:
+    """A reporter that keeps what is worth a line until the task is over."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def model(self, model_id: str, number: int, total: int) -> None:
+        """The driver knows."""
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.texts.append(text)
+
+    def step(self, text: str) -> None:
+        """A sign of life that nobody waits for."""
+
+
+def _nothing() -> None:
+    pass
+
+
+def _import() -> ModuleType:
+    try:
+        import ray
+    except ImportError:
+        raise MissingDependencyError("--executor ray: needs pip install 'trojai-moth[ray]'") from None
+    module: ModuleType = ray
+    return module
+
+
+def _connect(ray: ModuleType, run: Run, workers: int | None) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False, "logging_level": "ERROR"}
+    if run.fleet.address:
+        options = {"address": run.fleet.address, "log_to_driver": False, "logging_level": "ERROR"}
+    elif workers is not None and run.device.type == "cpu":
+        options["num_cpus"] = workers
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(**options)
+        for number, handler in handlers.items():  # Ray has its own way with signals, which would lose results
+            signal.signal(number, handler)
+    except Exception as error:  # Ray raises whatever its parts raise
+        where = run.fleet.address or "this machine"
+        raise WorkerError(f"--executor ray: no cluster at {where} ({one_line(error):.200})") from None
