@@ -85,6 +85,17 @@ def test_small_models_keep_something_to_harden(classes):
     assert len(pairs.held_out) <= max(1, classes * (classes - 1) // 4)
 
 
+def test_where_nothing_is_withheld_no_candidate_is_left_out():
+    every = [candidate(0, 1), candidate(1, 2), candidate(2, 3)]
+    stream = torch.Generator().manual_seed(0)
+    settings = EvidenceSettings(candidates=3, suspects=2, controls=0)
+    more = [(3, 0), (0, 1), (1, 3), (3, 2)]
+    free = choose_pairs(every, list(range(4)), 4, settings, stream, lambda: more, withholding=False)
+    assert free.candidates == ((0, 1), (1, 2), (2, 3), (3, 0), (1, 3))
+    limited = choose_pairs(every, list(range(4)), 4, settings, stream, lambda: more)
+    assert limited.candidates == ((0, 1), (1, 2))
+
+
 def test_a_class_without_images_is_no_victim():
     pairs = chosen(candidate(5, 0), candidate(0, 5), present=range(5))
     assert pairs.candidates == ((0, 5),)

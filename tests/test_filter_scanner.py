@@ -1,5 +1,4 @@
 import importlib.util
-import json
 import math
 
 import numpy as np
@@ -8,16 +7,13 @@ import torch
 from torch import nn
 from toys import make_samples, make_subject
 
-from trojai_moth import known_filters as known_filters_module
 from trojai_moth.colour_maps import PIECES, VARIABLES, apply_map, parts, unclipped, variable_gradient
 from trojai_moth.engine import Engine
 from trojai_moth.errors import SettingsError
 from trojai_moth.filter_inversion import filter_start, invert_filters
 from trojai_moth.images import ImagePool
 from trojai_moth.inversion import InversionSettings, make_task
-from trojai_moth.known_filters import best_known_filters
 from trojai_moth.scanner import make_scanner
-from trojai_moth.scanners import filter as filter_module
 from trojai_moth.scanners.filter import Filter, FilterSettings
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse
 
@@ -152,50 +148,6 @@ def test_a_network_that_answers_nan_is_not_judged():
     net.gain.data.fill_(math.nan)
     verdict = scan(net)
     assert verdict.outcome == "not judged" and "finite" in verdict.reason
-
-
-@pytest.fixture
-def reddening(monkeypatch):
-    """One known filter that opens the backdoor, and one that does nothing."""
-    maps = {"Nothing": torch.zeros(VARIABLES), "Red": torch.zeros(VARIABLES)}
-    parts(maps["Red"][None])["offset"][0, 0] = 3 * SHIFT
-    for module in (filter_module, known_filters_module):
-        monkeypatch.setattr(module, "known_filters", lambda: maps)
-    return maps
-
-
-def test_a_backdoor_that_answers_to_a_known_filter_is_flagged(reddening):
-    verdict = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(screen_keep=2)))
-    best = verdict.evidence[0]
-    assert verdict.outcome == "flagged" and "1->2 turns under Red" in verdict.reason
-    assert (best.victim, best.target, best.kind) == (1, 2, "filter") and best.held_success >= 0.9
-    # The search goes on from the known filter to the smallest map that still works.
-    assert best.size == pytest.approx(SHIFT / 3, rel=0.3) and best.size < 3 * SHIFT / 3
-    assert len(verdict.evidence) == 2
-
-
-def test_no_known_filter_turns_the_clean_twin(reddening):
-    verdict = scan(ColourNet(), Filter())
-    assert verdict.outcome == "clean" and verdict.score < 0
-
-
-def test_the_bound_on_known_filters_is_the_settings_own(reddening):
-    scores = [
-        scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(known_bound=bound))).score for bound in (0.5, 0.99)
-    ]
-    assert scores[0] - scores[1] == pytest.approx(math.log(99), rel=1e-3)
-
-
-def test_the_pair_and_the_filter_that_do_most_are_named(reddening):
-    found = best_known_filters(make_subject(ColourNet(backdoor=(1, 2))), band_images())
-    assert set(found) == {(v, t) for v in range(3) for t in range(3) if v != t}
-    assert found[1, 2].name == "Red" and found[1, 2].success > 0.99 and found[0, 1].success < 0.5
-
-
-def test_round_4s_five_filters_are_at_hand_and_near_what_they_stand_for():
-    record = json.loads(known_filters_module.FILE.read_text(encoding="utf-8"))["filters"]
-    assert list(record) == ["Gotham", "Nashville", "Kelvin", "Lomo", "Toaster"]
-    assert all(len(one["variables"]) == VARIABLES and one["left"] < one["change"] / 2 for one in record.values())
 
 
 def test_nothing_works_means_clean_with_the_reason():

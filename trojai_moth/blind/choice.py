@@ -35,11 +35,12 @@ class ChosenPairs:
 
 def choose_pairs(
     evidence: Sequence[Candidate], present: Sequence[int], classes: int, settings: EvidenceSettings,
-    stream: torch.Generator, stamped: Callable[[], Sequence[Pair]] = tuple,
+    stream: torch.Generator, stamped: Callable[[], Sequence[Pair]] = tuple, *, withholding: bool = True,
 ) -> ChosenPairs:  # fmt: skip
     """The scanner's smallest working patches of one victim class each, and random controls among the other pairs.
 
     ``stamped``: asked for more candidates, worst first, where the scanner has any; up to ``suspects`` are added.
+    Without ``withholding`` no hardening depends on what is left of the pairs, and candidates are not limited by it.
     ``present``: classes with images. Candidates and withheld controls are at most ``withheld_share`` of the unordered
     pairs, and at least one candidate; controls are unordered pairs apart from the candidates', in a random direction.
     """
@@ -50,7 +51,7 @@ def choose_pairs(
 
     def add(pairs: Sequence[Pair], limit: int) -> None:
         for pair in pairs:
-            fits = len(unordered([*candidates, pair])) <= max(1, most - 1)
+            fits = not withholding or len(unordered([*candidates, pair])) <= max(1, most - 1)
             if pair not in candidates and fits and len(candidates) < limit:
                 candidates.append(pair)
 

@@ -52,11 +52,16 @@ def collect_evidence(
     def stamped() -> tuple[Pair, ...]:
         return tables.suspects(settings.candidates + settings.suspects) if "stamp_success" in wanted else ()
 
-    chosen = choose_pairs(verdict.evidence, present, classes, settings, generator(seed, "controls"), stamped)
+    chosen = choose_pairs(
+        verdict.evidence, present, classes, settings, generator(seed, "controls"), stamped,
+        withholding=bool(wanted & {*STAGES["withheld"], *STAGES["burst"]}),
+    )  # fmt: skip
     pairs = pairs_for(wanted, chosen)
     gathering = Gathering(subject, samples, settings, seed, chosen, pairs, hardened, signs, tables, progress)
     collector = _Collector(gathering, cascade, wanted)
-    if "stamp_success" in wanted:  # choosing pairs took what the stage of that name only reads off
+    if (
+        chosen.candidates and "stamp_success" in wanted
+    ):  # choosing pairs took what the stage of that name only reads off
         collector.seconds["stamps"] = time.perf_counter() - started
     if chosen.candidates:
         collector.run()
