@@ -1,4 +1,4 @@
-"""What a frozen rule makes of models it never saw, beside the oracle, naive hardening, the votes and the controls.
+"""What a frozen rule makes of models it never saw, beside oracle, naive hardening, the fallback and the controls.
 
     python benchmarks/blind_score.py [--half scored] [--out FILE]
     python benchmarks/blind_score.py --half fresh [--out FILE]
@@ -37,6 +37,7 @@ from blind_rule import (
     source,
 )
 
+from trojai_moth.blind.fallback import FEATURES_USED
 from trojai_moth.blind.learned import LearnedRule
 from trojai_moth.blind.rule import SHIPPED, judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
@@ -53,7 +54,7 @@ BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
-    """The flagged models by ``rule``, or by votes without one."""
+    """The flagged models by ``rule``, or by the fallback's bounds without one."""
     by_id = {f"{r['half']} {r['stratum']} {r['model_id']}": r for r in records}
     return [
         scored(by_id[model.model_id], model, judge(model.evidence, rule, sha256=model.sha256))
@@ -177,7 +178,7 @@ def main() -> None:
         "models": len(held),
         "naive": naive(held) if whole else None,
         "evaluation": to_dict(evaluate(models)),
-        "votes": _short(evaluate(score(held, None))) if whole else None,
+        "bounds": _short(evaluate(score(held, None))) if gathered(held, FEATURES_USED) else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),
         "e0": gate_e0(held) if whole else None,

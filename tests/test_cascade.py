@@ -50,19 +50,19 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     """Random rules and evidence, cut at every feature in turn, beside the verdict on all of it."""
     draw, outcomes = random.Random(seed), []
     for _ in range(120):
-        rule, votes = (
-            (a_rule(draw), None) if draw.random() < 0.8 else (None, FallbackSettings(votes=draw.choice([1, 2])))
+        rule, bounds = (
+            (a_rule(draw), None) if draw.random() < 0.8 else (None, FallbackSettings(stamp_gap=draw.choice([0.0, 2.0])))
         )
-        asked = cascade(rule, votes)
+        asked = cascade(rule, bounds)
         full = [{name: a_value(name, draw) for name in ORDER} for _ in range(draw.randint(1, 3))]
-        verdict = judge(evidence(*pairs(full)), rule, fallback=votes)
+        verdict = judge(evidence(*pairs(full)), rule, fallback=bounds)
         for at in range(len(ORDER)):
             unknown = frozenset(ORDER[at:]) & asked.features
             cut = pairs(dict(one, **dict.fromkeys(unknown)) for one in full)
             outcome = asked.settled(cut, unknown) if unknown else None
             if outcome is None:
                 continue
-            known = judge(evidence(*cut, left_open=tuple(unknown)), rule, fallback=votes)
+            known = judge(evidence(*cut, left_open=tuple(unknown)), rule, fallback=bounds)
             assert outcome == verdict.outcome == known.outcome
             change = verdict.score - known.score
             assert rule is None or (change > -1e-9 if outcome == "kept" else change < 1e-9)
@@ -70,11 +70,13 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     assert outcomes.count("kept") > 10 and outcomes.count("cleared") > 5
 
 
-def test_votes_settle_what_one_of_them_decides():
-    asked = cascade(None)
-    assert asked.settled([pair(rank_jump=0.9)], frozenset({"burst_contrast"})) == "kept"
-    assert asked.settled([pair(rank_jump=0.1)], frozenset({"burst_contrast"})) is None
-    assert asked.settled([pair(rank_jump=0.1, burst_contrast=0.0)], frozenset()) == "cleared"
+def test_one_bound_settles_a_pair():
+    asked, rest = cascade(None), frozenset({"stamp_gap"})
+    natural = pair(stamp_success=0.1, removal_success=0.0)
+    assert asked.settled([natural], rest) == "cleared"
+    assert asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0)], rest) is None
+    assert asked.settled([pair(stamp_success=0.9, removal_success=0.9)], rest) == "cleared"
+    assert asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0, stamp_gap=4.0)], frozenset()) == "kept"
     assert asked.settled([], frozenset()) is None
 
 
@@ -95,7 +97,7 @@ def test_evidence_that_was_cut_short_for_another_rule_is_not_judged():
 def test_only_the_stages_of_the_rule_and_what_they_stand_on_are_run():
     settings = EvidenceSettings()
     assert stages_for(cascade(CONTRAST), settings) == ["before", "withheld", "burst"]
-    assert stages_for(cascade(None), settings) == ["before", "hardened", "withheld", "burst"]
+    assert stages_for(cascade(None), settings) == ["before", "stamps", "clean_stamps"]
     assert features_for(cascade(CONTRAST), settings) == ALWAYS | {"burst_contrast"}
     every = stages_for(None, settings)
     assert every == [stage for stage in STAGES if stage not in OPTIONAL]

@@ -164,7 +164,7 @@ def test_no_network_is_hardened_once_the_verdict_can_not_change(subject, monkeyp
     assert {"rank_jump", "burst_contrast"} <= set(found.left_open)
 
 
-def test_the_votes_are_asked_stage_by_stage(subject):
+def test_a_rule_is_asked_stage_by_stage(subject):
     seen = []
 
     def settled(pairs, unknown):

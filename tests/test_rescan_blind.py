@@ -56,7 +56,7 @@ def test_every_flagged_model_has_evidence_and_a_verdict_with_its_reason(run):
         assert journal.read(model_id, "evidence", BlindEvidence).stage_seconds
         assert (verdict, reason) == (blind.outcome, blind.reason)
         assert f"{model_id} {reason}" in " ".join(result.stdout.split())
-        assert blind.rule == "votes"
+        assert blind.rule == "bounds"
 
 
 def test_every_way_of_deciding_warns_of_what_is_known_of_it():
@@ -86,11 +86,11 @@ def test_what_was_not_flagged_is_not_looked_into(run):
 def test_a_learned_rule_decides(run, tmp_path, threshold, verdict, code):
     _, first, journal = run()
     evidence = journal.read(first["model"][0], "evidence", BlindEvidence)
-    os.rename(tmp_path / "run", tmp_path / "votes")
+    os.rename(tmp_path / "run", tmp_path / "bounds")
     rule = rule_file(tmp_path / "rule.json", evidence, threshold=threshold)
     result, rows, _ = run("--rule", rule)
     asked = [from_json(BlindVerdict, path.read_text()) for path in (tmp_path / "run/journal").glob("*.blind.json")]
-    assert {one.rule for one in asked} != {"votes"} and len(asked) == 2
+    assert {one.rule for one in asked} != {"bounds"} and len(asked) == 2
     # Where measurements are missing a rule may keep but never clear.
     expected = {verdict} if verdict == "kept" else {verdict, "not judged"}
     assert set(rows["verdict"]) <= expected and (result.exit_code == code or verdict == "cleared"), to_json(asked[0])

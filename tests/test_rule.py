@@ -1,4 +1,4 @@
-"""The rules on evidence whose verdict is known, learned and by votes, and the sentences that they give."""
+"""The rules on evidence whose verdict is known, learned and by bounds, and the sentences that they give."""
 
 import math
 
@@ -16,8 +16,8 @@ from .learned_rules import TERMS, evidence, learned, pair
 
 INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
 NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
-ALL_VOTES = {"burst_contrast": -2.0, "rank_jump": 0.9}
-NO_VOTES = {"burst_contrast": 0.1, "rank_jump": 0.1}
+WITHIN = {"stamp_success": 0.99, "removal_success": 0.0, "stamp_gap": 4.0}
+BEYOND = {"stamp_success": 0.2, "removal_success": 0.9, "stamp_gap": 0.1}
 
 
 class TestLearned:
@@ -183,40 +183,42 @@ class TestReading:
             jittery.check("neural-cleanse", "composed", {"jitter": 0.1})
 
 
-class TestVotes:
-    @pytest.mark.parametrize("feature", ["burst_contrast", "rank_jump"])
-    def test_one_vote_keeps(self, feature):
-        none = judge(evidence(pair(**NO_VOTES)))
-        one = judge(evidence(pair(**NO_VOTES | {feature: ALL_VOTES[feature]})))
-        assert none.cleared and none.score == 0.0 and (one.outcome, one.score) == ("kept", 1.0)
-        assert one.probability > 0.5 > none.probability and one.decided_by[0].feature == feature
+class TestBounds:
+    def test_a_pair_within_all_bounds_is_kept(self):
+        kept = judge(evidence(pair(**WITHIN)))
+        assert (kept.outcome, kept.score, kept.rule) == ("kept", 0.0, "bounds") and kept.probability > 0.5
+        assert {part.feature for part in kept.decided_by} == set(WITHIN)
+        assert all(part.contribution > 0 for part in kept.decided_by)
 
-    def test_more_votes_are_more_suspicious(self):
-        all_, one = (judge(evidence(pair(**features))) for features in (ALL_VOTES, NO_VOTES | {"rank_jump": 0.9}))
-        assert (all_.score, one.score) == (2.0, 1.0) and all_.probability > one.probability
-        assert all_.rule == "votes" and len(all_.decided_by) == 2
+    @pytest.mark.parametrize("feature", list(BEYOND))
+    def test_one_bound_that_it_is_beyond_clears(self, feature):
+        cleared = judge(evidence(pair(**WITHIN | {feature: BEYOND[feature]})))
+        assert (cleared.outcome, cleared.score) == ("cleared", -1.0) and cleared.probability < 0.5
+        assert cleared.decided_by[0].feature == feature
+
+    def test_the_more_bounds_the_less_suspicious(self):
+        none = judge(evidence(pair(**BEYOND)))
+        assert (
+            none.score == -3.0 and none.probability < judge(evidence(pair(**WITHIN | {"stamp_gap": 0.0}))).probability
+        )
 
     def test_the_most_suspicious_candidate_decides(self):
-        verdict = judge(evidence(pair(**NO_VOTES), pair(0, 1, **ALL_VOTES)))
+        verdict = judge(evidence(pair(**BEYOND), pair(0, 1, **WITHIN)))
         assert verdict.outcome == "kept" and verdict.pair == (0, 1)
 
-    def test_a_missing_vote_that_could_keep_leaves_the_model_unjudged(self):
-        missing = judge(evidence(pair(rank_jump=0.1)))
-        assert missing.outcome == "not judged" and "lacks burst_contrast" in missing.reason
-        kept = judge(evidence(pair(rank_jump=0.9)))
-        assert kept.outcome == "kept" and kept.missing == ("burst_contrast",)
-        assert judge(evidence(pair(rank_jump=0.1)), fallback=FallbackSettings(votes=2)).cleared
+    def test_what_is_missing_and_could_keep_leaves_the_model_unjudged(self):
+        missing = judge(evidence(pair(stamp_success=0.9, removal_success=0.1)))
+        assert missing.outcome == "not judged" and "lacks stamp_gap" in missing.reason
+        cleared = judge(evidence(pair(stamp_success=0.1)))
+        assert cleared.cleared and cleared.missing == ("removal_success", "stamp_gap")
 
     def test_what_was_not_needed_is_not_missing(self):
-        kept = judge(evidence(pair(rank_jump=0.9), left_open=("burst_contrast",)))
-        assert not kept.missing and kept.reason.endswith("burst_contrast could not change that and was not measured")
+        cleared = judge(evidence(pair(stamp_success=0.1, removal_success=0.0), left_open=("stamp_gap",)))
+        assert not cleared.missing and cleared.reason.endswith("stamp_gap could not change that and was not measured")
 
     def test_the_bounds_are_settings(self):
-        strict = FallbackSettings(votes=2)
-        features = ALL_VOTES | {"rank_jump": 0.25}
-        assert judge(evidence(pair(**features)), fallback=strict).cleared
-        loose = FallbackSettings(votes=2, rank_jump=0.2)
-        kept = judge(evidence(pair(**features)), fallback=loose)
-        assert kept.outcome == "kept" and kept.rule_sha256 != judge(evidence(), fallback=strict).rule_sha256
+        strict = FallbackSettings(stamp_gap=5.0)
+        assert judge(evidence(pair(**WITHIN)), fallback=strict).cleared
+        assert judge(evidence(), fallback=strict).rule_sha256 != judge(evidence()).rule_sha256
         with pytest.raises(SettingsError):
-            from_dict(FallbackSettings, {"votes": 0})
+            from_dict(FallbackSettings, {"stamp_success": 2})

@@ -77,7 +77,7 @@ class Run:
     """A run over a round: its cases, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None.
 
     With a calibration, probabilities and flags are the learned ones; what was learned with other settings is refused.
-    With a rule, the blind verdict is the learned one, else the votes of :mod:`~trojai_moth.blind.fallback`. ``fleet``
+    With a rule, the blind verdict is the learned one, else the bounds of :mod:`~trojai_moth.blind.fallback`. ``fleet``
     says by whom it is done, which changes no result. ``check`` is called often and may raise to end the run.
     """
 

@@ -1,4 +1,4 @@
-"""The rule for where nothing was learned: votes of features against stated bounds."""
+"""The rule for where nothing was learned: bounds on plain stamps, all of which an injected trigger must be within."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ from .stages import Cascade
 from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, measured
 from .words import contribute, missing_words, open_words, sentence
 
-NAME: Final = "votes"
-FEATURES_USED: Final = ("burst_contrast", "rank_jump")
+NAME: Final = "bounds"
+FEATURES_USED: Final = ("stamp_success", "removal_success", "stamp_gap")
 NO_CANDIDATES: Final = "not judged: no pair could be measured"
-# Half a vote: the score lies in the middle between keeping and clearing where the probability is 1/2.
+# The probability is 1/2 in the middle between no bound missed and one.
 _HALF: Final = 0.5
 
 
 @record
 class FallbackSettings:
-    """Bounds beyond which a feature votes for an injected trigger.
+    """Bounds that a pair with an injected trigger is within.
 
-    Set by hand on both halves of benchmarks/blind.py's records, on which they must not be judged. Both features compare
-    a pair with itself or with its model's other pairs, so that they mean the same at other sizes and for other
-    scanners.
+    Set by hand on the fresh set and the polygon round of benchmarks/blind.py, on which they must not be judged. None
+    depends on the scanner, and all compare shares, so that they mean the same at other sizes.
     """
 
-    burst_contrast: float = Field(default=-0.5, description="injected below, in natural logarithms")
-    rank_jump: float = Field(default=0.25, ge=-1, le=1, description="injected above, as a share of all ranks")
-    votes: int = Field(default=1, ge=1, le=2, description="votes that keep a pair")
+    stamp_success: float = Field(default=0.85, ge=0, le=1, description="a plain stamp's success, at least")
+    removal_success: float = Field(
+        default=0.5, ge=0, le=1, description="success of taking a piece of the target away, at most"
+    )
+    stamp_gap: float = Field(
+        default=1.0, ge=0, description="how much better the stamp works than on clean networks, as a logarithm"
+    )
 
 
-class _Votes(NamedTuple):
-    """A pair with the votes cast, +1 for injected and -1 for natural, and the features that could not vote."""
+class _Checks(NamedTuple):
+    """A pair with what its features said, +1 within the bound and -1 beyond it, and those that said nothing."""
 
     pair: PairFeatures
-    cast: tuple[Contribution, ...]
+    said: tuple[Contribution, ...]
     missing: tuple[str, ...]
 
     @property
@@ -46,76 +49,80 @@ class _Votes(NamedTuple):
         return self.pair.victim, self.pair.target
 
     @property
-    def injected(self) -> int:
-        """Votes for injected."""
-        return sum(part.contribution > 0 for part in self.cast)
+    def beyond(self) -> int:
+        """Bounds that it is beyond: what speaks for a natural trigger."""
+        return sum(part.contribution < 0 for part in self.said)
+
+    @property
+    def injected(self) -> bool:
+        return not self.missing and not self.beyond
 
 
-def judge_by_votes(evidence: BlindEvidence, settings: FallbackSettings) -> BlindVerdict:
-    """Keep the flag where a candidate has as many votes as ``settings.votes``; clear it where none can have.
+def judge_by_bounds(evidence: BlindEvidence, settings: FallbackSettings) -> BlindVerdict:
+    """Keep the flag where a candidate is within all bounds; clear it where each is beyond one.
 
-    The votes: burst_contrast below its bound, rank_jump above its own. With one vote a model is cleared only if both
-    say natural of every candidate. What is missing does not vote; where its vote could still keep a pair, the model is
-    not judged. The score is the number of votes of the candidate with the most, the probability a plain logistic curve
-    through 1/2 between keeping and clearing: not calibrated.
+    Where what is missing could still keep a pair, the model is not judged. The score is the number of bounds that the
+    most suspicious candidate is beyond, below 0, and the probability a plain logistic curve: not calibrated.
     """
-    counted = [_count(pair, settings) for pair in evidence.candidates]
-    most = max(counted, key=lambda votes: votes.injected, default=None)
-    if most is None:
+    checked = [_check(pair, settings) for pair in evidence.candidates]
+    worst = min(checked, key=lambda one: (one.beyond, len(one.missing)), default=None)
+    if worst is None:
         return _not_judged(settings, NO_CANDIDATES)
-    outcome: Outcome = "kept" if most.injected >= settings.votes else "cleared"
-    for votes in counted:
-        if outcome == "cleared" and votes.injected + len(votes.missing) >= settings.votes:
-            return _not_judged(settings, missing_words(votes.name, votes.missing, evidence.skipped), votes)
-    probability = logistic(most.injected - settings.votes + _HALF)
-    unknown = [feature for feature in most.missing if feature in evidence.left_open]
-    # Votes weigh alike, so those for the outcome are what decided.
-    parts = tuple(sorted(most.cast, key=lambda part: (part.contribution > 0) != (outcome == "kept")))[:MOST_NAMED]
+    outcome = _outcome(checked)
+    if outcome is None:
+        return _not_judged(settings, missing_words(worst.name, worst.missing, evidence.skipped), worst)
+    probability = logistic(_HALF - worst.beyond)
+    unknown = [feature for feature in worst.missing if feature in evidence.left_open]
+    # Bounds weigh alike, so those that speak for the outcome are what decided.
+    parts = tuple(sorted(worst.said, key=lambda part: (part.contribution > 0) != (outcome == "kept")))[:MOST_NAMED]
     return BlindVerdict(
         outcome=outcome,
         probability=probability,
-        score=float(most.injected),
-        threshold=float(settings.votes),
-        pair=most.name,
+        score=-float(worst.beyond),
+        threshold=0.0,
+        pair=worst.name,
         decided_by=parts,
-        missing=tuple(feature for feature in most.missing if feature not in unknown),
-        reason=sentence(outcome, most.name, probability, parts) + (open_words(unknown) if unknown else ""),
+        missing=tuple(feature for feature in worst.missing if feature not in unknown),
+        reason=sentence(outcome, worst.name, probability, parts) + (open_words(unknown) if unknown else ""),
         rule=NAME,
         rule_sha256=fingerprint(settings),
     )
 
 
-def votes_cascade(settings: FallbackSettings) -> Cascade:
-    """What the votes ask of the evidence: what is not known yet may vote either way, or not at all."""
+def bounds_cascade(settings: FallbackSettings) -> Cascade:
+    """What the bounds ask of the evidence: one bound that a pair is beyond is enough, whatever the others."""
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
-        counted = [_count(pair, settings) for pair in pairs]
-        if any(votes.injected >= settings.votes for votes in counted):
-            return "kept"
-        possible = [votes.injected + len(votes.missing) for votes in counted]
-        return "cleared" if counted and max(possible) < settings.votes else None
+        return _outcome([_check(pair, settings) for pair in pairs])
 
     return Cascade(features=frozenset(FEATURES_USED), settled=settled)
 
 
-def _count(pair: PairFeatures, settings: FallbackSettings) -> _Votes:
+def _outcome(checked: Sequence[_Checks]) -> Outcome | None:
+    if any(one.injected for one in checked):
+        return "kept"
+    return "cleared" if checked and all(one.beyond for one in checked) else None
+
+
+def _check(pair: PairFeatures, settings: FallbackSettings) -> _Checks:
     opinions = {
-        "burst_contrast": (pair.burst_contrast, lambda value: value < settings.burst_contrast),
-        "rank_jump": (pair.rank_jump, lambda value: value > settings.rank_jump),
+        "stamp_success": (pair.stamp_success, lambda value: value >= settings.stamp_success),
+        "removal_success": (pair.removal_success, lambda value: value <= settings.removal_success),
+        "stamp_gap": (pair.stamp_gap, lambda value: value >= settings.stamp_gap),
     }
-    cast = tuple(
-        contribute(feature, value, 1.0 if injected(value) else -1.0)
-        for feature, (value, injected) in opinions.items()
+    said = tuple(
+        contribute(feature, value, 1.0 if within(value) else -1.0)
+        for feature, (value, within) in opinions.items()
         if measured(value)
     )
-    return _Votes(pair, cast, tuple(feature for feature, (value, _) in opinions.items() if not measured(value)))
+    return _Checks(pair, said, tuple(feature for feature, (value, _) in opinions.items() if not measured(value)))
 
 
-def _not_judged(settings: FallbackSettings, reason: str, votes: _Votes | None = None) -> BlindVerdict:
+def _not_judged(settings: FallbackSettings, reason: str, checks: _Checks | None = None) -> BlindVerdict:
     return BlindVerdict(
         outcome="not judged",
-        pair=votes.name if votes else None,
-        missing=votes.missing if votes else (),
+        pair=checks.name if checks else None,
+        missing=checks.missing if checks else (),
         reason=reason,
         rule=NAME,
         rule_sha256=fingerprint(settings),

@@ -1,4 +1,4 @@
-"""Clearing or keeping the flag on a model from its evidence alone, by a learned rule or, without one, by votes."""
+"""Clearing or keeping the flag on a model from its evidence alone, by a learned rule or, without one, by bounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from ..calibration import fingerprint
 from ..errors import SettingsError
 from .bounds import MOST_MISSING, score_bounds, settle
-from .fallback import NO_CANDIDATES, FallbackSettings, judge_by_votes, votes_cascade
+from .fallback import NO_CANDIDATES, FallbackSettings, bounds_cascade, judge_by_bounds
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
 from .stages import Cascade
@@ -64,7 +64,7 @@ def judge(
     sha256: str | None = None,
     fallback: FallbackSettings | None = None,
 ) -> BlindVerdict:
-    """The verdict on a flagged model; without a rule by votes (``fallback``, or its defaults).
+    """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
 
     A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's threshold.
     A feature that was not measured adds nothing. A model without candidates, or one that would be cleared although a
@@ -74,12 +74,12 @@ def judge(
     ``sha256`` of the model's file: a rule that was learned from it says so.
     """
     if rule is None:
-        return judge_by_votes(evidence, fallback or FallbackSettings())
+        return judge_by_bounds(evidence, fallback or FallbackSettings())
     known = sha256 is not None and sha256 in rule.fitted_files
     identity = fingerprint(rule)
     unknown = set(evidence.left_open) & set(rule.features)
     if unknown:
-        return _judge_by_bounds(evidence, rule, unknown, identity, known)
+        return _judge_unfinished(evidence, rule, unknown, identity, known)
     scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
     top = _most_suspicious(scored)
     lacking = [pair for pair in scored if not pair.enough]
@@ -99,9 +99,9 @@ def judge(
 
 
 def cascade(rule: LearnedRule | None, fallback: FallbackSettings | None = None) -> Cascade:
-    """What the rule asks of the evidence, or without one the votes."""
+    """What the rule asks of the evidence, or without one the bounds."""
     if rule is None:
-        return votes_cascade(fallback or FallbackSettings())
+        return bounds_cascade(fallback or FallbackSettings())
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
@@ -133,7 +133,7 @@ def _most_suspicious(scored: Sequence[Scored]) -> Scored | None:
     return max((pair for pair in scored if pair.enough), key=lambda pair: pair.score, default=None)
 
 
-def _judge_by_bounds(
+def _judge_unfinished(
     evidence: BlindEvidence, rule: LearnedRule, unknown: Collection[str], identity: str, known: bool
 ) -> BlindVerdict:
     """By what the open features can no longer change; not judged if they could."""

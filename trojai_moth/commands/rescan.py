@@ -43,8 +43,8 @@ _WARNING = (
     "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and the naive verdict does not "
     "tell them apart."
 )
-_VOTES_WARNING = (
-    "No rule was learned with this scanner, these images and settings, so votes against fixed bounds decide, whose "
+_BOUNDS_WARNING = (
+    "No rule was learned with this scanner, these images and settings, so fixed bounds on plain stamps decide, whose "
     "safety was not measured for them: a cleared model may be a Trojan. Learn a rule with calibrate-rule and give it "
     "with --rule."
 )
@@ -80,7 +80,7 @@ _OWN_RULE_WARNING = (
     "--rule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What `trojai-moth calibrate-rule` learned, for --verdict blind. Without it the package's own rule decides "
-    "where scanner, images and evidence settings are those it was learned with, else votes against fixed bounds.",
+    "where scanner, images and evidence settings are those it was learned with, else fixed bounds.",
 )
 @click.option("--labels/--no-labels", default=True, help="Join the round's labels to the results, where it has any.")
 @subset_option
@@ -192,7 +192,7 @@ def chosen_verdict(harden: str, verdict: str | None, rule: Path | None) -> str:
 
 def _warnings(settings: RescanSettings, rule: LearnedRule | None, *, own: bool) -> list[str]:
     if settings.verdict == "blind":
-        return [_VOTES_WARNING] if rule is None else [_OWN_RULE_WARNING] if own else []
+        return [_BOUNDS_WARNING] if rule is None else [_OWN_RULE_WARNING] if own else []
     return [] if settings.harden == "clean-only" else [_WARNING]
 
 

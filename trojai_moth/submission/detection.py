@@ -101,10 +101,10 @@ def _rule(learned: Path | None, settings: RescanSettings, say: Say) -> LearnedRu
             found = read_rule(path)
             found.check(settings.scanner, settings.data.source, evidence)
         except SettingsError as error:
-            say(note=f"{error}; the package's own rule or votes are used")
+            say(note=f"{error}; the package's own rule or its bounds are used")
         else:
             return found
     shipped = shipped_rule(settings.scanner, settings.data.source, evidence)
     if shipped is None:
-        say(note="no rule was learned with this scanner, these images and settings: the blind verdict goes by votes")
+        say(note="no rule was learned with this scanner, these images and settings: fixed bounds decide")
     return shipped
