@@ -102,11 +102,54 @@ def test_configure_keeps_what_costs_least_on_models_not_learned_from(tmp_path, m
     configuration.configure(order, tmp_path, lambda **message: None)
     assert (tmp_path / "learned" / "calibration.json").read_text() == "learned 3"
     assert json.loads((tmp_path / "meta.json").read_text()) == tried[2] != tried[0]
+    assert (tmp_path / "learned" / "metaparameters.json").read_text() == (tmp_path / "meta.json").read_text()
     costs = iter([None])
     with pytest.raises(MothError, match="more labelled models"):
         configuration.configure({**order, "automatic": False}, tmp_path, lambda **message: None)
     with pytest.raises(MothError, match="--learned_parameters_dirpath"):
         configuration.configure({**order, "learned": None}, tmp_path, lambda **message: None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MothError, match="can not be written to"):
+        configuration.configure({**order, "learned": str(tmp_path / "file" / "x")}, tmp_path, lambda **message: None)
+
+
+def test_settings_that_can_not_be_calibrated_are_passed_and_the_others_kept(tmp_path, monkeypatch):
+    tried, said = [], []
+
+    def calibrate(values, chosen, models, out, device, say):
+        tried.append(values)
+        if len(tried) != 2:
+            raise MothError("configure: nothing was judged")
+        out.write_text("learned")
+
+    cost = SimpleNamespace(metrics=SimpleNamespace(learned=SimpleNamespace(cross_entropy=SimpleNamespace(value=0.3))))
+    monkeypatch.setattr(configuration, "calibrate", calibrate)
+    monkeypatch.setattr(configuration, "read_calibration", lambda path: cost)
+    order = {
+        "values": {"configure_candidates": 3}, "learned": str(tmp_path / "learned"), "automatic": True, "device": "cpu",
+        "configure_models": str(tmp_path), "metaparameters": str(tmp_path / "learned" / "calibration.json" / "no"),
+    }  # fmt: skip
+    configuration.configure(order, tmp_path, lambda **message: said.append(message["note"]))
+    assert len(tried) == 3 and (tmp_path / "learned" / "calibration.json").read_text() == "learned"
+    assert "settings 1 of 3: configure: nothing was judged" in said
+    assert any("as --metaparameters_filepath" in note for note in said)
+    tried.clear()
+    with pytest.raises(MothError, match="nothing was judged"):
+        configuration.configure({**order, "automatic": False}, tmp_path, lambda **message: None)
+
+
+def test_calibrations_lines_are_notes_as_they_come_and_its_last_one_the_error(tmp_path):
+    said = []
+    words = (
+        {**defaults(parameters("detect"))},
+        parameters("detect"),
+        tmp_path / "nowhere",
+        tmp_path / "out.json",
+        "cpu",
+    )
+    with pytest.raises(MothError, match="nowhere") as caught:
+        configuration.calibrate(*words, lambda **message: said.append(message["note"]))
+    assert str(caught.value) == f"configure: {said[-1]}"
 
 
 def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..files import write_text
 from .detection import CALIBRATION_FILE
 from .job import Say, own_settings
 from .metaparameters import DetectSettings, Parameter, defaults, nested, parameters
+from .rules import METAPARAMETERS
 
 # More would be tried longer than the models can tell apart.
 _SEARCHED = 3
@@ -26,32 +28,72 @@ def configure(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     """Write calibration.json into the learned parameters, by ``trojai-moth calibrate`` on the given models.
 
     With --automatic_configuration the scanner's settings are drawn from the ranges of the schema, calibrated each, and
-    those with the least cross-entropy on models not learned from are written to the metaparameters file.
+    those with the least cross-entropy on models not learned from are written beside it as metaparameters.json, and over
+    the metaparameters file itself where that can be written.
     """
     settings, run = own_settings("detect", order, say)
     assert isinstance(settings, DetectSettings)
-    if order["learned"] is None:
-        raise MothError("configure: give --learned_parameters_dirpath, where what is learned goes")
+    learned = _writable(order["learned"])
     chosen = parameters("detect", run.scanner, run.hardener)
     base = {**defaults(chosen), **{key: value for key, value in order["values"].items() if key in defaults(chosen)}}
     tried = [base]
     if order["automatic"]:
         tried += draws(base, chosen, settings.configure_candidates - 1, settings.seed)
+    cost, values, out = _best(tried, order, folder, chosen, say)
+    write_text(learned / CALIBRATION_FILE, out.read_text(encoding="utf-8"))
+    say(note=f"written: {learned / CALIBRATION_FILE}, cross-entropy {cost:.4f} on models not learned from")
+    if order["automatic"]:
+        _write_metaparameters(values, learned, order["metaparameters"], say)
+
+
+def _writable(learned: str | None) -> Path:
+    """Where what is learned goes; MothError if nothing can be written there, which is found before hours of work."""
+    if learned is None:
+        raise MothError("configure: give --learned_parameters_dirpath, where what is learned goes")
+    folder = Path(learned)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise MothError(
+            f"configure: {folder} can not be written to ({error.strerror}), as in an image; give a folder "
+            "outside of it with --learned_parameters_dirpath"
+        ) from None
+
+
+def _best(
+    tried: list[dict[str, Any]], order: Mapping[str, Any], folder: Path, chosen: list[Parameter], say: Say
+) -> tuple[float, dict[str, Any], Path]:
+    """Cost, settings and calibration with the least cost; settings that can not be calibrated are said and passed."""
     best: tuple[float, dict[str, Any], Path] | None = None
+    failed: MothError | None = None
     for number, values in enumerate(tried):
         out = folder / f"calibration-{number}.json"
-        calibrate(values, chosen, Path(order["configure_models"]), out, order["device"], say)
+        try:
+            calibrate(values, chosen, Path(order["configure_models"]), out, order["device"], say)
+        except MothError as error:
+            failed = error
+            say(note=f"settings {number + 1} of {len(tried)}: {error}")
+            continue
         cost = read_calibration(out).metrics.learned.cross_entropy.value
         say(note=f"settings {number + 1} of {len(tried)}: cross-entropy {cost} on models not learned from")
         if cost is not None and (best is None or cost < best[0]):
             best = (cost, values, out)
     if best is None:
-        raise MothError("configure: no setting could be measured; more labelled models are needed")
-    write_text(Path(order["learned"]) / CALIBRATION_FILE, best[2].read_text(encoding="utf-8"))
-    if order["automatic"] and order["metaparameters"] is not None:
-        write_text(Path(order["metaparameters"]), json.dumps(best[1], indent=2) + "\n")
-        say(note=f"written: {order['metaparameters']}")
-    say(note=f"written: {Path(order['learned']) / CALIBRATION_FILE}")
+        raise failed or MothError("configure: no setting could be measured; more labelled models are needed")
+    return best
+
+
+def _write_metaparameters(values: Mapping[str, Any], learned: Path, given: str | None, say: Say) -> None:
+    text = json.dumps(values, indent=2) + "\n"
+    places = [learned / METAPARAMETERS, *([Path(given)] if given else [])]
+    for place in dict.fromkeys(places):
+        try:
+            write_text(place, text)
+            say(note=f"written: {place}")
+        except OSError as error:
+            say(note=f"{place} can not be written to ({error.strerror}); give {places[0]} as --metaparameters_filepath")
 
 
 def draws(base: Mapping[str, Any], chosen: list[Parameter], count: int, seed: int) -> list[dict[str, Any]]:
@@ -72,14 +114,18 @@ def draws(base: Mapping[str, Any], chosen: list[Parameter], count: int, seed: in
 def calibrate(
     values: Mapping[str, Any], chosen: list[Parameter], models: Path, out: Path, device: str, say: Say
 ) -> None:
-    """Run ``trojai-moth calibrate`` with these settings; MothError with its last line if it fails."""
+    """Run ``trojai-moth calibrate`` with these settings, with its lines as notes; MothError with the last one."""
     command = [sys.executable, "-m", "trojai_moth", *calibrate_words(values, chosen, models, out, device)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    if done.returncode:
-        raise MothError(f"configure: {lines[-1] if lines else 'calibrate failed'}")
-    for line in lines[-3:]:
-        say(note=line)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        last = "calibrate failed"
+        for line in filter(None, map(str.strip, process.stdout)):
+            last = line
+            say(note=line)
+    if process.returncode:
+        raise MothError(f"configure: {last}")
 
 
 def calibrate_words(
