@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -261,12 +259,34 @@ def test_the_entry_point_does_not_load_torch():
     assert done.stdout == "False\n"
 
 
-def test_a_read_only_training_set_is_never_written_to(call, tmp_path):
-    training = tmp_path / "training"
-    training.mkdir()
-    training.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    try:
-        assert call("say(probability=0.6)", "--round_training_dataset_dirpath", str(training)) == (0, "0.6\n")
-        assert os.listdir(training) == []
-    finally:
-        training.chmod(stat.S_IRWXU)
+def test_the_budget_counts_from_the_start_of_the_process():
+    code = (
+        "import time; time.sleep(0.5); from trojai_moth.submission.surroundings import process_start; "
+        "print(time.monotonic() - process_start())"
+    )
+    before = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.45 < float(done.stdout) < time.monotonic() - before + 0.05
+
+
+def test_time_that_went_before_is_taken_from_the_budget(tmp_path, capfd):
+    worker = tmp_path / "worker.py"
+    worker.write_text("import time; time.sleep(60)")
+    words = ["--model_filepath", "m", "--result_filepath", str(tmp_path / "r.txt"), "--time-budget", "100"]
+    before = time.monotonic()
+    assert run(words, worker=[sys.executable, str(worker)], started=before - 98) == 0
+    assert time.monotonic() - before < 2.0
+    assert "out of time" in capfd.readouterr().err
+
+
+def test_the_real_entry_point_keeps_its_budget_whatever_its_worker_is_doing(tmp_path):
+    """Counted from outside, with the worker that loads torch, which is not done by then or refuses the model."""
+    result = tmp_path / "r.txt"
+    (tmp_path / "model.pt").write_bytes(b"this is no model")
+    words = ["--model_filepath", str(tmp_path / "model.pt"), "--result_filepath", str(result), "--time_budget", "5"]
+    words += ["--scratch_dirpath", str(tmp_path / "scratch")]
+    before = time.monotonic()
+    command = [sys.executable, "-m", "trojai_moth.submission.entrypoint", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert time.monotonic() - before < 5.0
+    assert result.read_text() == "0.5\n" and "what was found until then stands" in done.stderr

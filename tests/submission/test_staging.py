@@ -96,6 +96,18 @@ def test_images_of_the_training_set_come_before_noise_and_poisoned_ones_never(mo
     assert len(pictures) == 2 * CLASSES and not any((picture == 255).all() for picture in pictures)
 
 
+def test_a_training_set_is_read_and_never_written_to(model, staged, tmp_path):
+    training = tmp_path / "training"
+    shutil.copytree(model, training / "models" / "id-00000009")
+
+    def snapshot():
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [training, *training.rglob("*")]}
+
+    before = snapshot()
+    notes = staged(model, None, training)[1]
+    assert "example images of the training set's models" in notes and snapshot() == before
+
+
 def test_a_model_that_is_none_is_refused(staged, tmp_path):
     (tmp_path / "model.pt").write_bytes(b"this is no model")
     with pytest.raises(UnreadableModelError, match=r"model\.pt"):

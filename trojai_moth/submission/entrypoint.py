@@ -21,7 +21,7 @@ from ..errors import one_line
 from .dialects import Request, UsageError, parse
 from .result_file import PRELIMINARY, write_probability
 from .supervise import supervise
-from .surroundings import child_environment, remove, work_folder
+from .surroundings import child_environment, process_start, remove, work_folder
 
 WORKER: Final = (sys.executable, "-m", "trojai_moth.submission.worker")
 # Beside the entry point's file lie these, which is where the harness looks for them in an image.
@@ -37,12 +37,17 @@ MARGIN_S: Final = 1.0
 
 def main(beside: Path = IMAGE) -> None:
     """Run the process's own command line and leave with its exit code; ``beside``: the entry point's folder."""
-    sys.exit(run(sys.argv[1:], beside=beside))
+    sys.exit(run(sys.argv[1:], beside=beside, started=process_start()))
 
 
-def run(arguments: Sequence[str], *, worker: Sequence[str] = WORKER, beside: Path = IMAGE) -> int:
-    """Do what a command line asks; exit code 0, also where there is nothing but the preliminary result; 2: misuse."""
-    started = time.monotonic()
+def run(
+    arguments: Sequence[str], *, worker: Sequence[str] = WORKER, beside: Path = IMAGE, started: float | None = None
+) -> int:
+    """Do what a command line asks; exit code 0, also where there is nothing but the preliminary result; 2: misuse.
+
+    The time budget counts from ``started`` on, of time.monotonic; None: from now on.
+    """
+    started = time.monotonic() if started is None else started
     try:
         request = parse(arguments)
     except UsageError as error:

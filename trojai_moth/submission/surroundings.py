@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,16 @@ _CACHES: Final = (
     "NUMBA_CACHE_DIR", "HF_HOME", "CUDA_CACHE_PATH", "TMPDIR",
 )  # fmt: skip
 _OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def process_start() -> float:
+    """When this process began, on the clock of time.monotonic; now, where the system does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        age = 0.0
+    return time.monotonic() - age
 
 
 def work_folder(scratch: Path | None) -> Path:
