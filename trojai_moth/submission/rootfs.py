@@ -1,8 +1,8 @@
 """A recipe's steps in a root file system of one's own, where there is no Apptainer to build an image with.
 
 %files, %post and %test run in a copy of a base such as debootstrap makes, then %runscript for every call: with the root
-read-only, as an image is, an empty /tmp, no network, and nothing of the host but the folder of the calls. What
-Apptainer itself does, fetching and converting the base image, is not proved by that.
+read-only, as an image is, an empty folder for temporary files, no network, and nothing of the host but the folder of
+the calls. What Apptainer itself does, fetching and converting the base image, is not proved by that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS: Final[Mapping[str, str]] = MappingProxyType(
 _SCRIPTS: Final = ".recipe"
 # As a Docker image of Python has it.
 _PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-_CLEAN: Final = ("env", "-i", f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8")
+_CLEAN: Final = ("env", "-i", f"PATH={_PATH}", "HOME=/", "LANG=C.UTF-8")
 # Arguments: the root, rw or ro, the folder that is bound, then the command.
 _ENTER: Final = """set -e
 root=$1 mode=$2 bound=$3; shift 3
