@@ -3,9 +3,10 @@
     pip install -e '.[fuzz]'
     python benchmarks/fuzz.py --out FILE [--minutes 30] [--target model]
 
-Every target runs for so many minutes in a process of its own. An input that leads to anything but a refusal that some
-check intended, or to a sound result, is kept in tests/data/fuzz/TARGET/ and replayed by tests/test_fuzz_cases.py ever
-after. What was found interesting on the way is kept in build/fuzz, where the next call starts from.
+Every target runs for so many minutes in a process of its own, one after the other: an hour and a half in all. An input
+that leads to anything but a refusal that some check intended, or to a sound result, is kept in tests/data/fuzz/TARGET/
+and replayed by tests/test_fuzz_cases.py ever after. What was found interesting on the way is kept in build/fuzz, where
+the next call starts from.
 """
 
 import argparse

@@ -29,8 +29,9 @@ def not_instrumented(**_: object) -> AbstractContextManager[Any]:
 def _model_target(instrument: Instrument) -> Target:
     with instrument(include=["trojai_moth.loading"]):
         from trojai_moth.errors import UnreadableModelError
-        from trojai_moth.loading import inspect_model, load_model
+        from trojai_moth.loading import inspect_model, load_model, tensors
 
+    assert tensors  # else imported on the way, without the fuzzer's instruments
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name) / "model.pt"
 

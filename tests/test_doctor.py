@@ -4,20 +4,24 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from dying_worker import negative, square
 
 from trojai_moth import estimate as estimating
+from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.case import Skip
 from trojai_moth.checkup import Checkup, examine
 from trojai_moth.cli import main
 from trojai_moth.commands.doctor import model_line, round_lines
-from trojai_moth.estimate import estimate, seconds_per_image, work
+from trojai_moth.data_settings import DataSettings
+from trojai_moth.estimate import estimate, seconds_per_image, seconds_per_made_image
 from trojai_moth.eval.round_health import Tally
 from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.records import from_dict, to_dict
 from trojai_moth.rounds import read_round
 from trojai_moth.scanners.neural_cleanse import NeuralCleanseSettings
 from trojai_moth.workers import in_order
+from trojai_moth.workload import Work, work
 
 from .fake_round import write_metadata, write_model
 from .packed_round import pack_models
@@ -145,16 +149,52 @@ def test_processes_answer_in_order_and_one_that_dies_costs_its_own_answer(tmp_pa
     assert list(in_order(square, [3, 4], 1, negative)) == [9, 16]
 
 
+COMPOSED, BLIND = DataSettings(source="composed"), EvidenceSettings()
+
+
 def test_work_grows_with_what_the_settings_ask_for():
-    scan, moth = NeuralCleanseSettings(), MothSettings()
-    first = work(6, scan, moth, 100)
+    scan, moth, images = NeuralCleanseSettings(), MothSettings(), DataSettings()
+    first = work(6, scan, moth, images, None)
     assert first.scan == 30 * scan.screen_images * scan.screen_steps + 8 * scan.images_per_class * scan.steps
-    assert work(12, scan, moth, 100).scan > 2 * first.scan and work(12, scan, moth, 100).harden > first.harden
+    more = work(12, scan, moth, images, None)
+    assert more.scan > 2 * first.scan and more.harden > first.harden and more.made == 2 * first.made
     twice = MothSettings(rounds=2 * moth.rounds, warmup_steps=2 * moth.warmup_steps)
-    assert work(6, scan, twice, 100).harden == pytest.approx(2 * first.harden)
-    universal = work(6, NeuralCleanseSettings(mode="universal"), moth, 100)
+    assert work(6, scan, twice, images, None).harden == pytest.approx(2 * first.harden)
+    universal = work(6, NeuralCleanseSettings(mode="universal"), moth, images, None)
     assert universal.scan == 30 * scan.images_per_class * scan.steps
-    assert work(6, NeuralCleanseSettings(mode="both"), moth, 100).scan == first.scan + universal.scan
+    assert work(6, NeuralCleanseSettings(mode="both"), moth, images, None).scan == first.scan + universal.scan
+
+
+def test_images_have_to_be_made_too():
+    scan, moth = NeuralCleanseSettings(), MothSettings()
+    plain, composed = (work(6, scan, moth, images, None) for images in (DataSettings(), COMPOSED))
+    assert plain.made == composed.made == 6 * (COMPOSED.train_per_class + COMPOSED.held_per_class)
+    assert (plain.made_to_harden, composed.made_to_harden) == (0, 6 * 334)  # 2000 for the audit, rounded up by class
+
+
+def test_the_blind_verdict_asks_for_what_its_rule_uses():
+    """Where the package's own rule fits, the burst on the candidates alone; the votes look at control pairs as well."""
+    scan, moth = NeuralCleanseSettings(), MothSettings()
+    none, rule = (work(6, scan, moth, COMPOSED, evidence) for evidence in (None, BLIND))
+    votes = work(6, scan, moth, DataSettings(), BLIND)
+    assert none.evidence == 0 < rule.evidence < votes.evidence
+    measured = BLIND.candidates * BLIND.images_per_class * BLIND.steps
+    hardened = [work(6, scan, each, COMPOSED, None).harden for each in (BLIND.hardening, BLIND.burst)]
+    assert rule.evidence == pytest.approx(3 * measured + sum(hardened))
+    everything = work(6, scan, moth, COMPOSED, EvidenceSettings(complete=True))
+    assert everything.evidence >= votes.evidence
+
+
+def test_counted_work_explains_the_times_that_were_recorded():
+    """An image costs as much in a scan as in the evidence of the same model, whatever the machine did meanwhile."""
+    ratios = []
+    for path in sorted((ROOT / "benchmarks" / "results" / "blind").glob("*/*.json")):
+        found = json.loads(path.read_text())
+        evidence = EvidenceSettings(complete=found["evidence"]["settings"].get("complete", True))
+        counted = work(found["classes"], NeuralCleanseSettings(), MothSettings(), COMPOSED, evidence)
+        scan, more = found["before"]["seconds"] / counted.scan, found["evidence"]["seconds"] / counted.evidence
+        ratios.append(more / scan)
+    assert len(ratios) > 70 and min(ratios) > 0.5 and max(ratios) < 2
 
 
 def test_the_estimate_adds_up(monkeypatch):
@@ -165,11 +205,29 @@ def test_the_estimate_adds_up(monkeypatch):
         return 0.5 if size == 32 else 2.0
 
     monkeypatch.setattr(estimating, "seconds_per_image", speed)
-    works = {3: estimating.Work(scan=10, harden=7), 4: estimating.Work(scan=20, harden=1)}
-    found = estimate({("a", 3, 32): 2, ("a", 4, 32): 1, ("a", 3, 64): 1}, works, None)
+    monkeypatch.setattr(estimating, "seconds_per_made_image", lambda sources, size: 0.25)
+    works = {
+        3: Work(scan=10, harden=7, evidence=5, made=8, made_to_harden=4),
+        4: Work(scan=20, harden=1, evidence=0, made=0, made_to_harden=0),
+    }
+    found = estimate({("a", 3, 32): 2, ("a", 4, 32): 1, ("a", 3, 64): 1}, works, None, COMPOSED)
     assert asked == [("a", 32), ("a", 64)] and found.models == 4
-    assert found.least == 0.5 * (2 * 10 + 20) + 2 * 10
-    assert found.most == 0.5 * (2 * 27 + 41) + 2 * 27
+    assert found.making == 0.25 * 12 * 3
+    assert found.least == 0.5 * (2 * 10 + 20) + 2 * 10 + 0.25 * 8 * 3
+    assert found.most == 0.5 * (2 * 32 + 41) + 2 * 32 + found.making
+
+
+def test_making_images_takes_time():
+    assert 0 < seconds_per_made_image(("examples",), 32) < 10
+    pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
+    assert 0 < seconds_per_made_image(("composed", "folder"), 32) < 10
+
+
+def test_the_line_says_what_the_estimate_assumes(plain):
+    result = CliRunner().invoke(main, ["doctor", str(plain), "--workers", "1"])
+    line = result.output.splitlines()[-1]
+    assert line.startswith("Estimate for rescan with neural-cleanse and moth on this machine, 1 models: ")
+    assert "for making images" in line and "every search runs to its last step" in line and result.exit_code == 0
 
 
 def test_a_pass_takes_time(plain):

@@ -2,60 +2,42 @@
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.nn import functional
 
+from .compose import compose_stored
+from .data_settings import DataSettings
 from .device import default_batch, wait_for
-from .hardeners.moth_settings import MothSettings
 from .loading import build_architecture
 from .records import record
-from .scanners.neural_cleanse import NeuralCleanseSettings
+from .samples import augment
+from .subject import Preprocessing
+from .workload import Work
 
 _RUNS = 3
-# A training step also has gradients of weights: half as much again as one of images alone.
-_TRAINING = 1.5
-# Looking at images without any gradient.
-_LOOK = 1 / 3
-
-
-@record
-class Work:
-    """Images that go through the network and back, for one model."""
-
-    scan: float
-    harden: float
+# Images that are made to see how long that takes.
+_MADE = 20
+_SIGN_SIDE = 100
 
 
 @record
 class Estimate:
-    """Seconds for a round: ``least`` if nothing is flagged, ``most`` if everything is, hardened and scanned again."""
+    """Seconds for a round: ``least`` if nothing is flagged, ``most`` if everything is, hardened and scanned again.
+
+    making: the part of ``most`` that composing and augmenting images takes.
+    """
 
     least: float
     most: float
     models: int
-
-
-def work(classes: int, scanner: NeuralCleanseSettings, hardener: MothSettings, held_per_class: int) -> Work:
-    """The most work that these settings ask for; searches that settle early take less.
-
-    >>> work(2, NeuralCleanseSettings(), MothSettings(), 10).scan  # 2 pairs: 2 * 5 * 60 and 2 * 16 * 100
-    3800.0
-    """
-    pairs = classes * (classes - 1)
-    screened = pairs * scanner.screen_images * scanner.screen_steps
-    inverted = min(pairs, scanner.screen_keep) * scanner.images_per_class * scanner.steps
-    universal = classes * (classes - 1) * scanner.images_per_class * scanner.steps
-    scan = {"pairwise": screened + inverted, "universal": universal, "both": screened + inverted + universal}
-    warm = classes * min(hardener.warmup_images, classes * hardener.warmup_per_class) * hardener.warmup_steps
-    directions = 2 * (hardener.pairs_per_round or classes)
-    steps = hardener.first_steps + (hardener.turns - 1) * hardener.turn_steps
-    trained = hardener.turns * hardener.sgd_steps * hardener.batch * _TRAINING
-    looked = classes * held_per_class * _LOOK
-    a_round = directions * hardener.images_per_direction * steps + trained + looked
-    return Work(scan=float(scan[scanner.mode]), harden=warm + hardener.rounds * a_round)
+    making: float = 0.0
 
 
 def seconds_per_image(architecture: str, classes: int, size: int, device: torch.device) -> float:
@@ -67,24 +49,55 @@ def seconds_per_image(architecture: str, classes: int, size: int, device: torch.
     count = min(default_batch(device, size), 32)
     x = torch.rand(count, 3, size, size, device=device, requires_grad=True)
     y = torch.zeros(count, dtype=torch.long, device=device)
-    times = []
-    for _ in range(_RUNS + 1):
+
+    def there_and_back() -> None:
         wait_for(device)
-        begun = time.perf_counter()
         torch.autograd.grad(functional.cross_entropy(module(x), y), x)
         wait_for(device)
+
+    there_and_back()
+    return _best(there_and_back) / count
+
+
+def seconds_per_made_image(sources: tuple[str, ...], size: int) -> float:
+    """Seconds to make one of the images that a scan works on, on average over the sources.
+
+    Composed ones are put together from signs; of all others augmented copies are made.
+    """
+    reading = Preprocessing(stored_size=size, size=size)
+    raw = torch.randint(256, (_MADE, 3, size, size), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        sign = Path(folder) / "0.png"
+        Image.new("RGBA", (_SIGN_SIDE, _SIGN_SIDE), (200, 30, 30, 255)).save(sign)
+        ways: dict[str, Callable[[], object]] = {
+            "composed": lambda: compose_stored([sign], per_class=_MADE, stored_size=size, generator=0)
+        }
+        return statistics.mean(_best(ways.get(source, lambda: augment(raw, reading, 0))) for source in sources) / _MADE
+
+
+def _best(run: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_RUNS):
+        begun = time.perf_counter()
+        run()
         times.append(time.perf_counter() - begun)
-    return min(times[1:]) / count
+    return min(times)
 
 
-def estimate(kinds: Mapping[tuple[str, int, int], int], works: Mapping[int, Work], device: torch.device) -> Estimate:
+def estimate(
+    kinds: Mapping[tuple[str, int, int], int], works: Mapping[int, Work], device: torch.device, data: DataSettings
+) -> Estimate:
     """For so many models of each (architecture, classes, size), with the work per number of classes."""
     speed: dict[tuple[str, int], float] = {}
-    least = most = 0.0
+    making: dict[int, float] = {}
+    least = most = made = 0.0
     for (architecture, classes, size), count in kinds.items():
         if (architecture, size) not in speed:
             speed[architecture, size] = seconds_per_image(architecture, classes, size, device)
-        unit = speed[architecture, size] * count
-        least += unit * works[classes].scan
-        most += unit * (2 * works[classes].scan + works[classes].harden)
-    return Estimate(least=least, most=most, models=sum(kinds.values()))
+        if size not in making:
+            making[size] = seconds_per_made_image(data.sources, size)
+        unit, per_image, task = speed[architecture, size] * count, making[size] * count, works[classes]
+        made += per_image * (task.made + task.made_to_harden)
+        least += unit * task.scan + per_image * task.made
+        most += unit * (2 * task.scan + task.harden + task.evidence)
+    return Estimate(least=least, most=most + made, models=sum(kinds.values()), making=made)

@@ -16,7 +16,7 @@ from ..files import write_text
 from ..records import from_dict, read_record, to_json
 from ..seeding import derive_seed
 from ..weights import load_weights
-from .display import make_console
+from .console import make_console
 from .model import OpenedModel, model_options, open_model, show_progress
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -22,7 +22,8 @@ from ..rounds import read_round
 from ..scanner import make_scanner
 from ..several import split_names
 from ..subset import choose
-from .display import calibration_table, make_console, make_reporter
+from .console import make_console
+from .display import calibration_table, make_reporter
 from .interruption import Interruption, Stopping
 from .options import (
     backgrounds_option,

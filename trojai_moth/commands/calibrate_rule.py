@@ -14,7 +14,7 @@ from ..eval.blind_runs import BlindRun, open_blind_run
 from ..eval.fit_rule import RuleSettings, learn_rule
 from ..files import write_text
 from ..records import from_dict, to_json
-from .display import make_console
+from .console import make_console
 
 _LISTED = 20
 

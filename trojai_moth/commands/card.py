@@ -20,7 +20,7 @@ from ..seeding import derive_seed
 from ..subject import Subject
 from ..weights import load_weights
 from .card_parts import accuracy_outcome, card_bounds, data_assignments, publish
-from .display import make_console
+from .console import make_console
 from .distance import open_to_measure, originals
 from .model import OpenedModel, model_options, show_progress
 from .options import device_option, parse_assignments

@@ -16,7 +16,7 @@ from ..eval.contest import Contest
 from ..hardener import Hardener, hardeners, make_hardener
 from ..poisoned import read_poisoned
 from ..records import from_dict, to_dict
-from .display import make_console
+from .console import make_console
 from .interruption import Interruption
 from .model import OpenedModel, model_options, open_model, show_progress
 from .options import record_fields

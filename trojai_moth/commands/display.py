@@ -16,7 +16,6 @@ from ..calibration import CalibrationMetrics, Estimate
 
 _STEP_EVERY = 30.0
 _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
-_PIPE_WIDTH = 120
 
 
 class PlainReporter:
@@ -81,12 +80,6 @@ class RichReporter:
     def step(self, text: str) -> None:
         """What the bar shows beside it."""
         self._progress.update(self._task, now=text)
-
-
-def make_console() -> Console:
-    """A console as wide as the terminal; wide enough for the table where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def make_reporter(console: Console) -> AbstractContextManager[PlainReporter | RichReporter]:

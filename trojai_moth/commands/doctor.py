@@ -10,20 +10,22 @@ from typing import Any
 
 import click
 
+from ..blind.settings import EvidenceSettings
 from ..checkup import NO_EXAMPLES, Checkup, examine
 from ..convention import Convention
+from ..data_settings import DataSettings
 from ..device import prepare_process, resolve_device
 from ..errors import MothError
-from ..estimate import Estimate, estimate, work
+from ..estimate import Estimate, estimate
 from ..eval.labels import read_errata, read_labels
 from ..eval.round_health import RoundHealth, Tally
 from ..hardeners.moth_settings import MothSettings
 from ..records import from_dict, to_dict
 from ..rounds import Case, Skip, metadata_file, read_round
-from ..samples import DataSettings
 from ..scanners.neural_cleanse import NeuralCleanseSettings
 from ..subset import choose
 from ..workers import cores, in_order
+from ..workload import work
 from .options import (
     backgrounds_option,
     data_option,
@@ -79,7 +81,7 @@ def doctor(
     """
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
     images = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
-    settings = (*_settings(groups), images.held_per_class)
+    settings = (*_settings(groups), images, EvidenceSettings())
     target = resolve_device(device)
     cases = choose(read_round(round_dir), subset, round_dir)
     labels, problems = _labels(round_dir)
@@ -91,7 +93,7 @@ def doctor(
     if timed and tally.usable:
         prepare_process(target)
         works = {classes: work(classes, *settings) for _, classes, _ in tally.kinds}
-        guess = estimate({kind: count for kind, count in tally.kinds.items() if count}, works, target)
+        guess = estimate({kind: count for kind, count in tally.kinds.items() if count}, works, target, images)
     names = {case.model_id for case in cases}
     errata = {model: reason for model, reason in _errata(round_dir).items() if model in names}
     health = tally.health(errata, (*problems, *_notes(round_dir)), guess)
@@ -153,11 +155,12 @@ def plain(text: str) -> str:
 
 
 def _time_line(guess: Estimate) -> str:
-    least, most = (_duration(seconds) for seconds in (guess.least, guess.most))
+    least, most, making = (_duration(seconds) for seconds in (guess.least, guess.most, guess.making))
     return (
         f"Estimate for rescan with neural-cleanse and moth on this machine, {guess.models} models: {least} if nothing "
-        f"is flagged, {most} if everything is. From a few timed passes per architecture; machines that do other work "
-        "meanwhile take longer, and searches that settle early less."
+        f"is flagged, {most} if everything is, hardened, weighed by the blind verdict and scanned again; {making} of "
+        "that for making images. It assumes one process, that every search runs to its last step, that hardening never "
+        "has to go back, and that the machine stays as busy as it was for the few timed passes per architecture."
     )
 
 

@@ -13,7 +13,7 @@ from ..eval.scored_runs import read_scored
 from ..eval.summary import Rate
 from ..files import write_text
 from ..records import to_json
-from .display import make_console
+from .console import make_console
 
 
 @click.command("evaluate")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..loading import Inspection, inspect_model
 from ..records import to_json
-from .display import make_console
+from .console import make_console
 
 _STYLE = {"loadable": "green", "loadable, structure not attested": "yellow", "refused": "bold red"}
 _MEANING = {

@@ -24,7 +24,8 @@ from ..pipeline import RescanSettings, Run
 from ..records import from_dict, to_dict
 from ..rounds import Case, Skip, read_round
 from ..subset import choose
-from .display import BLIND_LEGEND, LEGEND, make_console, make_reporter, reason_lines, verdict_table
+from .console import make_console
+from .display import BLIND_LEGEND, LEGEND, make_reporter, reason_lines, verdict_table
 from .fleet_options import fleet_of, fleet_options
 from .interruption import Interruption, Stopping
 from .options import (

@@ -1,7 +1,30 @@
-"""Loading of untrusted model files: nothing that a file contains is ever run."""
+"""Loading of untrusted model files: nothing that a file contains is ever run.
 
-from .architectures import ARCHITECTURES, build_architecture
+What needs torch is imported when it is asked for, so that a file can be looked at without it.
+"""
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
 from .inspection import Inspection, inspect_model
-from .load import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from .architectures import ARCHITECTURES, build_architecture
+    from .load import LoadedModel, load_model
 
 __all__ = ["ARCHITECTURES", "Inspection", "LoadedModel", "build_architecture", "inspect_model", "load_model"]
+
+_HOMES = MappingProxyType(
+    {
+        **{"ARCHITECTURES": "architectures", "build_architecture": "architectures"},
+        **{"LoadedModel": "load", "load_model": "load"},
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    """What is asked for, from the module where it is."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

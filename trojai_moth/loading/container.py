@@ -5,15 +5,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from io import BytesIO
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import torch
-
-from .files import byte_view, read_exactly, read_pieces, read_tensor
+from .files import read_exactly
 from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
 from .refusal import Refusal, quote
 from .symbols import StorageClaim, storage_claim
 from .zip_directory import Entry, read_directory
+
+if TYPE_CHECKING:
+    import torch
 
 _SMALL = 4096
 
@@ -51,6 +52,8 @@ class ZipContainer:
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces, compared with the checksum of its entry at the end."""
+        from .tensors import byte_view, read_pieces
+
         entry, crc = self._entries[f"data/{storage.key}"], 0
         for piece in read_pieces(self._file, entry.offset, storage.numel, storage.dtype):
             crc = zlib.crc32(byte_view(piece), crc)
@@ -59,6 +62,8 @@ class ZipContainer:
 
     def read(self, storage: StorageClaim) -> torch.Tensor:
         """Read one storage."""
+        from .tensors import read_tensor
+
         entry = self._entries[f"data/{storage.key}"]
         return read_tensor(self._file, entry.offset, storage.numel, storage.dtype)
 

@@ -10,12 +10,11 @@ from torch import nn
 
 from .architectures import Variant, build_skeleton, canonical_name, identify
 from .attestation import attest, attest_wrapper
-from .container import Container, ZipContainer
-from .legacy import LegacyContainer
+from .container import Container
 from .refusal import ForeignCode, Refusal, quote
-from .structure import Weights, find_weights
+from .structure import Weights
 from .symbols import StorageClaim
-from .tensor_file import TensorFile, looks_like_tensor_file
+from .take_apart import take_apart
 
 _TWO_MODELS = "one of the two belongs to another model"
 
@@ -38,8 +37,7 @@ class Examined:
 def examine(file: BinaryIO, architecture: str | None = None, classes: int | None = None) -> Examined:
     """Every check of :func:`~trojai_moth.loading.load_model`; raises Refusal with the first that fails."""
     hint = _configured(architecture)
-    container = open_container(file)
-    weights = find_weights(container.root)
+    container, weights = take_apart(file)
     variant = which_network(weights, hint)
     _cross_check(variant, hint, classes)
     skeleton = build_skeleton(variant)
@@ -68,19 +66,6 @@ def _configured(architecture: str | None) -> str | None:
     return hint
 
 
-def open_container(file: BinaryIO, *, tolerant: bool = False) -> Container:
-    """Take a file apart; raises Refusal. ``tolerant`` reads names that no model needs as well, see run_pickle."""
-    file.seek(0)
-    start = file.read(512)
-    if start.startswith(b"PK\x03\x04"):
-        return ZipContainer(file, tolerant)
-    if start[257:262] == b"ustar":
-        raise Refusal("is a tar file (torch before 0.1.10); load and save it again with a newer torch")
-    if looks_like_tensor_file(start):
-        return TensorFile(file)
-    return LegacyContainer(file, tolerant)
-
-
 def _transforms(weights: Weights) -> bool:
     return weights.root is not None and (weights.root.state or {}).get("transform_input") is True
 
@@ -95,8 +80,8 @@ def _cross_check(variant: Variant, architecture: str | None, classes: int | None
 def _check_dtypes(skeleton: nn.Module, weights: Weights) -> None:
     for name, expected in skeleton.state_dict().items():
         found = weights.claims[name].storage.dtype
-        if found != expected.dtype:
-            raise Refusal(f"stores {name} as {found}; save the model as {expected.dtype}")
+        if f"torch.{found}" != str(expected.dtype):
+            raise Refusal(f"stores {name} as torch.{found}; save the model as {expected.dtype}")
 
 
 def _check_numbers(container: Container, weights: Weights) -> None:

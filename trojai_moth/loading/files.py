@@ -10,13 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-
 from .refusal import Refusal
 
 MAX_FILE_BYTES = 2 << 30
 """The largest stock model, vgg19bn, has 0.6 GB."""
-PIECE = 1 << 20
 
 
 @contextmanager
@@ -67,30 +64,3 @@ def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
     if len(data) != length:
         raise Refusal("is cut short")
     return data
-
-
-def read_tensor(file: BinaryIO, offset: int, numel: int, dtype: torch.dtype) -> torch.Tensor:
-    """Read ``numel`` little-endian numbers at a place of the file into a new flat CPU tensor that owns its memory."""
-    if offset < 0 or offset + numel * dtype.itemsize > file_size(file):
-        raise Refusal("is cut short or damaged (its weights reach behind its end)")
-    flat = torch.empty(numel, dtype=dtype)
-    view = byte_view(flat)
-    file.seek(offset)
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            raise Refusal("is cut short")
-        done += count
-    return flat
-
-
-def read_pieces(file: BinaryIO, offset: int, numel: int, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-    """The same numbers in pieces of at most a million, so that a file is judged in little memory."""
-    for start in range(0, numel, PIECE):
-        yield read_tensor(file, offset + start * dtype.itemsize, min(PIECE, numel - start), dtype)
-
-
-def byte_view(flat: torch.Tensor) -> memoryview:
-    """The memory of a flat CPU tensor as writable bytes."""
-    return memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ..records import Field, record
 from .container import Container
-from .examine import Examined, examine, open_container, which_network
 from .files import file_size, open_regular, sha256_of
 from .names import names_asked_for
 from .origin import written_by
 from .refusal import Refusal, quote, shown, unreadable
 from .structure import Weights, find_weights
 from .symbols import StorageClaim
+from .take_apart import open_container, take_apart
+
+if TYPE_CHECKING:
+    from .examine import Examined
 
 Verdict = Literal["loadable", "loadable, structure not attested", "refused"]
 
@@ -75,7 +78,11 @@ def _inspect(path: Path, file: BinaryIO) -> Inspection:
 
 
 def _judge(file: BinaryIO) -> tuple[Examined | None, str | None]:
+    """What examine says; a file that is no model is refused before torch is imported for that."""
     try:
+        take_apart(file)
+        from .examine import examine
+
         return examine(file), None
     except Refusal as refusal:
         return None, str(refusal)
@@ -94,11 +101,15 @@ def _look(file: BinaryIO) -> tuple[Container | None, Weights | None]:
 
 
 def _network(weights: Weights | None) -> tuple[str | None, int | None]:
+    if not weights or not weights.claims:
+        return None, None
     try:
-        variant = which_network(weights) if weights else None
+        from .examine import which_network
+
+        variant = which_network(weights)
     except Exception:
-        variant = None
-    return (variant.name, variant.classes) if variant else (None, None)
+        return None, None
+    return variant.name, variant.classes
 
 
 def _storages(weights: Weights | None) -> Iterable[StorageClaim]:
@@ -108,8 +119,7 @@ def _storages(weights: Weights | None) -> Iterable[StorageClaim]:
 def _dtypes(weights: Weights | None) -> dict[str, int]:
     counts: dict[str, int] = {}
     for claim in weights.claims.values() if weights else ():
-        name = str(claim.storage.dtype).removeprefix("torch.")
-        counts[name] = counts.get(name, 0) + 1
+        counts[claim.storage.dtype] = counts.get(claim.storage.dtype, 0) + 1
     return counts
 
 

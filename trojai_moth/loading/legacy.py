@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from io import BytesIO
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import torch
-
-from .files import file_size, read_exactly, read_pieces, read_tensor
+from .files import file_size, read_exactly
 from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
 from .refusal import Refusal, quote
 from .symbols import Name, StorageClaim, storage_claim
+
+if TYPE_CHECKING:
+    import torch
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _START = b"\x80\x02\x8a\x0a"
@@ -38,10 +39,14 @@ class LegacyContainer:
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces; the format has no checksums."""
+        from .tensors import read_pieces
+
         return read_pieces(self._file, self._places[storage.key], storage.numel, storage.dtype)
 
     def read(self, storage: StorageClaim) -> torch.Tensor:
         """Read one storage."""
+        from .tensors import read_tensor
+
         return read_tensor(self._file, self._places[storage.key], storage.numel, storage.dtype)
 
     def _persistent(self, identity: tuple[object, ...]) -> object:

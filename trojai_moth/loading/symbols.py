@@ -5,24 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import torch
-
 from .refusal import Refusal, quote
 
 STORAGE_TYPES = MappingProxyType(
     {
-        "FloatStorage": torch.float32,
-        "DoubleStorage": torch.float64,
-        "HalfStorage": torch.float16,
-        "BFloat16Storage": torch.bfloat16,
-        "LongStorage": torch.int64,
-        "IntStorage": torch.int32,
-        "ShortStorage": torch.int16,
-        "CharStorage": torch.int8,
-        "ByteStorage": torch.uint8,
-        "BoolStorage": torch.bool,
+        "FloatStorage": "float32",
+        "DoubleStorage": "float64",
+        "HalfStorage": "float16",
+        "BFloat16Storage": "bfloat16",
+        "LongStorage": "int64",
+        "IntStorage": "int32",
+        "ShortStorage": "int16",
+        "CharStorage": "int8",
+        "ByteStorage": "uint8",
+        "BoolStorage": "bool",
     }
 )
+"""Storages by the name that pickles have for them; number types by the name that torch has."""
+
+ITEM_BYTES = MappingProxyType(
+    {
+        **{"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2},
+        **{"int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1},
+    }
+)
+"""Length of a number of each type."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,13 @@ class StorageClaim:
     """Bytes that the file says it has elsewhere: ``numel`` numbers of one type under one key."""
 
     key: str
-    dtype: torch.dtype
+    dtype: str
     numel: int
 
     @property
     def nbytes(self) -> int:
         """Length in bytes."""
-        return self.numel * self.dtype.itemsize
+        return self.numel * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, eq=False)

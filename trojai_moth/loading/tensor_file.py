@@ -6,29 +6,30 @@ import json
 import math
 from collections.abc import Collection, Iterator
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-
-from .files import file_size, read_exactly, read_pieces, read_tensor
+from .files import file_size, read_exactly
 from .refusal import Refusal, quote
 from .symbols import StorageClaim, TensorClaim
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_HEADER_BYTES = 4 << 20
 """The largest stock model's header has 0.1 MB."""
 
 _TYPES = MappingProxyType(
     {
-        "F64": torch.float64,
-        "F32": torch.float32,
-        "F16": torch.float16,
-        "BF16": torch.bfloat16,
-        "I64": torch.int64,
-        "I32": torch.int32,
-        "I16": torch.int16,
-        "I8": torch.int8,
-        "U8": torch.uint8,
-        "BOOL": torch.bool,
+        "F64": "float64",
+        "F32": "float32",
+        "F16": "float16",
+        "BF16": "bfloat16",
+        "I64": "int64",
+        "I32": "int32",
+        "I16": "int16",
+        "I8": "int8",
+        "U8": "uint8",
+        "BOOL": "bool",
     }
 )
 _PREFIX = 8
@@ -66,10 +67,14 @@ class TensorFile:
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one tensor in pieces; the format has no checksums."""
+        from .tensors import read_pieces
+
         return read_pieces(self._file, self._places[storage.key], storage.numel, storage.dtype)
 
     def read(self, storage: StorageClaim) -> torch.Tensor:
         """Read one tensor's numbers."""
+        from .tensors import read_tensor
+
         return read_tensor(self._file, self._places[storage.key], storage.numel, storage.dtype)
 
 

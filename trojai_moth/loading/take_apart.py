@@ -1,0 +1,30 @@
+"""A model file taken apart: which container it is, and its weights by name. All of it without torch."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from .container import Container, ZipContainer
+from .legacy import LegacyContainer
+from .refusal import Refusal
+from .structure import Weights, find_weights
+from .tensor_file import TensorFile, looks_like_tensor_file
+
+
+def take_apart(file: BinaryIO) -> tuple[Container, Weights]:
+    """The file's container and what it says of its weights; raises Refusal."""
+    container = open_container(file)
+    return container, find_weights(container.root)
+
+
+def open_container(file: BinaryIO, *, tolerant: bool = False) -> Container:
+    """Take a file apart; raises Refusal. ``tolerant`` reads names that no model needs as well, see run_pickle."""
+    file.seek(0)
+    start = file.read(512)
+    if start.startswith(b"PK\x03\x04"):
+        return ZipContainer(file, tolerant)
+    if start[257:262] == b"ustar":
+        raise Refusal("is a tar file (torch before 0.1.10); load and save it again with a newer torch")
+    if looks_like_tensor_file(start):
+        return TensorFile(file)
+    return LegacyContainer(file, tolerant)

@@ -1,0 +1,92 @@
+"""How much work rescan's settings ask for, in images: to go through a network and back, and to be made."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+from .blind.choice import choose_pairs
+from .blind.rule import cascade, shipped_rule
+from .blind.settings import EvidenceSettings
+from .blind.stages import features_for, pairs_for, stages_for
+from .data_settings import DataSettings
+from .hardeners.moth_settings import MothSettings
+from .records import record, to_dict
+from .scanner import Candidate
+from .scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings
+from .seeding import generator
+
+# A training step also has gradients of weights: half as much again as one of images alone.
+_TRAINING = 1.5
+# Looking at images without any gradient.
+_LOOK = 1 / 3
+# Stages of the evidence at which distances are measured, and the hardenings that two of them begin with.
+_MEASURED = ("before", "hardened", "withheld", "burst")
+_HARDENED = {"withheld": "hardening", "burst": "burst"}
+
+
+@record
+class Work:
+    """Images for one model, at most: a scan's, a hardening's and the evidence's go through the network and back.
+
+    made: composed or augmented before the first scan; made_to_harden: composed for the audit of a hardening.
+    """
+
+    scan: float
+    harden: float
+    evidence: float
+    made: float
+    made_to_harden: float
+
+
+def work(
+    classes: int,
+    scanner: NeuralCleanseSettings,
+    hardener: MothSettings,
+    data: DataSettings,
+    evidence: EvidenceSettings | None,
+) -> Work:
+    """The most work that these settings ask for; searches that settle early take less. evidence: of a blind verdict.
+
+    >>> work(2, NeuralCleanseSettings(), MothSettings(), DataSettings(), None).scan  # 2 pairs: 2 * 5 * 60, 2 * 16 * 100
+    3800.0
+    """
+    pairs = classes * (classes - 1)
+    screened = pairs * scanner.screen_images * scanner.screen_steps
+    inverted = min(pairs, scanner.screen_keep) * scanner.images_per_class * scanner.steps
+    universal = classes * (classes - 1) * scanner.images_per_class * scanner.steps
+    scan = {"pairwise": screened + inverted, "universal": universal, "both": screened + inverted + universal}
+    composed = "composed" in data.sources
+    return Work(
+        scan=float(scan[scanner.mode]),
+        harden=_hardening(classes, hardener, data),
+        evidence=_evidence(classes, evidence, data) if evidence else 0.0,
+        made=float(classes * (data.train_per_class + data.held_per_class)),
+        made_to_harden=float(classes * math.ceil(data.unseen_images / classes)) if composed else 0.0,
+    )
+
+
+def _hardening(classes: int, hardener: MothSettings, data: DataSettings) -> float:
+    warm = classes * min(hardener.warmup_images, classes * hardener.warmup_per_class) * hardener.warmup_steps
+    directions = 2 * (hardener.pairs_per_round or classes)
+    steps = hardener.first_steps + (hardener.turns - 1) * hardener.turn_steps
+    trained = hardener.turns * hardener.sgd_steps * hardener.batch * _TRAINING
+    looked = classes * data.held_per_class * _LOOK
+    a_round = directions * hardener.images_per_direction * steps + trained + looked
+    return warm + hardener.rounds * a_round
+
+
+def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:
+    """What the package's own rule asks for where it fits, else the votes; nothing is left out by the cascade."""
+    rule = shipped_rule(NeuralCleanse.name, data.source, to_dict(settings))
+    asked = None if settings.complete else cascade(rule)
+    stages = stages_for(asked, settings)
+    suspects = [
+        Candidate(victim=v, target=t, size=1.0, success=1.0, held_success=None, held_images=0, converged=True)
+        for v, t in permutations(range(classes), 2)
+    ]
+    chosen = choose_pairs(suspects, range(classes), classes, settings, generator(0))
+    pairs = len(pairs_for(features_for(asked, settings), chosen))
+    measured = sum(stage in stages for stage in _MEASURED) * pairs * settings.images_per_class * settings.steps
+    hardened = [getattr(settings, name) for stage, name in _HARDENED.items() if stage in stages]
+    return measured + sum(_hardening(classes, hardening, data) for hardening in hardened)
