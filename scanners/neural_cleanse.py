@@ -89,12 +89,16 @@ class NeuralCleanse(Scanner):
         few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
-        screened = invert(subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start)
+        screened = invert(
+            subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start
+        ).require_finite()
         kept = torch.tensor(_smallest_first(screened)[: settings.screen_keep])
         full = samples.train.first_per_class(settings.images_per_class)
         task = make_task(full.y, [pairs[row] for row in kept.tolist()])
         start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
-        result = invert(subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start)
+        result = invert(
+            subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start
+        ).require_finite()
         found = self._candidates(subject, samples.held, result)
         if settings.rule == "outlier":
             sizes = screened.size[screened.converged].log().tolist()
@@ -112,7 +116,9 @@ class NeuralCleanse(Scanner):
         images = samples.train.first_per_class(settings.images_per_class)
         task = make_task(images.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
-        result = invert(subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start)
+        result = invert(
+            subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start
+        ).require_finite()
         found = self._candidates(subject, samples.held, result)
         sizes = [candidate.size for candidate in found if candidate.size is not None]
         return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)

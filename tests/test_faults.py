@@ -113,12 +113,18 @@ def test_what_is_left_of_a_models_budget_is_what_its_next_stage_has(start, monke
 
 
 def test_a_model_over_its_budget_is_a_failure_of_that_kind(start):
-    run = start()
-    settings = from_dict(RescanSettings, {**to_dict(run.settings), "model_budget": 1e-9})
-    run = dataclasses.replace(run, settings=settings)
+    """All of it was used up by the first scan, as its record says."""
+    run = start(model_budget=1000.0)
     run.execute()
-    assert set(verdicts(run).values()) == {"not judged"} and kind(run, IDS[2]) == "out of time"
-    assert "model's time budget" in run.journal.read(IDS[2], "failure", Failure).reason
+    scan = run.journal.read(IDS[0], "before", ScanRecord)
+    run.journal.write(IDS[0], "before", dataclasses.replace(scan, seconds=1001.0))
+    for stage in ("harden", "after"):
+        run.journal.path(IDS[0], stage).unlink()
+    run.journal.weights(IDS[0]).unlink()
+    run.execute()
+    assert verdicts(run)[IDS[0]] == "not judged" and kind(run, IDS[0]) == "out of time"
+    reason = run.journal.read(IDS[0], "failure", Failure).reason
+    assert reason == "took longer than the model's time budget of 1000 s in all"
 
 
 def test_an_inversion_that_gives_no_numbers_is_no_clean_model(start, monkeypatch):

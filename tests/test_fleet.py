@@ -10,6 +10,7 @@ import fleet_parts
 import pytest
 from fleet_parts import IDS, drive, make_run, marks
 
+from trojai_moth.errors import RunDirectoryError
 from trojai_moth.eval.results import write_results
 from trojai_moth.executors import processes
 from trojai_moth.fleet import Fleet, Shard
@@ -130,6 +131,21 @@ def test_what_kills_every_worker_or_hangs_is_a_failure_of_its_kind_and_no_verdic
     rows, summary = write_results(run.journal, {})
     assert rows["verdict"].to_list() == ["cleared", "not judged", "kept", "not judged"] and summary.not_judged == 2
     assert run_status(run.journal).failures == {"worker died": 1, "out of time": 1}
+    nothing_left(run)
+
+
+def test_what_is_wrong_with_the_run_itself_ends_it_from_a_worker_too(start, expected):
+    run = start(fleet=Fleet(workers=2))
+    run.journal.open(run.identity())
+    blocker = run.journal.root / "weights"
+    blocker.write_text("a file where a folder should be")
+    with pytest.raises(RunDirectoryError, match=r"weights.* can not be written .* give the same command again"):
+        run.execute()
+    status = run_status(run.journal)
+    assert (status.failed, status.holders) == (0, ())
+    blocker.unlink()
+    run.execute()
+    assert table(run) == expected
     nothing_left(run)
 
 

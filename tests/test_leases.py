@@ -1,5 +1,6 @@
 """Leases: just one holder, whatever dies, sleeps, or has a wrong clock; and nothing is left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from trojai_moth.errors import NoSpaceError
 from trojai_moth.leases import Leases, LeaseTerms, LeaseWatch
 from trojai_moth.owner import is_dead, own_name
 
@@ -170,6 +172,18 @@ def test_half_a_lease_and_strange_files_are_no_crash(leases):
     (leases.folder / "notes.txt").write_text("mine")
     (leases.folder / "strange.lease").write_text("mine")
     assert MODEL not in leases.all() or leases.all()[MODEL].content == ""
+
+
+def test_a_full_disk_leaves_no_lease_that_nobody_holds(leases, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with pytest.raises(NoSpaceError, match=r"1\.lease: can not be written"):
+            leases.acquire(MODEL)
+    assert left(leases) == []
+    leases.acquire(MODEL).release()
 
 
 def test_a_process_is_known_by_more_than_its_number():

@@ -9,6 +9,7 @@ from trojai_moth import packs
 from trojai_moth.errors import UnreadableModelError
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.opening import open_case
+from trojai_moth.owner import own_name
 from trojai_moth.pack_stream import PackStream
 from trojai_moth.packs import read_pack, unpacked
 from trojai_moth.rounds import Case, Skip, read_round
@@ -216,3 +217,13 @@ def test_a_folder_is_unpacked_as_it_is(tmp_path):
     with unpacked(case) as there:
         assert there is case
     assert case.model_file.exists()
+
+
+def test_what_a_killed_process_had_unpacked_is_removed_by_the_next(tmp_path):
+    machine, pid, start = own_name().split("-")
+    names = [f"trojai-moth-{machine}-{pid}-{int(start) + 1}-abc", f"trojai-moth-{own_name()}-abc", "trojai-moth-abc"]
+    for name in names:
+        (tmp_path / "temporary" / name / "id-00000000").mkdir(parents=True)
+    packs._remove_what_the_dead_left.cache_clear()
+    packs._remove_what_the_dead_left()
+    assert sorted(path.name for path in left_over(tmp_path)) == sorted(names[1:])

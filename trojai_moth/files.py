@@ -12,13 +12,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from .errors import NoSpaceError
+from .errors import NoSpaceError, RunDirectoryError
 from .owner import is_dead, own_name
+
+T = TypeVar("T")
 
 PART = ".part"
 # What a file system answers that knows no second name for a file.
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # Room that is left free beside what is to be written: for the journal, which must go on.
 _RESERVE_BYTES = 32 << 20
 _A_DAY_S = 86400.0
@@ -76,6 +80,17 @@ def _filled(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def written(path: Path, write: Callable[[], T]) -> T:
+    """What ``write`` returns; a disk that is full or can not be written to is the run's trouble, not the model's."""
+    try:
+        return write()
+    except OSError as error:
+        kind = NoSpaceError if error.errno in _NO_SPACE else RunDirectoryError
+        raise kind(
+            f"{path}: can not be written ({error.strerror or error}); mend that and give the same command again"
+        ) from None
 
 
 def require_space(folder: Path, needed: int) -> None:

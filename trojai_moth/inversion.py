@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .engine import Engine, PrecisionChoice
+from .errors import MothError
 from .records import Field, record
 from .search import Rows, Search, success_rate
 from .seeding import generator
@@ -95,6 +96,16 @@ class InversionResult:
     first_loss: Tensor
     best_loss: Tensor
     steps: Tensor
+
+    def require_finite(self) -> InversionResult:
+        """Itself; MothError if a search ended in losses that are no finite numbers: then its pair was not looked at."""
+        undefined = ~torch.isfinite(self.best_loss).all(1)
+        if bool(undefined.any()):
+            row = int(torch.nonzero(undefined)[0])
+            victim = self.task.victims[row]
+            pair = f"{'any' if victim is None else victim}->{int(self.task.targets[row])}"
+            raise MothError(f"inversion of {pair} gave a loss that is not finite")
+        return self
 
     def trigger(self, row: int) -> Trigger:
         """The trigger of one row, on the CPU."""

@@ -6,7 +6,6 @@ that is complete stays, and who is at which model is said by :mod:`~trojai_moth.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -14,15 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import DamagedRecordError, NoSpaceError, RunDirectoryError, SettingsError
-from .files import PART, publish_text, sweep_parts, write_text
+from .errors import DamagedRecordError, RunDirectoryError, SettingsError
+from .files import PART, publish_text, sweep_parts, write_text, written
 from .leases import Leases, LeaseTerms
 from .owner import own_name
 from .records import read_record, record, to_dict, to_json
 
 T = TypeVar("T")
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -115,8 +113,7 @@ class Journal:
     def set_aside(self, path: Path) -> Path:
         """Move a damaged file out of the way, into the folder ``damaged``; where it is now."""
         aside = self.root / "damaged" / f"{path.name}.{own_name()}.{time.monotonic_ns()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        written(path, lambda: os.replace(path, aside))
+        written(path, lambda: (aside.parent.mkdir(parents=True, exist_ok=True), os.replace(path, aside)))
         return aside
 
     def sweep(self) -> None:
@@ -129,8 +126,7 @@ class Journal:
         """Note that nothing is left to do for a model: an empty file, so that a count need not read records."""
         marker = self.root / "finished" / model_id
         if not marker.exists():
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            written(marker, marker.touch)
+            written(marker, lambda: (marker.parent.mkdir(parents=True, exist_ok=True), marker.touch()))
 
     def is_finished(self, model_id: str) -> bool:
         """Whether nothing was left to do when that was last looked into."""
@@ -143,17 +139,6 @@ class Journal:
             raise DamagedRecordError(f"{path}: damaged ({error}); {mend}") from None
         except OSError as error:
             raise RunDirectoryError(f"{path}: can not be read ({error.strerror}); {mend}") from None
-
-
-def written(path: Path, write: Callable[[], T]) -> T:
-    """What ``write`` returns; a disk that is full or can not be written to is the run's trouble, not the model's."""
-    try:
-        return write()
-    except OSError as error:
-        kind = NoSpaceError if error.errno in _NO_SPACE else RunDirectoryError
-        raise kind(
-            f"{path}: can not be written ({error.strerror or error}); mend that and give the same command again"
-        ) from None
 
 
 def _difference(old: RunIdentity, new: RunIdentity) -> str:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .files import written
 from .owner import is_dead, own_name
 from .records import Field, record
 
@@ -130,13 +131,10 @@ class Leases:
         if there and not (is_dead(there.owner) or there.content == expired):
             return None
         generation = there.generation + 1 if there else 1
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{model_id}.{generation}{SUFFIX}"
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        except FileExistsError:
+        lease = written(path, lambda: self._create(path, generation))
+        if lease is None:
             return None
-        lease = Lease(path, descriptor, generation, self.terms)
         # Between the look and the creation others may have come and gone.
         others = [standing for standing in self._of(model_id) if standing.path != path]
         if any(other.generation > generation or there is None or other.content != there.content for other in others):
@@ -146,10 +144,24 @@ class Leases:
             other.path.unlink(missing_ok=True)
         return lease
 
-    def sweep(self, finished: Callable[[str], bool]) -> None:
-        """Remove what dead holders left behind at models that are finished."""
+    def _create(self, path: Path, generation: int) -> Lease | None:
+        """A new lease, or None if there is one already; one that can not be written to the end is not left there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        except FileExistsError:
+            return None
+        try:
+            return Lease(path, descriptor, generation, self.terms)
+        except OSError:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+
+    def sweep(self, wanted: Callable[[str], bool]) -> None:
+        """Remove what dead holders left behind at the models that are wanted to be free of them."""
         for model_id, standing in self.all().items():
-            if is_dead(standing.owner) and finished(model_id):
+            if is_dead(standing.owner) and wanted(model_id):
                 standing.path.unlink(missing_ok=True)
 
     def _of(self, model_id: str) -> list[Standing]:

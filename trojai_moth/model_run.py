@@ -16,9 +16,8 @@ from .case import Case
 from .device import describe_device
 from .errors import UnreadableModelError
 from .failures import OutOfMemory
-from .files import require_space
+from .files import require_space, written
 from .hardener import Hardened, HardeningTrace
-from .journal import written
 from .kept_triggers import keep_triggers
 from .opening import OpenedCase, open_case
 from .packs import unpacked
@@ -231,11 +230,11 @@ class ModelRun:
         whole = self.run_.settings.model_budget
         if whole is not None:
             left = whole - self._used
-            if left <= 0:
-                raise OverBudget(f"took longer than the model's time budget of {whole:g} s in all")
             limit = left if limit is None else min(limit, left)
         self._begin_(stage, limit)
         self.stage = stage
+        if limit is not None and limit <= 0:
+            raise OverBudget(f"took longer than the model's time budget of {whole:g} s in all")
         return limit
 
     def _recall(self, stage: str, cls: type[T]) -> T | None:

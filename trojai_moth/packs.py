@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from .cache import cache_folder
@@ -22,12 +22,15 @@ from .case import MODEL_FILE, Case, FolderNames, PackedModel, Skip, find_names
 from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
 from .errors import MothError, UnreadableModelError
 from .files import write_text
+from .owner import is_dead, own_name
 from .pack_stream import Member, PackStream
 from .records import read_record, record, to_json
 
 _PACK = re.compile(r"id-\w+\.(?:tar\.gz|tgz)")
 _MODEL = re.compile(r"id-\d{1,20}")
 _FORMAT = 1
+# What the names of temporary folders begin with; whose they are follows.
+_UNPACKED = "trojai-moth-"
 # Round 1 has 500 images and as many labels fit in no other layout; the largest network is vgg19bn with 0.6 GB.
 _MOST_FILES, _MOST_BYTES, _DEEPEST = 100_000, 6 << 30, 6
 
@@ -102,13 +105,22 @@ def unpacked(case: Case) -> Iterator[Case]:
     if case.packed is None:
         yield case
         return
-    with tempfile.TemporaryDirectory(prefix="trojai-moth-") as temporary:
+    _remove_what_the_dead_left()
+    with tempfile.TemporaryDirectory(prefix=f"{_UNPACKED}{own_name()}-") as temporary:
         directory = Path(temporary) / case.model_id
         _unpack(case.packed, case.model_id, directory)
         try:
             yield replace(case, directory=directory, packed=None)
         except UnreadableModelError as error:  # the temporary folder will be gone when that is read
             raise UnreadableModelError(str(error).replace(str(directory), str(case.directory))) from None
+
+
+@cache
+def _remove_what_the_dead_left() -> None:
+    """Unpacked models of processes that were killed: a round's worth of them would fill the disk. Once is enough."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_UNPACKED}*"):
+        if is_dead(folder.name.removeprefix(_UNPACKED).rpartition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -75,11 +75,14 @@ class Processes:
     def stop(self) -> None:
         """Idle workers end with their pipe, busy ones by SIGTERM, and what is left then by SIGKILL."""
         begun = [worker for worker in self._workers if worker.process is not None]
+        at = {self._run.cases[worker.task.number].model_id for worker in begun if worker.task is not None}
         for worker in begun:
             worker.ask_to_end()
         end = time.monotonic() + _GRACE_S
         for worker in begun:
             worker.end(max(0.0, end - time.monotonic()))
+        # To be ended by us is not to die of a model.
+        self._run.journal.leases.sweep(lambda model_id: model_id in at)
 
     def _hear(self, worker: _Worker) -> Report | None:
         assert worker.pipe is not None and worker.task is not None

@@ -6,6 +6,7 @@ is then taken up again as everywhere else. All machines must see the round and t
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from contextlib import nullcontext
@@ -155,6 +156,7 @@ def _connect(ray: ModuleType, run: Run, workers: int | None) -> None:
         options = {"address": run.fleet.address, "log_to_driver": False, "logging_level": "ERROR"}
     elif workers is not None and run.device.type == "cpu":
         options["num_cpus"] = workers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(**options)
