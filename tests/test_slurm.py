@@ -27,6 +27,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
 ReturnToService=2
 KillWait=30
 SlurmctldPort={ports[0]}
@@ -80,6 +81,7 @@ def slurm(tmp_path_factory):
         wait_for(lambda: "idle" in output(["sinfo", "-h", "-o", "%T"], environment), folder)
         yield environment
     finally:
+        subprocess.run(["scancel", "--full", "--signal=KILL", "--user=root"], env=environment, check=False)
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in daemons:

@@ -113,7 +113,12 @@ class Journal:
     def set_aside(self, path: Path) -> Path:
         """Move a damaged file out of the way, into the folder ``damaged``; where it is now."""
         aside = self.root / "damaged" / f"{path.name}.{own_name()}.{time.monotonic_ns()}"
-        written(path, lambda: (aside.parent.mkdir(parents=True, exist_ok=True), os.replace(path, aside)))
+
+        def move() -> None:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, aside)
+
+        written(path, move)
         return aside
 
     def sweep(self) -> None:
@@ -125,8 +130,13 @@ class Journal:
     def mark_finished(self, model_id: str) -> None:
         """Note that nothing is left to do for a model: an empty file, so that a count need not read records."""
         marker = self.root / "finished" / model_id
+
+        def mark() -> None:
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+
         if not marker.exists():
-            written(marker, lambda: (marker.parent.mkdir(parents=True, exist_ok=True), marker.touch()))
+            written(marker, mark)
 
     def is_finished(self, model_id: str) -> bool:
         """Whether nothing was left to do when that was last looked into."""

@@ -47,7 +47,7 @@ _OPTIONS = (
         "--round-budget",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="End after so long as by Ctrl-C; the same command goes on later.",
+        help="End after so long as by Ctrl-C, at the next sign of progress; the same command goes on later.",
     ),
     click.option(
         "--worker-deaths",
