@@ -22,7 +22,6 @@ from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
 from trojai_moth.records import from_dict
 from trojai_moth.rounds import read_round
 from trojai_moth.samples import Samples
-from trojai_moth.scanner import Verdict, make_scanner, scanners
 from trojai_moth.subject import Subject
 from trojai_moth.trigger import Trigger
 
@@ -265,31 +264,6 @@ def test_other_settings_do_not_continue_a_run(start, round_dir):
         start({A: "flagged clean"})
     with pytest.raises(RunDirectoryError, match="models"):
         start({A: "clean"}, root=round_dir / B)
-
-
-def test_a_score_must_agree_with_the_verdict():
-    class Liar(Scripted):
-        def scan(self, subject, samples, *, seed):
-            return Verdict(scanner="liar", outcome="clean", score=2.0, probability=0.1, reason="trust me")
-
-    module = torch.nn.Linear(1, 1)
-    subject = Subject("x", module, "none", 2, None, torch.device("cpu"), "")
-    verdict = Liar()(subject, None, seed=0)
-    assert verdict.outcome == "not judged" and "clean but gave the score 2.0" in verdict.reason
-
-
-def test_broken_and_double_plugins_are_named(monkeypatch):
-    for entries, words in (
-        ([Entry(ImportError("no module named x"))], r"'scripted' \(tests:Scripted\) can not be imported: ImportError"),
-        ([Entry(), Entry()], "two installed packages offer the scanner 'scripted'"),
-        ([], "no scanner is installed"),
-    ):
-        install(monkeypatch, *entries)
-        with pytest.raises(MothError, match=words):
-            scanners()
-    install(monkeypatch, Entry())
-    with pytest.raises(MothError, match="choose from scripted"):
-        make_scanner("other", {})
 
 
 def leaves(kind, found=None):

@@ -8,13 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from trojai_moth import __version__
 from trojai_moth.cli import main
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.hardener import hardeners
-from trojai_moth.scanner import Scanner, make_scanner, scanners
+from trojai_moth.scanner import Scanner, Verdict, make_scanner, scanners
+from trojai_moth.subject import Subject
 
 from .fake_hardener import Scale
 from .fake_scanner import Entry, Scripted, install
@@ -195,3 +197,28 @@ def test_the_pages_test_passes_and_would_not_for_a_worse_plugin(call, page, tmp_
     result = call(*options, cwd=tmp_path)
     # Two draws of noise may well say the same; where they were drawn from shows each time.
     assert result.returncode == 1 and "it drew from a global random stream" in result.stdout, result.stdout
+
+
+def test_a_score_must_agree_with_the_verdict():
+    class Liar(Scripted):
+        def scan(self, subject, samples, *, seed):
+            return Verdict(scanner="liar", outcome="clean", score=2.0, probability=0.1, reason="trust me")
+
+    module = torch.nn.Linear(1, 1)
+    subject = Subject("x", module, "none", 2, None, torch.device("cpu"), "")
+    verdict = Liar()(subject, None, seed=0)
+    assert verdict.outcome == "not judged" and "clean but gave the score 2.0" in verdict.reason
+
+
+def test_broken_and_double_plugins_are_named(monkeypatch):
+    for entries, words in (
+        ([Entry(ImportError("no module named x"))], r"'scripted' \(tests:Scripted\) can not be imported: ImportError"),
+        ([Entry(), Entry()], "two installed packages offer the scanner 'scripted'"),
+        ([], "no scanner is installed"),
+    ):
+        install(monkeypatch, *entries)
+        with pytest.raises(MothError, match=words):
+            scanners()
+    install(monkeypatch, Entry())
+    with pytest.raises(MothError, match="choose from scripted"):
+        make_scanner("other", {})
