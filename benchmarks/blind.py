@@ -41,7 +41,7 @@ from trojai_moth.seeding import derive_seed
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
-STAMPS = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap"}), settled=lambda *_: None)
+STAMPS = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap", "stamp_weakest"}), settled=lambda *_: None)
 # What a candidate was found with; the settings stand once in every record's evidence.
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
@@ -57,9 +57,8 @@ def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, An
     gathered = derive_seed(seed, "evidence")
     if verdict.evidence and asked:
         signs = sorted(case.foregrounds.glob("*.png"))
-        evidence = collect_evidence(
-            subject, samples, verdict, EvidenceSettings(), seed=gathered, cascade=asked, signs=signs
-        )
+        settings = EvidenceSettings(complete=asked is STAMPS)
+        evidence = collect_evidence(subject, samples, verdict, settings, seed=gathered, cascade=asked, signs=signs)
         record["evidence"] = to_dict(evidence)
     elif verdict.evidence:
         hardened = Moth()(subject, samples, seed=derive_seed(seed, "harden"))

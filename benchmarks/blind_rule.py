@@ -45,8 +45,10 @@ from trojai_moth.records import from_dict, to_json
 LEARNED = ("development", "scored")
 SPENT = (*LEARNED, "fresh")
 STAMPED = ("fresh", "polygon")
-# What the rule of plain stamps chooses from.
-STAMP_FEATURES = ("stamp_success", "removal_success", "stamp_gap", "log_size")
+# The rule of plain stamps: all three must hold, which no sum of them says.
+STAMP_FEATURES = ("stamp_weakest",)
+# Those that it is made of, and what the scanner gives, to be compared with it.
+STAMP_PARTS = ("stamp_success", "removal_success", "stamp_gap", "log_size")
 # What the rule of the development half chose from.
 FEATURES = ("burst_contrast", "rank_jump", "log_size", "transfer")
 CANDIDATES: Mapping[str, tuple[str, ...]] = {

@@ -29,6 +29,7 @@ from blind_rule import (
     LEARNED,
     SETTINGS,
     STAMP_FEATURES,
+    STAMP_PARTS,
     STAMPED,
     flagged_models,
     labelled,
@@ -106,8 +107,8 @@ class Experiment:
 def experiment(half: str, records: Path) -> Experiment:
     """Of the scored half, the fresh or the confirming set."""
     if half == "confirm":
-        sets = {f"{name} alone": (name,) for name in STAMP_FEATURES}
-        sets |= {f"without {name}": tuple(o for o in STAMP_FEATURES if o != name) for name in STAMP_FEATURES}
+        sets = {f"{name} alone": (name,) for name in STAMP_PARTS} | {"their sum": STAMP_PARTS}
+        sets |= {f"their sum without {name}": tuple(o for o in STAMP_PARTS if o != name) for name in STAMP_PARTS}
         models = flagged_models(STAMP_RESULTS, STAMPED)
         return Experiment(SHIPPED, models, settings_for(STAMP_FEATURES), source(*STAMPED), sets)
     if half == "scored":

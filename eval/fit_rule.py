@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..blind.learned import LearnedRule, RuleMetrics, RuleModel, RuleProvenance, RuleRound
+from ..blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound
 from ..blind.rule import judge, score_pairs
 from ..blind.verdict import BlindVerdict
 from ..calibration import Estimate, LeftOut, LogisticCurve
@@ -25,7 +25,7 @@ from ..records import Field, record
 from .blind_runs import BlindRun, LabelledModel
 from .calibrate import assign_folds, fit_curve
 from .calibration_metrics import ranking_quality
-from .conformal import retention_threshold
+from .conformal import retention_threshold, with_room
 from .metrics import clopper_pearson, cross_entropy
 from .rule_weights import WeightSettings, fit_weights, make_rows
 
@@ -101,7 +101,7 @@ def fit_rule(
         terms=final.terms,
         intercept=final.intercept,
         curve=_curve(tested.scores[judged], poisoned[judged]),
-        retention=retention_threshold(_lowest_scores(models, tested.scores), settings.tolerate_loss),
+        retention=_retention(models, tested.scores, judged, settings),
         metrics=_metrics(models, tested, poisoned, settings),
         provenance=_provenance(models, left_out, tested, source, settings),
     )
@@ -206,6 +206,14 @@ def _lowest_scores(models: Sequence[LabelledModel], scores: Floats, wanted: Bool
     return sorted(lowest.values())
 
 
+def _retention(models: Sequence[LabelledModel], scores: Floats, wanted: Bools, settings: RuleSettings) -> Retention:
+    """Set on the wanted models' scores, all of them numbers."""
+    clean = [
+        score for model, score, one in zip(models, scores.tolist(), wanted, strict=True) if one and not model.poisoned
+    ]
+    return with_room(retention_threshold(_lowest_scores(models, scores, wanted), settings.tolerate_loss), clean)
+
+
 def _curve(scores: Floats, poisoned: Bools) -> LogisticCurve:
     curve = fit_curve(scores[:, None], poisoned, "logistic")
     assert isinstance(curve, LogisticCurve)
@@ -222,7 +230,7 @@ def _metrics(
         own, rest = judged & (folds == fold), judged & (folds != fold)
         if not own.any() or len(set(poisoned[rest].tolist())) < 2:
             continue
-        kept_by = retention_threshold(_lowest_scores(models, scores, rest), settings.tolerate_loss)
+        kept_by = _retention(models, scores, rest, settings)
         cleared[own] = tested.complete[own] & (scores[own] < kept_by.threshold)
         probability[own] = np.vectorize(_curve(scores[rest], poisoned[rest]).probability)(scores[own])
     known = np.isfinite(probability)

@@ -6,12 +6,12 @@ import pytest
 
 from trojai_moth.blind.bounds import RANGES, score_bounds, settle
 from trojai_moth.blind.choice import ChosenPairs
-from trojai_moth.blind.fallback import FallbackSettings
 from trojai_moth.blind.features import FEATURES, PairFeatures
 from trojai_moth.blind.learned import Term
 from trojai_moth.blind.rule import cascade, judge
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import ALWAYS, OPTIONAL, STAGES, features_for, pairs_for, stages_for, unasked
+from trojai_moth.blind.stamps import StampBounds
 from trojai_moth.records import from_json, to_json
 
 from .learned_rules import evidence, learned, pair
@@ -50,9 +50,7 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     """Random rules and evidence, cut at every feature in turn, beside the verdict on all of it."""
     draw, outcomes = random.Random(seed), []
     for _ in range(120):
-        rule, bounds = (
-            (a_rule(draw), None) if draw.random() < 0.8 else (None, FallbackSettings(stamp_gap=draw.choice([0.0, 2.0])))
-        )
+        rule, bounds = (a_rule(draw), None) if draw.random() < 0.8 else (None, StampBounds(gap=draw.choice([0.0, 2.0])))
         asked = cascade(rule, bounds)
         full = [{name: a_value(name, draw) for name in ORDER} for _ in range(draw.randint(1, 3))]
         verdict = judge(evidence(*pairs(full)), rule, fallback=bounds)

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from trojai_moth.blind.fallback import FallbackSettings
 from trojai_moth.blind.learned import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule, refuse_learned
 from trojai_moth.blind.rule import BlindVerdict, judge, model_score, score_pairs
+from trojai_moth.blind.stamps import StampBounds
 from trojai_moth.errors import SettingsError
 from trojai_moth.files import write_text
 from trojai_moth.records import from_dict, from_json, to_dict, to_json
@@ -217,8 +217,8 @@ class TestBounds:
         assert not cleared.missing and cleared.reason.endswith("stamp_gap could not change that and was not measured")
 
     def test_the_bounds_are_settings(self):
-        strict = FallbackSettings(stamp_gap=5.0)
+        strict = StampBounds(gap=5.0)
         assert judge(evidence(pair(**WITHIN)), fallback=strict).cleared
         assert judge(evidence(), fallback=strict).rule_sha256 != judge(evidence()).rule_sha256
         with pytest.raises(SettingsError):
-            from_dict(FallbackSettings, {"stamp_success": 2})
+            from_dict(StampBounds, {"success": 2})

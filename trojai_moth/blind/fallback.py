@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..calibration import fingerprint
-from ..records import Field, record
 from ..scanner import logistic
 from .features import BlindEvidence, PairFeatures
 from .stages import Cascade
+from .stamps import StampBounds
 from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, measured
 from .words import contribute, missing_words, open_words, sentence
 
@@ -18,23 +18,6 @@ FEATURES_USED: Final = ("stamp_success", "removal_success", "stamp_gap")
 NO_CANDIDATES: Final = "not judged: no pair could be measured"
 # The probability is 1/2 in the middle between no bound missed and one.
 _HALF: Final = 0.5
-
-
-@record
-class FallbackSettings:
-    """Bounds that a pair with an injected trigger is within.
-
-    Set by hand on the fresh set and the polygon round of benchmarks/blind.py, on which they must not be judged. None
-    depends on the scanner, and all compare shares, so that they mean the same at other sizes.
-    """
-
-    stamp_success: float = Field(default=0.85, ge=0, le=1, description="a plain stamp's success, at least")
-    removal_success: float = Field(
-        default=0.5, ge=0, le=1, description="success of taking a piece of the target away, at most"
-    )
-    stamp_gap: float = Field(
-        default=1.0, ge=0, description="how much better the stamp works than on clean networks, as a logarithm"
-    )
 
 
 class _Checks(NamedTuple):
@@ -58,7 +41,7 @@ class _Checks(NamedTuple):
         return not self.missing and not self.beyond
 
 
-def judge_by_bounds(evidence: BlindEvidence, settings: FallbackSettings) -> BlindVerdict:
+def judge_by_bounds(evidence: BlindEvidence, settings: StampBounds) -> BlindVerdict:
     """Keep the flag where a candidate is within all bounds; clear it where each is beyond one.
 
     Where what is missing could still keep a pair, the model is not judged. The score is the number of bounds that the
@@ -89,7 +72,7 @@ def judge_by_bounds(evidence: BlindEvidence, settings: FallbackSettings) -> Blin
     )
 
 
-def bounds_cascade(settings: FallbackSettings) -> Cascade:
+def bounds_cascade(settings: StampBounds) -> Cascade:
     """What the bounds ask of the evidence: one bound that a pair is beyond is enough, whatever the others."""
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
@@ -104,11 +87,11 @@ def _outcome(checked: Sequence[_Checks]) -> Outcome | None:
     return "cleared" if checked and all(one.beyond for one in checked) else None
 
 
-def _check(pair: PairFeatures, settings: FallbackSettings) -> _Checks:
+def _check(pair: PairFeatures, settings: StampBounds) -> _Checks:
     opinions = {
-        "stamp_success": (pair.stamp_success, lambda value: value >= settings.stamp_success),
-        "removal_success": (pair.removal_success, lambda value: value <= settings.removal_success),
-        "stamp_gap": (pair.stamp_gap, lambda value: value >= settings.stamp_gap),
+        "stamp_success": (pair.stamp_success, lambda value: value >= settings.success),
+        "removal_success": (pair.removal_success, lambda value: value <= settings.removal),
+        "stamp_gap": (pair.stamp_gap, lambda value: value >= settings.gap),
     }
     said = tuple(
         contribute(feature, value, 1.0 if within(value) else -1.0)
@@ -118,7 +101,7 @@ def _check(pair: PairFeatures, settings: FallbackSettings) -> _Checks:
     return _Checks(pair, said, tuple(feature for feature, (value, _) in opinions.items() if not measured(value)))
 
 
-def _not_judged(settings: FallbackSettings, reason: str, checks: _Checks | None = None) -> BlindVerdict:
+def _not_judged(settings: StampBounds, reason: str, checks: _Checks | None = None) -> BlindVerdict:
     return BlindVerdict(
         outcome="not judged",
         pair=checks.name if checks else None,

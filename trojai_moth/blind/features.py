@@ -48,6 +48,7 @@ class PairFeatures:
     stamp_success: float | None = Field(default=None, ge=0, le=1)
     removal_success: float | None = Field(default=None, ge=0, le=1)
     stamp_gap: float | None = None
+    stamp_weakest: float | None = None
     surrogate_gap: float | None = None
     surrogate_success: float | None = Field(default=None, ge=0, le=1)
     growth_residual: float | None = None
@@ -129,6 +130,11 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=1,
             injected="the stamp does nothing to clean networks of the same classes",
             natural="the stamp turns clean networks of the same classes as well",
+        ),
+        "stamp_weakest": Feature(
+            sign=1,
+            injected="a plain stamp does it, no detail of the target explains that, and clean networks do not give way",
+            natural="no plain stamp does it, or a detail of the target or clean networks of these classes explain it",
         ),
         "surrogate_gap": Feature(
             sign=1,

@@ -26,7 +26,7 @@ from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
-from .stamps import StampTables, stamp_gap
+from .stamps import StampTables, stamp_gap, weakest_point
 from .suppressed import suppressed_growth
 from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
@@ -82,7 +82,7 @@ class Gathering:
         ways: dict[str, Callable[[], Values]] = {
             "before": lambda: self._before(pair, trigger),
             "stamps": lambda: dict(self.tables.features(pair)),
-            "clean_stamps": lambda: {"stamp_gap": stamp_gap(self.tables.stamps, self._clean, pair)},
+            "clean_stamps": lambda: self._beside_clean(pair),
             "success": lambda: self._reach(pair, _there(trigger)),
             "similarity": lambda: {"similarity_residual": self._residuals.get(pair)},
             "differencing": lambda: self._differences(pair, _there(trigger)),
@@ -126,9 +126,19 @@ class Gathering:
 
     def _train_clean(self) -> None:
         victims = {victim for victim, _ in self.chosen.candidates}
+        if not self.settings.complete and not any(self._weakest(pair, None) > 0 for pair in self.chosen.candidates):
+            return  # no gap could make any of them suspicious
         for number in range(self.settings.clean_networks):
             clean = self._clean_network(self.settings.clean_training, derive_seed(self.seed, "clean", number))
             self._clean.append(self.tables.on(clean, victims))
+
+    def _beside_clean(self, pair: Pair) -> Values:
+        gap = stamp_gap(self.tables.stamps, self._clean, pair) if self._clean else None
+        return {"stamp_gap": gap, "stamp_weakest": self._weakest(pair, gap)}
+
+    def _weakest(self, pair: Pair, gap: float | None) -> float:
+        found = self.tables.features(pair)
+        return weakest_point(found["stamp_success"], found["removal_success"], gap)
 
     def _surrogate(self) -> None:
         clean = self._clean_network(self.settings.surrogate_training, derive_seed(self.seed, "surrogate"))

@@ -21,8 +21,8 @@ MOST_FEATURES: Final = 8
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "complete": (),
     "jitter": ("jitter_success",),
-    "stamps": ("stamp_success", "removal_success", "stamp_gap"),
-    **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap",)),
+    "stamps": ("stamp_success", "removal_success", "stamp_gap", "stamp_weakest"),
+    **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap", "stamp_weakest")),
     "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
     **dict.fromkeys(("pasted", "pasting"), ("bound_ratio",)),
     **dict.fromkeys(("suppressed", "suppression"), ("suppressed_growth",)),
@@ -57,7 +57,7 @@ class Term:
 
 @record
 class Retention:
-    """A threshold that true positives keep: cleared is what scores below it.
+    """A threshold that true positives keep: cleared is what scores below it, with room down to the next clean score.
 
     Of models exchangeable with the true_positives whose scores it was set on, a share of at most bound is lost on
     average (split conformal prediction): k / (true_positives + 1), or 1 / (true_positives + 1) where k is 0.
@@ -66,7 +66,7 @@ class Retention:
     threshold: float = Field(allow_inf_nan=False)
     tolerate_loss: float = Field(ge=0, lt=1, description="share of true positives that may be lost")
     true_positives: int = Field(ge=1)
-    k: int = Field(ge=0, description="the threshold is the k-th smallest score; 0: too few models, the smallest")
+    k: int = Field(ge=0, description="threshold: the k-th smallest score, or below; 0: too few models, the smallest")
     bound: float = Field(gt=0, le=1)
 
 

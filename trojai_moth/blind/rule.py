@@ -10,17 +10,17 @@ from typing import Final, NamedTuple
 from ..calibration import fingerprint
 from ..errors import SettingsError
 from .bounds import MOST_MISSING, score_bounds, settle
-from .fallback import NO_CANDIDATES, FallbackSettings, bounds_cascade, judge_by_bounds
+from .fallback import NO_CANDIDATES, bounds_cascade, judge_by_bounds
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
 from .stages import Cascade
+from .stamps import StampBounds
 from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
 from .words import CUT_SHORT, missing_words, open_words, sentence
 
 __all__ = [
     "SHIPPED",
     "BlindVerdict",
-    "FallbackSettings",
     "LearnedRule",
     "Scored",
     "cascade",
@@ -62,7 +62,7 @@ def judge(
     rule: LearnedRule | None = None,
     *,
     sha256: str | None = None,
-    fallback: FallbackSettings | None = None,
+    fallback: StampBounds | None = None,
 ) -> BlindVerdict:
     """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
 
@@ -74,7 +74,7 @@ def judge(
     ``sha256`` of the model's file: a rule that was learned from it says so.
     """
     if rule is None:
-        return judge_by_bounds(evidence, fallback or FallbackSettings())
+        return judge_by_bounds(evidence, fallback or StampBounds())
     known = sha256 is not None and sha256 in rule.fitted_files
     identity = fingerprint(rule)
     unknown = set(evidence.left_open) & set(rule.features)
@@ -98,10 +98,10 @@ def judge(
     )
 
 
-def cascade(rule: LearnedRule | None, fallback: FallbackSettings | None = None) -> Cascade:
+def cascade(rule: LearnedRule | None, fallback: StampBounds | None = None) -> Cascade:
     """What the rule asks of the evidence, or without one the bounds."""
     if rule is None:
-        return bounds_cascade(fallback or FallbackSettings())
+        return bounds_cascade(fallback or StampBounds())
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]

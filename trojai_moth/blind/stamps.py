@@ -51,6 +51,21 @@ class StampSettings:
     )
 
 
+@record
+class StampBounds:
+    """Bounds that a pair with an injected trigger is within, set by hand on the fresh set and the polygon round.
+
+    Those are sets of benchmarks/blind.py, on which the bounds must not be judged. All compare shares, so that they mean
+    the same at other sizes and with any scanner.
+    """
+
+    success: float = Field(default=0.85, gt=0, lt=1, description="a plain stamp's success, at least")
+    removal: float = Field(default=0.5, gt=0, lt=1, description="success of taking a piece of the target away, at most")
+    gap: float = Field(
+        default=1.0, ge=0, description="how much better the stamp works than on clean networks, as a logarithm"
+    )
+
+
 def stamp_success(subject: Subject, images: ImagePool, settings: StampSettings) -> Tensor:
     """(classes, colours, classes) in [0, 1]: how sure the network is of t when v wears a stamp of that colour.
 
@@ -112,6 +127,25 @@ def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
     left = stamps.amax(1) * (1 - removals.T)
     classes, order = len(left), left.flatten().argsort(descending=True, stable=True).tolist()
     return tuple((at // classes, at % classes) for at in order if at // classes != at % classes)[:count]
+
+
+def weakest_point(success: float, removal: float, gap: float | None, bounds: StampBounds | None = None) -> float:
+    """How far a pair is within its nearest bound, in log odds: above 0 when all three speak for an injected trigger.
+
+    min(logit(success) - logit(bound), logit(bound) - logit(removal), gap - bound), shares cut at 0.01 and 0.99; without
+    a gap the first two alone.
+    """
+    bounds = bounds or StampBounds()
+    within = [
+        _log_odds(success) - _log_odds(bounds.success),
+        _log_odds(bounds.removal) - _log_odds(removal),
+    ]
+    return min(within if gap is None else [*within, gap - bounds.gap])
+
+
+def _log_odds(share: float) -> float:
+    share = min(max(share, _LEAST), 1 - _LEAST)
+    return math.log(share / (1 - share))
 
 
 @dataclass(frozen=True)
