@@ -50,7 +50,9 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     """Random rules and evidence, cut at every feature in turn, beside the verdict on all of it."""
     draw, outcomes = random.Random(seed), []
     for _ in range(120):
-        rule, bounds = (a_rule(draw), None) if draw.random() < 0.8 else (None, StampBounds(gap=draw.choice([0.0, 2.0])))
+        rule, bounds = (
+            (a_rule(draw), None) if draw.random() < 0.8 else (None, StampBounds(success=draw.choice([0.2, 0.8])))
+        )
         asked = cascade(rule, bounds)
         full = [{name: a_value(name, draw) for name in ORDER} for _ in range(draw.randint(1, 3))]
         verdict = judge(evidence(*pairs(full)), rule, fallback=bounds)
@@ -69,12 +71,14 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
 
 
 def test_one_bound_settles_a_pair():
-    asked, rest = cascade(None), frozenset({"stamp_gap"})
+    asked, rest = cascade(None), frozenset({"stamp_weakest"})
     natural = pair(stamp_success=0.1, removal_success=0.0)
     assert asked.settled([natural], rest) == "cleared"
     assert asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0)], rest) is None
     assert asked.settled([pair(stamp_success=0.9, removal_success=0.9)], rest) == "cleared"
-    assert asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0, stamp_gap=4.0)], frozenset()) == "kept"
+    assert (
+        asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0, stamp_weakest=2.0)], frozenset()) == "kept"
+    )
     assert asked.settled([], frozenset()) is None
 
 

@@ -178,7 +178,7 @@ def test_a_rule_is_asked_stage_by_stage(subject):
 
 
 def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
-    asked = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap"}), lambda *_: None)
+    asked = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap", "stamp_weakest"}), lambda *_: None)
     settings = dataclasses.replace(SETTINGS, suspects=2)
     found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
     first, *added = found.candidates
@@ -189,6 +189,15 @@ def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
         subject, square_samples(), verdict(candidate(0, 1, kind="filter")), settings, seed=5, cascade=asked
     )
     assert not other.candidates
+
+
+def test_no_clean_network_is_trained_where_no_stamp_works(subject, monkeypatch):
+    monkeypatch.setattr(module, "train_surrogate", None)
+    asked = Cascade(frozenset({"stamp_success", "stamp_weakest"}), lambda *_: None)
+    settings = dataclasses.replace(SETTINGS, stamps=StampSettings(images_per_class=1, grid=2, side=0.01))
+    found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
+    (pair,) = found.candidates
+    assert pair.stamp_weakest < 0 and pair.stamp_gap is None and not found.skipped
 
 
 def test_a_clean_network_that_learns_nothing_leaves_the_gap_open(subject):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trojai_moth.errors import SettingsError
-from trojai_moth.eval.conformal import retention_threshold
+from trojai_moth.eval.conformal import retention_threshold, with_room
 
 DRAWS, SEED = 40_000, 7
 
@@ -56,3 +56,10 @@ def test_none_of_those_it_was_set_on_is_lost_where_too_few():
 def test_impossible_input_is_refused(scores, tolerate, words):
     with pytest.raises(SettingsError, match=words):
         retention_threshold(scores, tolerate)
+
+
+def test_room_is_left_down_to_the_next_clean_score_and_never_above():
+    found = retention_threshold([2.0, 3.0], 0.02)
+    assert with_room(found, [1.0, 0.0, 2.5]).threshold == 1.5
+    assert with_room(found, [2.5]) == found == with_room(found, [])
+    assert with_room(found, [1.0]).bound == found.bound

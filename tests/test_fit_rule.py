@@ -11,7 +11,7 @@ from trojai_moth.errors import SettingsError
 from trojai_moth.eval.blind_runs import BlindRun, LabelledModel
 from trojai_moth.eval.calibrate import assign_folds
 from trojai_moth.eval.calibration_metrics import ranking_quality
-from trojai_moth.eval.conformal import retention_threshold
+from trojai_moth.eval.conformal import retention_threshold, with_room
 from trojai_moth.eval.fit_rule import RuleSettings, fit_rule, judge_out_of_fold, learn_rule
 from trojai_moth.eval.rule_weights import WeightSettings, make_rows
 from trojai_moth.records import from_dict, from_json, to_json
@@ -84,8 +84,11 @@ def test_models_it_never_saw_are_told_apart(rule):
 
 
 def test_the_threshold_is_that_of_the_scores_out_of_fold(rule):
-    scores = [model.score for model in rule.provenance.models if model.poisoned]
-    assert rule.retention == retention_threshold(scores, 0.02) and rule.retention.true_positives == 12
+    poisoned, clean = (
+        [model.score for model in rule.provenance.models if model.poisoned is label] for label in (True, False)
+    )
+    assert rule.retention == with_room(retention_threshold(poisoned, 0.02), clean)
+    assert rule.retention.true_positives == 12 and rule.threshold < min(poisoned)
     loose = fit_rule(drawn_models(), RuleSettings(tolerate_loss=0.25))
     assert loose.retention.k == 3 and loose.threshold > rule.threshold and loose.terms == rule.terms
 

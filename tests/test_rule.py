@@ -16,8 +16,8 @@ from .learned_rules import TERMS, evidence, learned, pair
 
 INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
 NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
-WITHIN = {"stamp_success": 0.99, "removal_success": 0.0, "stamp_gap": 4.0}
-BEYOND = {"stamp_success": 0.2, "removal_success": 0.9, "stamp_gap": 0.1}
+WITHIN = {"stamp_success": 0.99, "removal_success": 0.0, "stamp_weakest": 2.0}
+BEYOND = {"stamp_success": 0.2, "removal_success": 0.9, "stamp_weakest": -0.1}
 
 
 class TestLearned:
@@ -199,7 +199,8 @@ class TestBounds:
     def test_the_more_bounds_the_less_suspicious(self):
         none = judge(evidence(pair(**BEYOND)))
         assert (
-            none.score == -3.0 and none.probability < judge(evidence(pair(**WITHIN | {"stamp_gap": 0.0}))).probability
+            none.score == -3.0
+            and none.probability < judge(evidence(pair(**WITHIN | {"stamp_weakest": -1.0}))).probability
         )
 
     def test_the_most_suspicious_candidate_decides(self):
@@ -208,16 +209,18 @@ class TestBounds:
 
     def test_what_is_missing_and_could_keep_leaves_the_model_unjudged(self):
         missing = judge(evidence(pair(stamp_success=0.9, removal_success=0.1)))
-        assert missing.outcome == "not judged" and "lacks stamp_gap" in missing.reason
+        assert missing.outcome == "not judged" and "lacks stamp_weakest" in missing.reason
         cleared = judge(evidence(pair(stamp_success=0.1)))
-        assert cleared.cleared and cleared.missing == ("removal_success", "stamp_gap")
+        assert cleared.cleared and cleared.missing == ("removal_success", "stamp_weakest")
 
     def test_what_was_not_needed_is_not_missing(self):
-        cleared = judge(evidence(pair(stamp_success=0.1, removal_success=0.0), left_open=("stamp_gap",)))
-        assert not cleared.missing and cleared.reason.endswith("stamp_gap could not change that and was not measured")
+        cleared = judge(evidence(pair(stamp_success=0.1, removal_success=0.0), left_open=("stamp_weakest",)))
+        assert not cleared.missing and cleared.reason.endswith(
+            "stamp_weakest could not change that and was not measured"
+        )
 
     def test_the_bounds_are_settings(self):
-        strict = StampBounds(gap=5.0)
+        strict = StampBounds(success=0.995)
         assert judge(evidence(pair(**WITHIN)), fallback=strict).cleared
         assert judge(evidence(), fallback=strict).rule_sha256 != judge(evidence()).rule_sha256
         with pytest.raises(SettingsError):

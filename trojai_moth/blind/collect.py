@@ -57,7 +57,9 @@ def collect_evidence(
         withholding=bool(wanted & {*STAGES["withheld"], *STAGES["burst"]}),
     )  # fmt: skip
     pairs = pairs_for(wanted, chosen)
-    gathering = Gathering(subject, samples, settings, seed, chosen, pairs, hardened, signs, tables, progress)
+    gathering = Gathering(
+        subject, samples, settings, seed, chosen, pairs, hardened, signs, tables, "stamp_gap" in wanted, progress
+    )
     collector = _Collector(gathering, cascade, wanted)
     if (
         chosen.candidates and "stamp_success" in wanted

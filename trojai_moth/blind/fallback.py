@@ -14,7 +14,7 @@ from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, meas
 from .words import contribute, missing_words, open_words, sentence
 
 NAME: Final = "bounds"
-FEATURES_USED: Final = ("stamp_success", "removal_success", "stamp_gap")
+FEATURES_USED: Final = ("stamp_success", "removal_success", "stamp_weakest")
 NO_CANDIDATES: Final = "not judged: no pair could be measured"
 # The probability is 1/2 in the middle between no bound missed and one.
 _HALF: Final = 0.5
@@ -91,7 +91,7 @@ def _check(pair: PairFeatures, settings: StampBounds) -> _Checks:
     opinions = {
         "stamp_success": (pair.stamp_success, lambda value: value >= settings.success),
         "removal_success": (pair.removal_success, lambda value: value <= settings.removal),
-        "stamp_gap": (pair.stamp_gap, lambda value: value >= settings.gap),
+        "stamp_weakest": (pair.stamp_weakest, lambda value: value >= 0),
     }
     said = tuple(
         contribute(feature, value, 1.0 if within(value) else -1.0)

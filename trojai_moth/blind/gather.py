@@ -37,6 +37,7 @@ Values = dict[str, float | None]
 class Gathering:
     """What has been measured of a model so far; ``pairs`` are those whose distances are.
 
+    ``needs_gap``: the gap to clean networks is a feature of its own, even where no candidate's stamp works.
     A stage is first prepared, once, and then asked for its features of each candidate. Raises MothError where a stage
     can not be done.
     """
@@ -50,6 +51,7 @@ class Gathering:
     hardened: Subject | None
     signs: Sequence[Path]
     tables: StampTables
+    needs_gap: bool
     progress: Callable[[str], None]
     states: dict[str, Measured] = field(default_factory=dict)
     subjects: dict[str, Subject] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class Gathering:
 
     def _train_clean(self) -> None:
         victims = {victim for victim, _ in self.chosen.candidates}
-        if not self.settings.complete and not any(self._weakest(pair, None) > 0 for pair in self.chosen.candidates):
+        if not self.needs_gap and not any(self._weakest(pair, None) > 0 for pair in self.chosen.candidates):
             return  # no gap could make any of them suspicious
         for number in range(self.settings.clean_networks):
             clean = self._clean_network(self.settings.clean_training, derive_seed(self.seed, "clean", number))
