@@ -6,17 +6,23 @@ import io
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from toys import PlantedNet, make_samples, make_subject, planted_images, planted_samples
 
 from trojai_moth import kept_triggers
+from trojai_moth.cli import main
 from trojai_moth.errors import RunDirectoryError
 from trojai_moth.eval import trigger_pictures as drawing
 from trojai_moth.eval.trigger_pictures import PARTS, strip, trigger_pictures
 from trojai_moth.kept_triggers import keep_triggers, read_triggers
+from trojai_moth.records import read_record
+from trojai_moth.run_records import ScanRecord
 from trojai_moth.scanner import MOST_SHOWN, Scanner, make_scanner
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings
 from trojai_moth.trigger import Trigger, stamp
+
+from .fake_round import write_model
 
 SIDE = 16
 
@@ -191,3 +197,17 @@ def test_a_page_has_room_for_so_much(record, monkeypatch, tmp_path):
     monkeypatch.setattr(drawing, "LIMIT_BYTES", 2 * size + 1)
     found, left_out = trigger_pictures(scans)
     assert (list(found), left_out) == (["a", "b"], 1)
+
+
+def test_a_run_keeps_triggers_beside_its_records_and_the_report_shows_them(tmp_path):
+    model = write_model(tmp_path / "id-00000000", per_class=2)
+    quick = {"scanner.screen_steps": 2, "scanner.steps": 2, "scanner.success_bound": 0.01, "data.train_per_class": 4}
+    sets = [part for name, value in quick.items() for part in ("--set", f"{name}={value}")]
+    call = ["rescan", str(model), "--out", str(tmp_path / "run"), "--verdict", "naive", "--set", "hardener.rounds=1"]
+    result = CliRunner().invoke(main, [*call, *sets])
+    assert result.exit_code in (0, 1), result.output
+    record = tmp_path / "run" / "journal" / "id-00000000.before.json"
+    evidence = read_record(ScanRecord, record).verdict.evidence
+    assert read_triggers(record).pairs == tuple((found.victim, found.target) for found in evidence if found.converged)
+    assert CliRunner().invoke(main, ["report", str(tmp_path / "run")]).exit_code == 0
+    assert "data:image/png" in (tmp_path / "run" / "report.html").read_text()

@@ -11,19 +11,15 @@ from safetensors.torch import load_file
 from trojai_moth import model_run, pipeline
 from trojai_moth.errors import MothError, RunDirectoryError
 from trojai_moth.eval.results import write_results
-from trojai_moth.eval.run_view import read_view
-from trojai_moth.eval.trigger_pictures import trigger_pictures
 from trojai_moth.hardener import HardeningTrace
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.journal import Journal
-from trojai_moth.kept_triggers import read_triggers
 from trojai_moth.loading import load_model
 from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
 from trojai_moth.records import from_dict
 from trojai_moth.rounds import read_round
 from trojai_moth.samples import Samples
 from trojai_moth.subject import Subject
-from trojai_moth.trigger import Trigger
 
 from .fake_round import write_round
 from .fake_scanner import Entry, Scripted, Silent, install, weight_sum
@@ -81,25 +77,6 @@ def test_every_verdict_has_its_row(start):
     assert rows["accuracy_before"].to_list() == [1.0] * 3 and rows["accuracy_after"].notna().to_list() == [1, 1, 0]
     assert (summary.flagged_before, summary.flagged_after, summary.hardened) == (2, 1, 2)
     assert sorted(os.listdir(journal.root / "weights")) == [f"{A}.safetensors", f"{B}.safetensors"]
-
-
-def test_triggers_that_a_scanner_shows_lie_beside_its_records(start, monkeypatch):
-    rows, _, journal, _ = start({A: "flagged flagged"}, out="silent")
-    assert not list(journal.root.rglob("*.npz"))
-
-    class Showing(Scripted):
-        def scan(self, subject, samples, *, seed):
-            self.show(Trigger(0, 1, torch.ones(1, 32, 32), torch.ones(3, 32, 32)))
-            return super().scan(subject, samples, seed=seed)
-
-    install(monkeypatch, Entry(kind=Showing))
-    again, _, journal, _ = start({A: "flagged flagged", C: "crash"})
-    assert again["verdict"][A] == rows["verdict"][A]
-    for stage in ("before", "after"):
-        assert read_triggers(journal.path(A, stage)).pairs == ((0, 1),)
-    names = {path.name for path in journal.root.rglob("*.npz")}
-    assert names == {f"{A}.before.triggers.npz", f"{A}.after.triggers.npz", f"{B}.before.triggers.npz"}
-    assert set(trigger_pictures(read_view(journal.root).scans)[0]) == {A, B}
 
 
 def test_hardening_ran_and_was_recorded(start):
