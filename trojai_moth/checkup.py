@@ -54,7 +54,8 @@ def examine(case: Case | Skip, data: DataSettings | None = None) -> Checkup:
     """
     if isinstance(case, Skip):
         return Checkup(model_id=case.model_id, problem=case.reason)
-    started, missing = time.perf_counter(), ()
+    started = time.perf_counter()
+    missing: tuple[str, ...] = ()
     try:
         with unpacked(case) as there:
             opened = open_case(there, torch.device("cpu"), data)
