@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from trojai_moth.backgrounds import noise_backgrounds, random_crop, read_backgrounds
-from trojai_moth.compose import Composer, ComposeSettings, compose, to_input
+from trojai_moth.compose import Composer, ComposeSettings, compose_stored, to_input
 from trojai_moth.datagen import datagen
 from trojai_moth.errors import MissingDependencyError, SettingsError
 from trojai_moth.polygon import Polygon, draw_polygon, stamp
@@ -119,28 +119,30 @@ def test_polygons_depend_on_their_generator_alone_and_leave_numpys_stream_alone(
 
 @needs_trojai
 def test_composed_images_have_the_promised_form(foregrounds):
-    images, labels = compose(foregrounds, per_class=4, stored_size=37, size=32, generator=1)
-    assert images.shape == (12, 3, 32, 32) and images.dtype == torch.float32
-    assert images.min() >= 0 and images.max() <= 1 and images.max() > 0.9
+    images, labels = compose_stored(foregrounds, per_class=4, stored_size=37, generator=1)
+    assert images.shape == (12, 37, 37, 3) and images.dtype == np.uint8 and images.max() > 0.9 * 255
+    x = to_input(images, 32)
+    assert x.shape == (12, 3, 32, 32) and x.dtype == torch.float32 and x.min() >= 0 and x.max() <= 1
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 @needs_trojai
 def test_the_same_seed_gives_the_same_images_from_numbers_and_torch_generators(foregrounds):
     def images(generator):
-        return compose(foregrounds, per_class=2, stored_size=37, size=32, generator=generator)[0]
+        return compose_stored(foregrounds, per_class=2, stored_size=37, generator=generator)[0]
 
-    assert torch.equal(images(3), images(3))
-    assert not torch.equal(images(3), images(4))
-    assert torch.equal(images(torch.Generator().manual_seed(3)), images(torch.Generator().manual_seed(3)))
+    assert np.array_equal(images(3), images(3))
+    assert not np.array_equal(images(3), images(4))
+    assert np.array_equal(images(torch.Generator().manual_seed(3)), images(torch.Generator().manual_seed(3)))
     stream = torch.Generator().manual_seed(3)
-    assert not torch.equal(images(stream), images(stream))
+    assert not np.array_equal(images(stream), images(stream))
 
 
 @needs_trojai
 def test_classes_are_the_file_names_in_string_order(foregrounds, tmp_path):
     grey = grey_folder(tmp_path / "bg")
-    images, labels = compose(foregrounds, per_class=8, stored_size=37, size=32, generator=0, backgrounds=grey)
+    images, labels = compose_stored(foregrounds, per_class=8, stored_size=37, generator=0, backgrounds=grey)
+    images = to_input(images, 32)
     # On grey the strongest channel is the sign's: 10-0 red, 2-0 green, 9-0 blue.
     excess = images.sum((2, 3)) - images.sum((1, 2, 3))[:, None] / 3
     assert (excess.argmax(1) == labels).all()
@@ -179,7 +181,7 @@ def test_broken_inputs_are_refused_in_one_line(foregrounds, tmp_path):
         (foregrounds, ComposeSettings(sign_area_min=0.5), "larger than sign_area_max"),
     ):
         with pytest.raises(SettingsError, match=word):
-            compose(paths, per_class=1, stored_size=37, size=32, generator=0, settings=settings)
+            compose_stored(paths, per_class=1, stored_size=37, generator=0, settings=settings)
 
 
 def test_a_missing_trojai_is_one_line_with_the_mend(foregrounds, monkeypatch):
@@ -193,7 +195,7 @@ def test_a_missing_trojai_is_one_line_with_the_mend(foregrounds, monkeypatch):
     datagen.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without_trojai)
     with pytest.raises(MissingDependencyError, match=r"trojai is needed .* pip install --no-deps trojai==0\.2\.23"):
-        compose(foregrounds, per_class=1, stored_size=37, size=32, generator=0)
+        compose_stored(foregrounds, per_class=1, stored_size=37, generator=0)
 
 
 @needs_trojai
@@ -201,10 +203,9 @@ def test_a_missing_trojai_is_one_line_with_the_mend(foregrounds, monkeypatch):
 def test_a_published_style_model_recognises_composed_images(extra_data, name):
     loading = pytest.importorskip("trojai_moth.loading")
     model = extra_data / "pilot-round" / name
-    images, labels = compose(
-        list((model / "foregrounds").glob("*.png")), per_class=20, stored_size=72, size=64, generator=1
-    )
+    signs = list((model / "foregrounds").glob("*.png"))
+    images, labels = compose_stored(signs, per_class=20, stored_size=72, generator=1)
     with torch.no_grad():
-        right = loading.load_model(model / "model.pt").module(images).argmax(1) == labels
+        right = loading.load_model(model / "model.pt").module(to_input(images, 64)).argmax(1) == labels
     by_class = [right[labels == label].float().mean().item() for label in range(int(labels.max()) + 1)]
     assert min(by_class) >= 0.85 and right.float().mean() >= 0.95

@@ -6,12 +6,10 @@ flatters them. Where the drop on unseen images may be over the limit, part of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from .guard import between, copy_weights
+from .guard import copy_weights, first_share
 from .images import ImagePool
 from .records import Field, record
 from .subject import Subject
@@ -45,7 +43,11 @@ def audit(given: Subject, work: Subject, unseen: ImagePool | None, limit: float 
     before, after = _hits(given, unseen), _hits(work, unseen)
     share = 1.0
     if limit is not None and not _within(before, after, limit):
-        share, after = _part_of_the_way(given, work, unseen, before, limit)
+        start = copy_weights(given)
+        share = first_share(work, start, SHARES, lambda: _within(before, _hits(work, unseen), limit)) or 0.0
+        if not share:
+            work.module.load_state_dict(start)
+        after = _hits(work, unseen)
     return Audit(images=len(unseen), accuracy_before=_mean(before), accuracy_after=_mean(after), share=share)
 
 
@@ -61,21 +63,6 @@ def drop_bound(before: Tensor, after: Tensor) -> float:
 
 def _within(before: Tensor, after: Tensor, limit: float) -> bool:
     return bool(torch.equal(before, after)) or drop_bound(before, after) <= limit
-
-
-def _part_of_the_way(
-    given: Subject, work: Subject, unseen: ImagePool, before: Tensor, limit: float, shares: Sequence[float] = SHARES
-) -> tuple[float, Tensor]:
-    """The largest of these shares that costs little enough, and what is right then; 0 if none does."""
-    start, reached = copy_weights(given), copy_weights(work)
-    for share in shares:
-        part = {name: between(start[name], tensor, share) for name, tensor in reached.items()}
-        work.module.load_state_dict(part)
-        after = _hits(work, unseen)
-        if _within(before, after, limit):
-            return share, after
-    work.module.load_state_dict(start)
-    return 0.0, before
 
 
 def _hits(subject: Subject, pool: ImagePool) -> Tensor:

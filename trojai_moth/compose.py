@@ -140,32 +140,6 @@ def numpy_generator(generator: torch.Generator | int) -> np.random.Generator:
     return np.random.default_rng(generator)
 
 
-def compose(
-    foregrounds: Sequence[Path],
-    *,
-    per_class: int,
-    stored_size: int,
-    size: int,
-    generator: torch.Generator | int,
-    backgrounds: Path | None = None,
-    settings: ComposeSettings | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compose clean images of every class, as a round-4 network is fed them.
-
-    Returns images float32 (classes * per_class, 3, size, size) in [0, 1] and labels int64, class after class; see
-    :func:`compose_stored`.
-    """
-    images, labels = compose_stored(
-        foregrounds,
-        per_class=per_class,
-        stored_size=stored_size,
-        generator=generator,
-        backgrounds=backgrounds,
-        settings=settings,
-    )
-    return to_input(images, size), labels
-
-
 def compose_stored(
     foregrounds: Sequence[Path],
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,13 +39,7 @@ class AccuracyGuard:
         Between two sets of weights of one fine-tuning accuracy falls late and what was learned is there early (Wortsman
         et al., "Robust fine-tuning of zero-shot models", CVPR 2022). Leaves the last share's weights if none passes.
         """
-        reached = copy_weights(self.subject)
-        for share in shares:
-            part = {name: between(self._good[name], tensor, share) for name, tensor in reached.items()}
-            self.subject.module.load_state_dict(part)
-            if self.passes():
-                return True
-        return False
+        return first_share(self.subject, self._good, shares, self.passes) is not None
 
     def go_back(self) -> None:
         """Put the last good weights back."""
@@ -61,6 +55,21 @@ class AccuracyGuard:
 def copy_weights(subject: Subject) -> dict[str, Tensor]:
     """All that is saved with the network, as it is now."""
     return {name: tensor.detach().clone() for name, tensor in subject.module.state_dict().items()}
+
+
+def first_share(
+    subject: Subject, start: Mapping[str, Tensor], shares: Sequence[float], passes: Callable[[], bool]
+) -> float | None:
+    """The first of these shares of the way from ``start`` to the subject's weights that passes, left in place.
+
+    None if none passes; the last share's weights are then in place.
+    """
+    reached = copy_weights(subject)
+    for share in shares:
+        subject.module.load_state_dict({name: between(start[name], now, share) for name, now in reached.items()})
+        if passes():
+            return share
+    return None
 
 
 def between(old: Tensor, new: Tensor, share: float) -> Tensor:
