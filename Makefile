@@ -6,6 +6,8 @@ VENV ?= .venv
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TROJAI ?= trojai==0.2.23
 DEMO_ROUND ?= --models 4 --classes 5 --size 32 --architecture squeezenetv1_1 --lookalikes 1 --lookalike-share 0.5
+EXAMPLE_SETTINGS ?= --set distance.images_per_class=10 --set bounds.images_per_class=10 --set bounds.steps=100 \
+	--set bounds.patterns=2
 BENCH_MODELS ?= demo/bench-models
 
 BIN := $(VENV)/bin
@@ -57,7 +59,7 @@ demo: setup
 
 examples: setup
 	test -e demo/run/results.csv || $(MAKE) demo
-	$(BIN)/python benchmarks/examples.py demo/round demo/run --into docs/example --data composed
+	$(BIN)/python benchmarks/examples.py demo/round demo/run --into docs/example --data composed $(EXAMPLE_SETTINGS)
 
 bench: setup
 	$(BIN)/python benchmarks/quick.py --models $(BENCH_MODELS) --out build/bench.json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -64,7 +64,7 @@ class CardRecord:
     format: Literal["trojai-moth class distances 1"] = FORMAT
     version: str = __version__
     model_id: str
-    labels: tuple[str, ...] = Field(description="of the classes, in the order of rows and columns")
+    labels: tuple[str, ...] = Field(description="names of the classes, else numbers, in the order of rows and columns")
     before: DistanceMatrix
     after: DistanceMatrix | None
     gain: Gain | None
@@ -112,11 +112,12 @@ def make_record(
     outcome: Outcome,
     origin: Origin,
     size: int,
+    labels: Sequence[str] | None = None,
 ) -> CardRecord:
-    """Put it together; SettingsError when before and after can not be compared."""
+    """Put it together; SettingsError when before and after can not be compared. labels: of the classes, if known."""
     return CardRecord(
         model_id=before.model_id,
-        labels=tuple(map(str, range(before.classes))),
+        labels=tuple(labels or map(str, range(before.classes))),
         before=before,
         after=after,
         gain=compare_distances(before, after).gain if after else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .card import CardRecord
+from .class_names import said
 from .report import escape
 from .similarity import PairBounds
 from .similarity_measures import area_share
@@ -86,16 +87,19 @@ def _riskiest(card: CardRecord) -> str:
 
 
 def _pair(card: CardRecord, pair: PairBounds) -> str:
-    victim, target = (escape(card.labels[label]) for label in (pair.victim, pair.target))
+    victim, target = (escape(said(label, card.labels)) for label in (pair.victim, pair.target))
     last = pair.last or 0.0
-    text = f"**Class {victim} taken for class {target}**: {last:.1f} pixels are enough ({area_share(last, card.size)})"
+    text = f"**{victim[0].upper()}{victim[1:]} taken for {target}**: {last:.1f} pixels are enough "
+    text += f"({area_share(last, card.size)})"
     if pair.after is not None and pair.before is not None:
         text += f"; before hardening it was {pair.before:.1f}"
     text += "."
     if pair.pasted is not None:
-        text += f" A piece of a real image of class {target} of {pair.pasted:.1f} pixels does the same."
+        text += f" A piece of a real image of {target} of {pair.pasted:.1f} pixels does the same."
     if pair.sign_pixels is not None:
         text += f" Where one sign takes the other's place, {pair.sign_pixels:.0f} pixels change."
+    if pair.surrogate is not None:
+        text += f" In a clean network trained anew, {pair.surrogate:.1f} pixels are enough."
     if pair.similarity is not None:
         text += f" To the model the two classes look {_alike(pair.similarity)} (cosine {pair.similarity:.2f})."
     return text
@@ -119,13 +123,14 @@ def _limits(card: CardRecord) -> str:
     last = card.last
     censored = f" For {last.censored} of {len(last.pairs)} pairs no trigger was found." if last.censored else ""
     warnings = "".join(f" Note: {escape(warning)}." for warning in last.warnings)
-    seeds = len(last.settings.seeds)
+    seeds, pieces = len(last.settings.seeds), card.bounds.settings
     return (
         "Every distance is the smallest that a search found, so the true one may be smaller, and a pair that is not at "
         f"risk is not proved safe.{censored}{warnings} Measured by trojai-moth {escape(card.version)} on "
         f"{escape(last.data)}, success of at least {last.settings.success_bound:.0%}, {last.settings.steps} steps, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}. All pairs, settings and what every number does and does not prove: "
-        f"[{SIDE_FILE}]({SIDE_FILE})."
+        f"{seeds} seed{'s' if seeds > 1 else ''}; pieces of {pieces.patterns} real images for each pair, "
+        f"{pieces.steps} steps, on {pieces.images_per_class} images. All pairs, settings and what every number does "
+        f"and does not prove: [{SIDE_FILE}]({SIDE_FILE})."
     )
 
 

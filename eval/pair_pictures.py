@@ -14,6 +14,7 @@ from torch import Tensor
 from ..files import write_atomically
 from ..images import ImagePool
 from ..trigger import Trigger, stamp
+from .class_names import said
 
 _GREY = 0.5
 
@@ -29,8 +30,10 @@ class PairPicture:
     stamped: np.ndarray | None
 
 
-def pair_picture(images: ImagePool, victim: int, target: int, trigger: Trigger | None) -> PairPicture:
-    """The first image of each class; the trigger lies on grey as strongly as its mask says."""
+def pair_picture(
+    images: ImagePool, victim: int, target: int, trigger: Trigger | None, names: Sequence[str]
+) -> PairPicture:
+    """The first image of each class; the trigger lies on grey as strongly as its mask says. names: of all classes."""
     one, other = (images.positions(label) for label in (victim, target))
     image = images.x[one[0]]
     lone = stamped = None
@@ -38,7 +41,7 @@ def pair_picture(images: ImagePool, victim: int, target: int, trigger: Trigger |
         lone = _array(_GREY + trigger.mask * (trigger.pattern - _GREY))
         stamped = _array(stamp(image.cpu(), trigger.mask, trigger.pattern))
     second = _array(images.x[other[0]]) if len(other) else None
-    return PairPicture((f"class {victim}", f"class {target}"), _array(image), second, lone, stamped)
+    return PairPicture((said(victim, names), said(target, names)), _array(image), second, lone, stamped)
 
 
 def draw_pairs(pictures: Sequence[PairPicture], path: Path) -> None:
@@ -50,7 +53,7 @@ def draw_pairs(pictures: Sequence[PairPicture], path: Path) -> None:
         shown = (picture.victim, picture.target, picture.trigger, picture.stamped)
         for axis, array, words in zip(axes, shown, (*picture.classes, "trigger", "with trigger"), strict=True):
             axis.set_axis_off()
-            axis.set_title(words, fontsize=9)
+            axis.set_title(words, fontsize=9, parse_math=False, wrap=True)
             if array is None:
                 axis.text(0.5, 0.5, "none", ha="center", va="center", fontsize=9)
             else:

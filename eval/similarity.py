@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..blind.surrogate import SurrogateSettings
 from ..distance_records import DistanceMatrix
 from ..errors import SettingsError
 from ..records import Field, record
@@ -61,6 +62,9 @@ class BoundSettings:
         default=1000.0,
         gt=0,
         description="largest trigger that the scanner takes for injected, in pixels of 224 x 224 (K-Arm's pair bound)",
+    )
+    surrogate: SurrogateSettings = Field(
+        default_factory=SurrogateSettings, description="how a surrogate is trained, where one is asked for"
     )
 
 

@@ -14,8 +14,8 @@ from ..blind.cut import last_cut
 from ..blind.measure import measure_pairs
 from ..blind.pasted import PastedSettings, pasted_bounds
 from ..blind.similarity import class_similarity
-from ..blind.surrogate import SurrogateSettings, train_surrogate
-from ..compose import Composer, to_input
+from ..blind.surrogate import train_surrogate
+from ..compose import Composer, as_stored
 from ..distance_partial import weights_hash
 from ..distance_records import DistanceMatrix
 from ..errors import MothError
@@ -37,6 +37,7 @@ from .similarity import (
 )
 
 _BATCH = 64
+_WHITE = 255
 
 
 def measure_bounds(
@@ -58,7 +59,7 @@ def measure_bounds(
     sign_pixels without foregrounds or trojai, is left out with a note. surrogate: also train one, which takes minutes.
     SettingsError for distances of another model or two that can not be compared.
     """
-    started, images = time.perf_counter(), samples.held
+    started, images, signs = time.perf_counter(), samples.held, (foregrounds, backgrounds)
     _check(subject, before, after)
     pairs, notes = [(pair.victim, pair.target) for pair in before.pairs], _notes(subject, after or before)
     progress("pasting pieces of target images")
@@ -74,7 +75,7 @@ def measure_bounds(
     if surrogate:
         progress("training a surrogate")
         measured["surrogate"] = best_effort(
-            lambda: _in_surrogate(subject, samples, pairs, settings, seed, foregrounds, backgrounds), "surrogate", notes
+            lambda: _in_surrogate(subject, samples, pairs, settings, seed, signs, notes), "surrogate", notes
         )
     return combine(
         before,
@@ -109,14 +110,18 @@ def _in_surrogate(
     pairs: Sequence[Pair],
     settings: BoundSettings,
     seed: int,
-    foregrounds: Sequence[Path],
-    backgrounds: Path | None,
+    signs: tuple[Sequence[Path], Path | None],
+    notes: list[str],
 ) -> dict[Pair, float | None]:
-    found = train_surrogate(
-        subject, samples, SurrogateSettings(), seed=seed, foregrounds=foregrounds, backgrounds=backgrounds
-    )
+    """signs: foregrounds and backgrounds."""
+    found = train_surrogate(subject, samples, settings.surrogate, seed=seed, foregrounds=signs[0], backgrounds=signs[1])
     if found is None:
-        raise MothError("no surrogate became accurate enough; more images or --data composed may help")
+        raise MothError(
+            f"none came to an accuracy of {settings.surrogate.least_accuracy:.0%} in {settings.surrogate.attempts} "
+            "attempts; more images or --data composed may help"
+        )
+    accuracy = found.accuracy(samples.held.x, samples.held.y)
+    notes.append(f"the surrogate is right about {accuracy:.1%} of {len(samples.held)} held-back images")
     return surrogate_distances(found, samples.held, pairs, settings, seed)
 
 
@@ -168,10 +173,12 @@ def sign_pixels(
         raise MothError(f"{composer.classes} signs for {subject.classes} classes; sign_pixels needs one per class")
     scenes = [derive_seed(seed, "scene", number) for number in range(settings.scenes)]
     images = [
-        to_input(np.stack([composer.draw(label, np.random.default_rng(scene)) for scene in scenes]), subject.size)
+        as_stored(np.stack([composer.draw(label, np.random.default_rng(scene)) for scene in scenes]))
         for label in range(composer.classes)
     ]
-    arranged = torch.stack(images).permute(0, 1, 3, 4, 2).double().numpy()
+    # Not stretched from 0 to 1, which would change all pixels of an image for the sake of one.
+    fitted = torch.stack([subject.preprocessing.fitted(part) for part in images])
+    arranged = (fitted.permute(0, 1, 3, 4, 2).double() / _WHITE).numpy()
     return by_pair(changed_pixels(arranged, settings.pixel_change))
 
 

@@ -46,6 +46,31 @@ def test_bounds_are_a_table_and_a_file(folder):
         assert min(signs) >= 0 and max(signs) > 0  # three signs in three colours, some of them nearly the same
 
 
+def test_a_surrogate_is_trained_and_measured(folder):
+    pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
+    short = {"epochs": 1, "attempts": 1, "easy_per_class": 2, "least_accuracy": 0}
+    sets = [part for name, value in short.items() for part in ("--set", f"bounds.surrogate.{name}={value}")]
+    model, out = folder / "round" / "id-00000000", folder / "surrogate.json"
+    few = ["--set", "data.train_per_class=4"]
+    result = call(
+        "bounds", model, "--before", folder / "before.json", "--surrogate", "--out", out, *QUICK, *sets, *few,
+        "--set", "bounds.success_bound=0.01",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = read_record(ClassBounds, out)
+    assert found.settings.surrogate.epochs == 1 and "note: the surrogate is right about " in result.stdout
+    # Whatever a network learns from so little, some pair turns within a bound that one image in a hundred reaches.
+    assert any(pair.surrogate is not None for pair in found.pairs)
+
+
+def test_a_surrogate_that_stays_inaccurate_is_a_note(folder, monkeypatch):
+    monkeypatch.setattr("trojai_moth.eval.similarity_measures.train_surrogate", lambda *_, **__: None)
+    model = folder / "round" / "id-00000000"
+    result = call("bounds", model, "--before", folder / "before.json", "--surrogate", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "note: surrogate not measured: none came to an accuracy of 90% in 2 attempts" in result.stdout
+
+
 def test_distances_of_another_model_are_one_line(folder):
     result = call("bounds", folder / "round" / "id-00000001", "--before", folder / "before.json", *QUICK)
     assert result.exit_code == 2 and "before: holds distances of another model file" in result.stderr

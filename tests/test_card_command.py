@@ -111,20 +111,27 @@ def test_the_key_points_to_files_with_their_hashes(made):
     assert not list(made.glob("*.partial.json"))
 
 
-def test_a_second_card_takes_the_place_of_the_first(copied, made):
+def test_a_second_card_takes_the_place_of_the_first(copied, made, monkeypatch):
+    monkeypatch.setattr("trojai_moth.eval.similarity_measures.train_surrogate", lambda subject, *_, **__: subject)
     before = (copied / "README.md").read_text()
     text = before.replace("Written by hand", "Rewritten by hand").replace(END, f"{END}\n\nAfterword")
     (copied / "README.md").write_bytes(text.replace("\n", "\r\n").encode())
     distances = from_json(CardRecord, (made / "class_distances.json").read_text()).before
+    (copied / "names.txt").write_text("stop $x$\n<b>give way</b>\nroundabout\n")
     (copied / "b.json").write_text(json.dumps(json.loads((made / "class_distances.json").read_text())["before"]))
     result = call(
-        "card", made / "round" / "id-00000000", "--into", copied / "README.md", "--before", copied / "b.json", *QUICK
-    )
+        "card", made / "round" / "id-00000000", "--into", copied / "README.md", "--before", copied / "b.json",
+        "--labels", copied / "names.txt", "--surrogate", *QUICK, "--set", "bounds.success_bound=0.01",
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     again = (copied / "README.md").read_bytes().decode()
     assert again.count(START) == 1 and again.endswith("Afterword\r\n") and "Rewritten by hand" in again
     assert again.replace("\r\n", "").count("\n") == 0
     record = from_json(CardRecord, (copied / "class_distances.json").read_text())
+    assert record.labels == ("stop $x$", "<b>give way</b>", "roundabout")
+    assert "Class 0 (stop" in again and "(roundabout)" in again and "<b>give" not in again
+    assert any(pair.surrogate is not None for pair in record.bounds.pairs)
+    assert any("the surrogate is right about" in note for note in record.bounds.notes)
     assert record.after is None and record.before == distances  # given, so not measured again
     assert "class_distance_gain" not in {r.metric_type for r in ModelCard.load(copied / "README.md").data.eval_results}
 

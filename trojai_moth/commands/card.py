@@ -15,6 +15,7 @@ from ..distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSetting
 from ..errors import MissingDependencyError, SettingsError
 from ..eval.card import CardRecord, Origin, make_record, run_outcome
 from ..eval.card_text import SIDE_FILE
+from ..eval.class_names import class_names
 from ..records import from_dict, read_record
 from ..seeding import derive_seed
 from ..subject import Subject
@@ -55,10 +56,17 @@ def card() -> None:
 @click.option("--before", type=_FILE, help="Distances of the model, as `trojai-moth distance` made them.")
 @click.option("--after", type=_FILE, help="Distances of the hardened model, as `distance --weights` made them.")
 @click.option("--weights", type=_FILE, help="Hardened weights (.safetensors); the card is then that of this model.")
+@click.option(
+    "--labels",
+    type=_FILE,
+    help="Names of the classes: one per line, a JSON list, or a JSON object from numbers to names.  [default: those of "
+    "foregrounds/*.png, if there is one per class]",
+)
 @click.option("--run", "run_dir", type=_FOLDER, help="A rescan of the model: its weights, accuracies and verdict.")
 @click.option(
     "--on", type=click.Choice(["held", "train"]), default="held", show_default=True, help="As for `distance`."
 )
+@click.option("--surrogate", is_flag=True, help="Also the distances in a clean surrogate, trained in minutes.")
 @click.option(
     "--fast", is_flag=True, help=f"Where distances have to be measured: fewer steps, one seed ({FAST_ERROR})."
 )
@@ -67,7 +75,9 @@ def make_card(
     before: Path | None,
     after: Path | None,
     weights: Path | None,
+    labels: Path | None,
     run_dir: Path | None,
+    surrogate: bool,
     fast: bool,
     **choices: Any,
 ) -> None:
@@ -84,16 +94,17 @@ def make_card(
     settings = _settings(matrices, fast, choices["assignments"])
     model, images, data = open_to_measure(settings, ("distance", "bounds"), **choices)
     subject = model.opened.subject
+    names = class_names(model.case, subject.classes, labels)
     hardened = load_weights(weights, subject) if weights else None
     path = into or (run_dir / "cards" / subject.model_id if run_dir else choices["model_dir"]) / "README.md"
     measure = _measurer(model, path, settings, images, data, choices["on"])
     first = matrices.get("before") or measure("before", subject, None)
     last = (matrices.get("after") or measure("after", hardened, first)) if hardened else None
     click.echo("", err=True)
-    bounds = card_bounds(model, hardened or subject, images, first, last)
+    bounds = card_bounds(model, hardened or subject, images, first, last, surrogate=surrogate)
     outcome = (run_outcome(run_dir, subject.model_id) if run_dir else None) or accuracy_outcome(model, hardened)
     origin = Origin(data=model.data, on=choices["on"], seed=choices["seed"])
-    made = make_record(first, last, bounds, outcome, origin, subject.size)
+    made = make_record(first, last, bounds, outcome, origin, subject.size, names)
     publish(made, path, hardened or subject, images)
     for name in ("before", "after"):
         _partial(path, name).unlink(missing_ok=True)

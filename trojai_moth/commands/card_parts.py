@@ -26,7 +26,13 @@ from .model import OpenedModel, show_progress
 
 
 def card_bounds(
-    model: OpenedModel, subject: Subject, images: ImagePool, before: DistanceMatrix, after: DistanceMatrix | None
+    model: OpenedModel,
+    subject: Subject,
+    images: ImagePool,
+    before: DistanceMatrix,
+    after: DistanceMatrix | None,
+    *,
+    surrogate: bool,
 ) -> ClassBounds:
     """The bounds on the very images that the distances were measured on; SettingsError when these are others."""
     _check_images(images, subject.classes, before)
@@ -39,6 +45,7 @@ def card_bounds(
         seed=derive_seed(model.seed, "bounds"),
         foregrounds=sorted(model.case.foregrounds.glob("*.png")),
         backgrounds=Path(model.data.backgrounds) if model.data.backgrounds else None,
+        surrogate=surrogate,
         progress=show_progress,
     )
 
@@ -83,7 +90,7 @@ def _draw_riskiest(card: CardRecord, path: Path, subject: Subject, images: Image
     pairs = [(pair.victim, pair.target) for pair in card.riskiest]
     pool = images.first_per_class(card.bounds.settings.images_per_class)
     found = measure_pairs(subject, pool, pairs, inversion_settings(card.bounds.settings), card.last.settings.seeds[0])
-    pictures = [pair_picture(pool, v, t, found.triggers.get((v, t))) for v, t in pairs]
+    pictures = [pair_picture(pool, v, t, found.triggers.get((v, t)), card.labels) for v, t in pairs]
     draw_pairs(pictures, path)
 
 
