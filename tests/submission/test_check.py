@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from trojai_moth.cli import main
 from trojai_moth.submission import replay
-from trojai_moth.submission.replay import CALLS, Isolation, Player, isolation, result_findings
+from trojai_moth.submission.replay import CALLS, Isolation, Player, Replay, isolation, result_findings
 from trojai_moth.submission.rootfs import STEPS
 from trojai_moth.submission.rules import RULES
 
@@ -79,7 +79,7 @@ def test_a_good_detector_passes_in_every_dialect(submission, model, tmp_path):
     assert "Nothing found." in output and "Not proved: that the recipe builds" in output
     made = json.loads((tmp_path / "out.json").read_text())
     ran = {call["rule"]: call["result"] for call in made["calls"]}
-    assert set(ran) == set(CALLS) - {"run-mitigate", "run-template"}
+    assert set(ran) == set(CALLS) - {"run-mitigate", "run-template"} and made["ended"] is True
     assert {ran.pop("run-broken-model"), ran.pop("run-hostile-model")} == {"0.5"} and set(ran.values()) == {"0.75"}
 
 
@@ -93,6 +93,17 @@ def test_a_good_mitigation_passes_with_both_names_of_its_data(submission, model,
 def test_without_a_model_only_a_broken_one_is_run_and_that_is_said(submission):
     code, output = check(detector(submission, DETECTS))
     assert code == 0 and "Not proved: that a model is examined" in output and "run-harness" not in output
+
+
+def test_a_check_that_is_broken_off_leaves_what_it_had(submission, tmp_path, monkeypatch):
+    def broken_off(self, kind):
+        yield Replay(rule="run-broken-model", seconds=1.0, result="0.5", findings=())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Player, "play", broken_off)
+    assert check(detector(submission, DETECTS), "--json", tmp_path / "out.json")[0] != 0
+    made = json.loads((tmp_path / "out.json").read_text())
+    assert [call["rule"] for call in made["calls"]] == ["run-broken-model"] and made["ended"] is False
 
 
 def test_no_run_checks_the_files_alone(submission):

@@ -59,19 +59,27 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
         replay = _replay(target, folder, work, kind, Choices(**choices)) if run else Replayed("", (), [])
         words = f"; calls run {replay.how}" if run else ""
         click.echo(f"{'mitigation' if kind == 'mitigate' else 'detector'}{words}")
-        calls = []
+        missing = [*replay.notes, *unproved(target, choices["model"], run, choices["rootfs"])]
+        found = {"kind": kind, "how": replay.how, "findings": findings, "calls": [], "not_proved": missing}
+        _write(json_file, found, ended=False)
         for call in replay.calls:
             click.echo(call_line(call))
-            calls.append(call)
-        findings += [finding for call in calls for finding in call.findings]
-        missing = [*replay.notes, *unproved(target, choices["model"], run, choices["rootfs"])]
+            found["calls"].append(call)
+            findings += call.findings
+            _write(json_file, found, ended=False)
         for line in finding_lines(findings, missing):
             click.echo(line)
-        if json_file:
-            data = {"kind": kind, "how": replay.how, "findings": list(map(to_dict, findings))}
-            data |= {"calls": list(map(to_dict, calls)), "not_proved": missing}
-            write_text(json_file, json.dumps(data, indent=2) + "\n")
+        _write(json_file, found, ended=True)
     raise SystemExit(1 if findings else 0)
+
+
+def _write(path: Path | None, found: dict[str, Any], *, ended: bool) -> None:
+    """What there is until now: a check that is broken off leaves what it had."""
+    if path:
+        plain = {
+            name: list(map(to_dict, value)) if name in ("findings", "calls") else value for name, value in found.items()
+        }
+        write_text(path, json.dumps({**plain, "ended": ended}, indent=2) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
