@@ -1,8 +1,8 @@
 """A recipe's steps in a root file system of one's own, where there is no Apptainer to build an image with.
 
 %files, %post and %test run in a copy of a base such as debootstrap makes, then %runscript for every call: with the root
-read-only, as an image is, an empty folder for temporary files, no network, and nothing of the host but the folder of
-the calls. What Apptainer itself does, fetching and converting the base image, is not proved by that.
+read-only, as an image is, an empty folder for temporary files, no network, and nothing of the host but the folder
+of the calls. What Apptainer itself does, fetching and converting the base image, is not proved by that.
 """
 
 from __future__ import annotations
