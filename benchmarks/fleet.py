@@ -39,10 +39,11 @@ def main() -> None:
     options.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
     options.add_argument("--models", type=int, default=1000)
     options.add_argument("--steps", type=int, default=60, help="of the scanner: makes a model's work seconds long")
+    options.add_argument("--executors", nargs="+", default=["local", "ray"], choices=["local", "ray"])
     options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     chosen = options.parse_args()
     record = Record("fleet", chosen)
-    executors = ["local", *(["ray"] if importlib.util.find_spec("ray") else [])]
+    executors = [name for name in chosen.executors if name == "local" or importlib.util.find_spec("ray")]
     parts = {}
     for executor in executors:
         for workers in chosen.workers:
@@ -50,7 +51,7 @@ def main() -> None:
             parts[name] = record.part(name, lambda e=executor, w=workers: measured(chosen, e, w, chosen.models))
     growth = [
         record.part(f"growth, {models} models", lambda m=models: measured(chosen, "local", chosen.workers[-1], m))
-        for models in (chosen.models // 4, chosen.models // 2)
+        for models in (max(1, chosen.models // 4), max(1, chosen.models // 2))
     ]
     record.finish(**summary(chosen, parts, growth))
     print(record.data["summary"])

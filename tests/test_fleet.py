@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import sys
 import time
@@ -109,6 +110,17 @@ def test_workers_and_shards_give_the_same_table_as_one_process(start, expected, 
         assert done == (2 if index == 2 else 4)
     assert table(shard) == expected
     nothing_left(shard)
+
+
+def test_shards_without_a_shared_disk_are_put_together_by_copying(start, expected, tmp_path):
+    for index in (1, 2):
+        start(f"part{index}", fleet=Fleet(shard=Shard(index=index, of=2))).execute()
+        shutil.copytree(tmp_path / f"part{index}", tmp_path / "whole", dirs_exist_ok=True)
+    scans = len(marks(tmp_path / "marks", "scan"))
+    whole = start("whole")
+    whole.execute()
+    assert table(whole) == expected and len(marks(tmp_path / "marks", "scan")) == scans
+    nothing_left(whole)
 
 
 def test_a_killed_worker_and_one_without_memory_lose_nothing(start, expected):

@@ -15,6 +15,7 @@ from .failures import RETRIES, FailureKind, kind_of
 from .leases import Lease
 from .model_run import ModelRun, Part, StillToDo
 from .run_records import Failure
+from .time_budget import OverBudget
 
 if TYPE_CHECKING:
     from .pipeline import Run
@@ -124,7 +125,7 @@ class _Turn:
             except Exception as error:  # one model's failure must not end a round of a thousand
                 kind = kind_of(error)
                 if tries == RETRIES.get(kind, 0):
-                    reason = str(error) if isinstance(error, MothError) else one_line(error)
+                    reason = str(error) if isinstance(error, MothError | OverBudget) else one_line(error)
                     self.fail(lease, model.stage, reason, kind, time.perf_counter() - started)
                     return "done"
             tries += 1
