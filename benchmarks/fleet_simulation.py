@@ -84,7 +84,7 @@ def parse() -> argparse.Namespace:
     made.add_argument("--out", type=Path, required=True)
     made.add_argument("--models", type=int, default=1008)
     made.add_argument("--flagged", type=float, default=0.4, help="share of models that the first scan flags")
-    made.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64, 128, 256, 512, 1008])
+    made.add_argument("--workers", type=int, nargs="+", default=[1, 8, 16, 32, 64, 128, 256, 512, 1008])
     made.add_argument("--scale", type=float, default=1.0, help="all measured times are multiplied by this")
     made.add_argument("--load", type=float, default=2.0, help="seconds for reading a model and its images")
     made.add_argument("--overhead", type=float, default=0.1, help="seconds per stage for journal and leases")
@@ -93,7 +93,7 @@ def parse() -> argparse.Namespace:
     made.add_argument("--failures-per-day", type=float, default=0.5, help="of each worker, at random moments")
     made.add_argument("--down", type=float, default=600.0, help="seconds until a failed worker is back")
     made.add_argument("--expiry", type=float, default=90.0, help="seconds until its model is taken over")
-    made.add_argument("--repeats", type=int, default=20)
+    made.add_argument("--repeats", type=int, default=10)
     made.add_argument("--seed", type=int, default=0)
     return made.parse_args()
 

@@ -22,7 +22,7 @@ from trojai_moth.samples import Samples
 from trojai_moth.subject import Subject
 
 from .fake_round import write_round
-from .fake_scanner import Entry, Scripted, Silent, install, weight_sum
+from .fake_scanner import Entry, Silent, install, weight_sum
 
 MOTH = {
     "rounds": 1, "pairs_per_round": 1, "first_steps": 2, "warmup_steps": 2, "sgd_steps": 1, "recovery_steps": 1,
