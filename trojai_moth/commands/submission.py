@@ -60,7 +60,13 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
         words = f"; calls run {replay.how}" if run else ""
         click.echo(f"{'mitigation' if kind == 'mitigate' else 'detector'}{words}")
         missing = [*replay.notes, *unproved(target, choices["model"], run, choices["rootfs"])]
-        found = {"kind": kind, "how": replay.how, "findings": findings, "calls": [], "not_proved": missing}
+        found: dict[str, Any] = {
+            "kind": kind,
+            "how": replay.how,
+            "findings": findings,
+            "calls": [],
+            "not_proved": missing,
+        }
         _write(json_file, found, ended=False)
         for call in replay.calls:
             click.echo(call_line(call))
