@@ -50,8 +50,8 @@ _BOUNDS_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided. The rule before it lost 2 of 7 poisoned models that it had never seen; this is a "
-    "stricter one, and untested: a cleared model may be a Trojan. The README says what is known of it."
+    "The package's own rule decided. Of 23 flagged models that it had never seen it cleared 9 of 11 clean ones and lost "
+    "none of 12 poisoned ones. It knows patches of one colour only: a cleared model may hide another kind of trigger."
 )
 
 
