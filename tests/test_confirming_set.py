@@ -23,11 +23,10 @@ def test_the_record_is_of_the_rule_that_ships_and_counts_the_same(held):
     rule = read_rule(SHIPPED)
     assert saved["rule_sha256"] == fingerprint(rule) and saved["models"] == len(held) == 24
     models = blind_score.score(held, rule)
-    counts = {bad: (sum(m.cleared_blind for m in models if m.poisoned is bad), len([m for m in models if m.poisoned is bad]))
-              for bad in (True, False)}  # fmt: skip
+    by_label = {bad: [m.cleared_blind for m in models if m.poisoned is bad] for bad in (True, False)}
     row = next(row for row in saved["evaluation"]["rows"] if row["name"] == "blind rule")
     for bad, name in ((True, "true_positives_lost"), (False, "false_positives_cleared")):
-        assert counts[bad] == (row[name]["count"], row[name]["total"])
+        assert (sum(by_label[bad]), len(by_label[bad])) == (row[name]["count"], row[name]["total"])
 
 
 def test_no_model_or_twin_of_it_was_learned_from(held):
