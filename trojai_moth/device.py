@@ -33,7 +33,7 @@ def resolve_device(name: str) -> torch.device:
 
 def all_devices(device: torch.device) -> list[torch.device]:
     """The devices that ``device`` leaves open: all CUDA devices for ``cuda`` without a number, else itself."""
-    if device.type == "cuda" and device.index is None:
+    if str(device) == "cuda":
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())] or [device]
     return [device]
 

@@ -22,7 +22,8 @@ def plain_network(classes: int, size: int, *, seed: int) -> nn.Module:
     The form of the four-block network of few-shot learning (Vinyals et al. 2016, section 4.1.1), as many blocks as the
     image is large. Input (N, 3, size, size) in [0, 1], output logits (N, classes).
     """
-    blocks, inputs, side = [], 3, size
+    inputs, side = 3, size
+    blocks: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         while side // 2 >= _POOLED and (side > _SMALLEST_SIDE or not blocks):

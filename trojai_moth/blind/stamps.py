@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean
 
 import torch
@@ -77,8 +77,8 @@ def stamp_success(subject: Subject, images: ImagePool, settings: StampSettings) 
     if subject.preprocessing.colours == "BGR":
         colours = colours.flip(1)
     shown = [
-        _by_class(subject, images, settings, settings.best_places, lambda x, c=c: _painted(x, discs, c[:, None, None]))
-        for c in colours
+        _by_class(subject, images, settings, settings.best_places, partial(_painted, discs, colour[:, None, None]))
+        for colour in colours
     ]
     return torch.stack(shown, dim=1)
 
@@ -95,7 +95,7 @@ def removal_success(subject: Subject, images: ImagePool, settings: StampSettings
 
     def filled(x: Tensor) -> Tensor:
         fill = torch.einsum("chw,phw->pc", x, weight.to(x.device))
-        return _painted(x, discs, fill[:, :, None, None])
+        return _painted(discs, fill[:, :, None, None], x)
 
     return _by_class(subject, images, settings, settings.best_removals, filled)
 
@@ -201,8 +201,8 @@ def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
     return likely.topk(max(1, int(share * len(likely))), dim=0).values.mean(0).cpu()
 
 
-def _painted(x: Tensor, discs: Tensor, colours: Tensor) -> Tensor:
-    """(3, H, W), (places, H, W), colours (3, 1, 1) or (places, 3, 1, 1) -> (places, 3, H, W)."""
+def _painted(discs: Tensor, colours: Tensor, x: Tensor) -> Tensor:
+    """(places, H, W), colours (3, 1, 1) or (places, 3, 1, 1), image (3, H, W) -> (places, 3, H, W)."""
     return torch.where(discs[:, None].to(x.device), colours.to(x.device), x)
 
 
