@@ -50,7 +50,7 @@ _BOUNDS_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided. Of flagged models that it had never seen it cleared 9 of 11 clean ones and 0 of 12 "
+    "The package's own rule decided. Of flagged models it had never seen it cleared 9 of 11 clean ones and 0 of 12 "
     "poisoned ones. It knows patches of one colour only: a cleared model may hide another kind of trigger."
 )
 
