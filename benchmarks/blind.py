@@ -2,7 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive]
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
@@ -34,9 +34,10 @@ from trojai_moth.opening import open_case
 from trojai_moth.records import read_record, to_dict
 from trojai_moth.round_settings import RoundSummary
 from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, collect_samples
-from trojai_moth.scanner import make_scanner
+from trojai_moth.samples import DataSettings, Samples, collect_samples
+from trojai_moth.scanner import Scanner, make_scanner
 from trojai_moth.seeding import derive_seed
+from trojai_moth.subject import Subject
 
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
@@ -61,17 +62,35 @@ def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, An
         evidence = collect_evidence(subject, samples, verdict, settings, seed=gathered, cascade=asked, signs=signs)
         record["evidence"] = to_dict(evidence)
     elif verdict.evidence:
-        hardened = Moth()(subject, samples, seed=derive_seed(seed, "harden"))
-        trace = hardened.trace
-        record["harden"] = {
-            "settings": trace.settings, "accuracy_before": trace.accuracy_before,
-            "accuracy_after": trace.accuracy_after, "stopped": trace.stopped, "seconds": trace.seconds,
-        }  # fmt: skip
-        record["after"] = _slim(to_dict(scanner(hardened.subject, samples, seed=derive_seed(seed, "scan"))))
-        complete = EvidenceSettings(complete=True)
-        evidence = collect_evidence(subject, samples, verdict, complete, seed=gathered, hardened=hardened.subject)
-        record["evidence"] = to_dict(evidence)
+        hardened, found = harden_and_scan(scanner, subject, samples, seed)
+        complete, signs = EvidenceSettings(complete=True), sorted(case.foregrounds.glob("*.png"))
+        evidence = collect_evidence(subject, samples, verdict, complete, seed=gathered, hardened=hardened, signs=signs)
+        record |= {**found, "evidence": to_dict(evidence)}
     return record
+
+
+def harden_and_scan(scanner: Scanner, subject: Subject, samples: Samples, seed: int) -> tuple[Subject, dict[str, Any]]:
+    """Naive hardening: the network after plain MOTH, and what a record says of it and of its scan."""
+    hardened = Moth()(subject, samples, seed=derive_seed(seed, "harden"))
+    trace = hardened.trace
+    found = {
+        "settings": trace.settings, "accuracy_before": trace.accuracy_before, "accuracy_after": trace.accuracy_after,
+        "stopped": trace.stopped, "seconds": trace.seconds,
+    }  # fmt: skip
+    after = _slim(to_dict(scanner(hardened.subject, samples, seed=derive_seed(seed, "scan"))))
+    return hardened.subject, {"harden": found, "after": after}
+
+
+def add_naive(case: Case, seed: int, file: Path) -> None:
+    """Naive hardening of a flagged model whose record has none, as ``examine`` would have done it."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    if record["before"]["outcome"] != "flagged" or "after" in record:
+        return
+    opened = open_case(case, torch.device("cpu"))
+    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    record |= harden_and_scan(make_scanner(SCANNER, {}), opened.subject, samples, seed)[1]
+    write_text(file, json.dumps(record, indent=1) + "\n")
+    print(f"{file.stem}: hardened, {record['after']['outcome']}", flush=True)
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +122,7 @@ def main() -> None:
     parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
     parser.add_argument("--rule-only", action="store_true", help="nothing that the rule that ships does not ask for")
     parser.add_argument("--stamps", action="store_true", help="only the evidence of plain stamps, all of it")
+    parser.add_argument("--naive", action="store_true", help="add naive hardening to records that are there without it")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -120,10 +140,12 @@ def main() -> None:
     work = [item for item in work if arguments.architecture in (None, item[1].config.architecture)]
     for folder, case, stratum in work[part::parts]:
         file = results / arguments.half / f"{stratum}-{case.model_id}.json"
+        seed = derive_seed(0, arguments.half, stratum, case.model_id)
         if file.exists():
+            if arguments.naive:
+                add_naive(case, seed, file)
             continue
         began = time.monotonic()
-        seed = derive_seed(0, arguments.half, stratum, case.model_id)
         record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)
         record |= {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
         record["seconds"] = round(time.monotonic() - began, 1)

@@ -50,6 +50,8 @@ from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
+# What the gates look at.
+GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
 BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 
@@ -182,8 +184,8 @@ def main() -> None:
         "bounds": _short(evaluate(score(held, None))) if gathered(held, FEATURES_USED) else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),
-        "e0": gate_e0(held) if whole else None,
-        "e1": gate_e1(held) if whole else None,
+        "e0": gate_e0(held) if whole and gathered(held, GATED) else None,
+        "e1": gate_e1(held) if whole and gathered(held, GATED) else None,
         "censored": statistics.mean(r["evidence"]["censored"] for r in held if "evidence" in r),
         "verdicts": [to_dict(model) for model in models],
     }
