@@ -216,6 +216,22 @@ def test_plans_are_remembered_and_a_damaged_book_is_empty(tmp_path):
     PlanBook(tmp_path / "file" / "plans.json").put("a", plan)  # nowhere to write is no reason to stop
 
 
+def test_processes_that_probe_at_the_same_time_take_the_same_plan(tmp_path):
+    """Else two workers would round in different ways, and their models' results would depend on who had them."""
+    path, first, second = tmp_path / "plans.json", Plan(batch=32), Plan(channels_last=True)
+    one, two = PlanBook(path), PlanBook(path)
+
+    def while_the_other_probes():
+        assert one.get("a", lambda: first) == first
+        return second
+
+    assert two.get("a", while_the_other_probes) == first
+    one.put("b", second)
+    assert two.get("b", lambda: pytest.fail("it is there")) == second
+    two.put("c", first)
+    assert PlanBook(path).get("b", lambda: pytest.fail("it was overwritten")) == second
+
+
 def test_the_training_plan_leaves_the_weights(monkeypatch):
     subject = trained_subject()
     before = {name: tensor.clone() for name, tensor in subject.module.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from .cache import cache_folder
 from .errors import MothError
-from .files import write_text
-from .records import Field, from_json, record, to_json
+from .files import publish_text, write_text
+from .records import Field, from_json, read_record, record, to_json
 
 Precision = Literal["fp32", "bf16"]
 
@@ -60,18 +61,39 @@ class PlanBook:
     def __init__(self, path: Path | None) -> None:
         """A book in this file, or in memory alone; a file that can not be read counts as empty."""
         self.path, self._plans = path, dict[str, Plan]()
-        with suppress(OSError, MothError, ValueError):
-            if path is not None:
-                self._plans.update(from_json(_Shelf, path.read_text(encoding="utf-8")).plans)
+        self._read()
 
     def get(self, key: str, probe: Callable[[], Plan]) -> Plan:
-        """The plan for this key; the probe's if there is none yet."""
+        """The plan for this key; the probe's if there is none yet.
+
+        Of several processes that probe at the same time all take the plan of the first, else they would round in
+        different ways.
+        """
         if key not in self._plans:
-            self.put(key, probe())
+            self._read()
+        if key not in self._plans:
+            self.put(key, self._of_the_first(key, probe()))
         return self._plans[key]
+
+    def _read(self) -> None:
+        """Take in what is on disk and not known yet."""
+        with suppress(OSError, MothError, ValueError):
+            if self.path is not None:
+                self._plans = {**from_json(_Shelf, self.path.read_text(encoding="utf-8")).plans, **self._plans}
+
+    def _of_the_first(self, key: str, plan: Plan) -> Plan:
+        """The plan that a process was the first to publish for this key; this one where none was."""
+        with suppress(OSError, MothError, ValueError):
+            if self.path is not None:
+                name = hashlib.sha256(key.encode()).hexdigest()[:32]
+                first = self.path.with_suffix(".first") / f"{name}.json"
+                publish_text(first, to_json(plan))
+                return read_record(Plan, first)
+        return plan
 
     def put(self, key: str, plan: Plan) -> None:
         """Remember; a place that can not be written to costs the next process a probe and nothing else."""
+        self._read()
         self._plans[key] = plan
         with suppress(OSError):
             if self.path is not None:
