@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -173,28 +174,27 @@ def test_images_have_to_be_made_too():
 
 
 def test_the_blind_verdict_asks_for_what_its_rule_uses():
-    """Where the package's own rule fits, the burst on the candidates alone; the votes look at control pairs as well."""
+    """Stamps and clean networks, by the package's own rule and by the bounds; no hardening unless all is gathered."""
     scan, moth = NeuralCleanseSettings(), MothSettings()
     none, rule = (work(6, scan, moth, COMPOSED, evidence) for evidence in (None, BLIND))
-    votes = work(6, scan, moth, DataSettings(), BLIND)
-    assert none.evidence == 0 < rule.evidence < votes.evidence
-    measured = BLIND.candidates * BLIND.images_per_class * BLIND.steps
+    assert none.evidence == 0 < rule.evidence == work(6, scan, moth, DataSettings(), BLIND).evidence
+    alone = work(6, scan, moth, COMPOSED, replace(BLIND, clean_networks=1)).evidence
+    twice = work(6, scan, moth, COMPOSED, replace(BLIND, clean_networks=3)).evidence
+    assert twice - rule.evidence == pytest.approx(rule.evidence - alone) and alone < rule.evidence
+    everything = work(6, scan, moth, COMPOSED, replace(BLIND, complete=True))
     hardened = [work(6, scan, each, COMPOSED, None).harden for each in (BLIND.hardening, BLIND.burst)]
-    assert rule.evidence == pytest.approx(3 * measured + sum(hardened))
-    everything = work(6, scan, moth, COMPOSED, EvidenceSettings(complete=True))
-    assert everything.evidence >= votes.evidence
+    assert everything.evidence > rule.evidence + sum(hardened)
 
 
 def test_counted_work_explains_the_times_that_were_recorded():
-    """An image costs as much in a scan as in the evidence of the same model, whatever the machine did meanwhile."""
+    """An image costs about as much in a scan as in the evidence of its model, whatever the machine did meanwhile."""
     ratios = []
-    for path in sorted((ROOT / "benchmarks" / "results" / "blind").glob("*/*.json")):
+    for path in sorted((ROOT / "benchmarks" / "results" / "stamps").glob("*/*.json")):
         found = json.loads(path.read_text())
-        evidence = EvidenceSettings(complete=found["evidence"]["settings"].get("complete", True))
-        counted = work(found["classes"], NeuralCleanseSettings(), MothSettings(), COMPOSED, evidence)
+        counted = work(found["classes"], NeuralCleanseSettings(), MothSettings(), COMPOSED, EvidenceSettings())
         scan, more = found["before"]["seconds"] / counted.scan, found["evidence"]["seconds"] / counted.evidence
         ratios.append(more / scan)
-    assert len(ratios) > 70 and min(ratios) > 0.5 and max(ratios) < 2
+    assert len(ratios) > 50 and min(ratios) > 0.4 and max(ratios) < 2.5
 
 
 def test_the_estimate_adds_up(monkeypatch):

@@ -56,7 +56,9 @@ def test_a_name_that_says_clean_goes_before_one_that_does_not():
 
 def test_no_examples_are_said_with_what_would_be_one(folder):
     shutil.rmtree(folder / "clean_example_data")
-    with pytest.raises(UnreadableModelError, match=r"no images named class_C.* examples are needed"):
+    with pytest.raises(
+        UnreadableModelError, match=r"no images named class_C.*give labelled images of its classes with --data"
+    ):
         open_case(read_case(folder), CPU)
 
 

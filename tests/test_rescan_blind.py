@@ -24,7 +24,10 @@ from .test_cli import ALWAYS, MOTH, NEVER, SCAN, call, refused, sets, shared_rou
 EVIDENCE = [
     "evidence.steps=2", "evidence.images_per_class=2", "evidence.candidates=1", "evidence.controls=1",
     *(name.replace("hardener.", f"evidence.{part}.") for part in ("hardening", "burst") for name in MOTH),
-    "evidence.differencing.epochs=1", "evidence.success_bound=0.01",
+    "evidence.differencing.epochs=1", "evidence.success_bound=0.01", "evidence.suspects=0",
+    "evidence.stamps.images_per_class=1", "evidence.stamps.grid=3", "evidence.stamps.removal_grid=3",
+    "evidence.clean_networks=1", "evidence.clean_training.attempts=1", "evidence.clean_training.epochs=1",
+    "evidence.clean_training.easy_per_class=2",
 ]  # fmt: skip
 # Blind is what rescan does without being asked.
 BLIND: list[str] = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
+from .blind import plain_network
 from .blind.choice import choose_pairs
 from .blind.rule import cascade, shipped_rule
 from .blind.settings import EvidenceSettings
 from .blind.stages import features_for, pairs_for, stages_for
+from .blind.stamps import COLOURS
 from .data_settings import DataSettings
 from .hardeners.moth_settings import MothSettings
 from .records import record, to_dict
@@ -20,6 +23,8 @@ from .seeding import generator
 _TRAINING = 1.5
 # Looking at images without any gradient.
 _LOOK = 1 / 3
+# A step of a clean network, small but at the full size of the image, beside one image through the model and back.
+_CLEAN_STEP = 2.0
 # Stages of the evidence at which distances are measured, and the hardenings that two of them begin with.
 _MEASURED = ("before", "hardened", "withheld", "burst")
 _HARDENED = {"withheld": "hardening", "burst": "burst"}
@@ -77,7 +82,7 @@ def _hardening(classes: int, hardener: MothSettings, data: DataSettings) -> floa
 
 
 def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:
-    """What the package's own rule asks for where it fits, else the votes; nothing is left out by the cascade."""
+    """What the package's own rule asks for where it fits, else the bounds; nothing is left out by the cascade."""
     rule = shipped_rule(NeuralCleanse.name, data.source, to_dict(settings))
     asked = None if settings.complete else cascade(rule)
     stages = stages_for(asked, settings)
@@ -85,8 +90,24 @@ def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> f
         Candidate(victim=v, target=t, size=1.0, success=1.0, held_success=None, held_images=0, converged=True)
         for v, t in permutations(range(classes), 2)
     ]
-    chosen = choose_pairs(suspects, range(classes), classes, settings, generator(0))
+    withholding = any(stage in stages for stage in _HARDENED)
+    most = settings.candidates + (settings.suspects if "stamps" in stages else 0)
+    chosen = choose_pairs(
+        suspects, range(classes), classes, replace(settings, candidates=most), generator(0), withholding=withholding
+    )
     pairs = len(pairs_for(features_for(asked, settings), chosen))
     measured = sum(stage in stages for stage in _MEASURED) * pairs * settings.images_per_class * settings.steps
     hardened = [getattr(settings, name) for stage, name in _HARDENED.items() if stage in stages]
-    return measured + sum(_hardening(classes, hardening, data) for hardening in hardened)
+    stamped = _stamps(classes, settings, data) if "stamps" in stages else 0.0
+    return measured + stamped + sum(_hardening(classes, hardening, data) for hardening in hardened)
+
+
+def _stamps(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:
+    """Stamps and pieces taken away, then clean networks trained and stamped, on at most every class."""
+    stamps, recipe = settings.stamps, plain_network.RECIPE
+    images = classes * stamps.images_per_class
+    stamped = images * COLOURS * stamps.grid**2 * _LOOK
+    removed = images * stamps.removal_grid**2 * _LOOK
+    epochs = recipe.base_epochs + recipe.own_epochs
+    steps = data.train_per_class * epochs + settings.clean_training.easy_per_class * recipe.easy_epochs
+    return stamped + removed + settings.clean_networks * (classes * steps * _CLEAN_STEP + stamped)

@@ -29,6 +29,7 @@ _COLOURS = [
     (_LEVEL, 0, 0), (0, _LEVEL, 0), (0, 0, _LEVEL), (_LEVEL, _LEVEL, 0), (0, _LEVEL, _LEVEL), (_LEVEL, 0, _LEVEL),
     (1, 1, 1), (0, 0, 0),
 ]  # fmt: skip
+COLOURS = len(_COLOURS)
 _BATCH = 256
 # Below this, success rates are alike.
 _LEAST = 0.01
