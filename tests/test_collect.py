@@ -191,6 +191,16 @@ def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
     assert not other.candidates
 
 
+@pytest.mark.parametrize("feature", ["stamp_success", "stamp_gap", "stamp_weakest"])
+def test_a_rule_of_any_stamp_feature_has_the_stamped_pairs_looked_into(subject, feature):
+    """The rule that ships has one of them alone, and was tested with these candidates."""
+    settings = dataclasses.replace(SETTINGS, suspects=2)
+    asked = Cascade(frozenset({feature}), lambda *_: None)
+    found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
+    assert len(found.candidates) > 1
+    assert all(getattr(pair, feature) is not None for pair in found.candidates)
+
+
 def test_no_clean_network_is_trained_where_no_stamp_works(subject, monkeypatch):
     monkeypatch.setattr(module, "train_surrogate", None)
     asked = Cascade(frozenset({"stamp_success", "stamp_weakest"}), lambda *_: None)

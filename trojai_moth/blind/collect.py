@@ -48,9 +48,10 @@ def collect_evidence(
     started, classes = time.perf_counter(), subject.classes
     present = sorted(set(samples.train.y.tolist()))
     wanted, tables = features_for(cascade, settings), StampTables(subject, samples.train, settings.stamps)
+    stamping = "stamps" in stages_for(cascade, settings)
 
     def stamped() -> tuple[Pair, ...]:
-        return tables.suspects(settings.candidates + settings.suspects) if "stamp_success" in wanted else ()
+        return tables.suspects(settings.candidates + settings.suspects) if stamping else ()
 
     chosen = choose_pairs(
         verdict.evidence, present, classes, settings, generator(seed, "controls"), stamped,
@@ -61,9 +62,7 @@ def collect_evidence(
         subject, samples, settings, seed, chosen, pairs, hardened, signs, tables, "stamp_gap" in wanted, progress
     )
     collector = _Collector(gathering, cascade, wanted)
-    if (
-        chosen.candidates and "stamp_success" in wanted
-    ):  # choosing pairs took what the stage of that name only reads off
+    if chosen.candidates and stamping:  # choosing pairs took what the stage of that name only reads off
         collector.seconds["stamps"] = time.perf_counter() - started
     if chosen.candidates:
         collector.run()
