@@ -34,13 +34,15 @@ from ..inversion import InversionSettings, make_task
 from ..known_filters import best_known_filters, known_filters
 from ..records import Field, record
 from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict
+from ..scanner import Candidate, Scanner, Verdict, log_odds
 from ..subject import Subject
 
 Pair = tuple[int, int]
 Found = tuple[FilterResult, int]
 # A colour value can not change by more; it stands for a map that was not found.
 _LARGEST = 1.0
+# A probability counts as no nearer to 0 or 1.
+_LEAST = 1e-6
 _NOT_FINITE = "the network's outputs are not finite on images with changed colours"
 
 
@@ -123,18 +125,16 @@ class Filter(Scanner):
         ranked = sorted(known, key=lambda pair: -known[pair].success)
         kept = ranked[: settings.screen_keep]
         warm = {pair: maps[known[pair].name] for pair in kept}
-        found = self._search(engine.in_fp32(), samples.train, _both_ways(kept, present), warm, seed)
-        if not all(bool(result.finite[row]) for result, row in found):
+        candidates = self._candidates(subject, samples, engine, kept, _both_ways(kept, present), warm, seed)
+        if candidates is None:
             return self.not_judged(_NOT_FINITE)
-        full = {_pair(*one): _size(*one) for one in found}
-        mine = {_pair(*one): one for one in found}
-        candidates = [_candidate(subject, samples.held, mine[pair], full) for pair in kept]
         (victim, target), top = ranked[0], known[ranked[0]]
         words = (
             f"{victim}->{target} turns under {top.name} with a probability of {top.success:.2%} (bound "
             f"{settings.known_bound:.2%})"
         )
-        return self.judged(_log_odds(top.success) - _log_odds(settings.known_bound), words, candidates)
+        score = log_odds(top.success, _LEAST) - log_odds(settings.known_bound, _LEAST)
+        return self.judged(score, words, [candidates[pair] for pair in kept])
 
     def _by_inversion(
         self, subject: Subject, samples: Samples, engine: Engine, present: list[int], seed: int
@@ -152,13 +152,23 @@ class Filter(Scanner):
         kept = [pairs[row] for row in rows[: settings.screen_keep]]
         both = _both_ways(kept, present)
         warm = {pair: screened.variables[row] for row, pair in enumerate(pairs) if pair in both}
-        found = self._search(engine.in_fp32(), samples.train, both, warm, seed)
-        if not all(bool(result.finite[row]) for result, row in found):
+        candidates = self._candidates(subject, samples, engine, kept, both, warm, seed)
+        if candidates is None:
             return self.not_judged(_NOT_FINITE)
         looked = {pair: _size(screened, row) for row, pair in enumerate(pairs)}
+        return self._verdict(list(candidates.values()), looked)
+
+    def _candidates(
+        self, subject: Subject, samples: Samples, engine: Engine, kept: list[Pair], both: list[Pair],
+        warm: dict[Pair, torch.Tensor], seed: int,
+    ) -> dict[Pair, Candidate] | None:  # fmt: skip
+        """What the full search of ``both`` says of the pairs ``kept``, smallest map first; None without numbers."""
+        found = self._search(engine.in_fp32(), samples.train, both, warm, seed)
+        if not all(bool(result.finite[row]) for result, row in found):
+            return None
         full = {_pair(*one): _size(*one) for one in found}
-        candidates = [_candidate(subject, samples.held, one, full) for one in found if _pair(*one) in kept]
-        return self._verdict(candidates, looked)
+        mine = {_pair(*one): one for one in found if _pair(*one) in kept}
+        return {pair: _candidate(subject, samples.held, one, full) for pair, one in mine.items()}
 
     def _inversion(self, steps: int) -> InversionSettings:
         settings = self.settings
@@ -222,12 +232,6 @@ class Filter(Scanner):
 
 def _both_ways(pairs: list[Pair], present: list[int]) -> list[Pair]:
     return pairs + [pair[::-1] for pair in pairs if pair[1] in present and pair[::-1] not in pairs]
-
-
-def _log_odds(probability: float) -> float:
-    certain = 1 - 1e-6
-    probability = min(max(probability, 1 - certain), certain)
-    return math.log(probability / (1 - probability))
 
 
 def _pair(result: FilterResult, row: int) -> Pair:

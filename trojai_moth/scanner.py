@@ -195,6 +195,12 @@ def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
     return scanner
 
 
+def log_odds(share: float, least: float) -> float:
+    """ln(share / (1 - share)) of a share in [0, 1], which counts as no nearer to 0 or 1 than ``least``."""
+    share = min(max(share, least), 1 - least)
+    return math.log(share / (1 - share))
+
+
 def logistic(score: float) -> float:
     """A score as a probability, kept away from 0 and 1; not calibrated."""
     raw = 1 / (1 + math.exp(-max(-50.0, min(50.0, score))))

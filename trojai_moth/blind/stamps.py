@@ -21,6 +21,7 @@ from torch import Tensor
 from ..images import ImagePool
 from ..pairs import Pair
 from ..records import Field, record
+from ..scanner import log_odds
 from ..subject import Subject
 
 # Round 4 draws its polygons in these six; black and white as well.
@@ -73,8 +74,8 @@ def stamp_success(subject: Subject, images: ImagePool, settings: StampSettings) 
     Entry (v, c, t) is the mean over images of v, and over the best places of each, of the softmax probability of t
     under a disc of colour c there; 0 for t = v and for classes without images. images: x (N, 3, H, W) in [0, 1].
     """
-    discs = _discs(subject.size, settings.grid, settings.side)
-    colours = torch.tensor(_COLOURS, dtype=torch.float32)
+    discs = _discs(subject.size, settings.grid, settings.side).to(subject.device)
+    colours = torch.tensor(_COLOURS, dtype=torch.float32, device=subject.device)
     if subject.preprocessing.colours == "BGR":
         colours = colours.flip(1)
     shown = [
@@ -90,12 +91,13 @@ def removal_success(subject: Subject, images: ImagePool, settings: StampSettings
     Entry (a, b) as in stamp_success, with the disc filled by the mean of a ring around it, and fewer places: a detail
     is in one place only.
     """
-    discs = _discs(subject.size, settings.removal_grid, settings.side)
-    rings = (_discs(subject.size, settings.removal_grid, settings.side * settings.rim) & ~discs).float()
+    discs = _discs(subject.size, settings.removal_grid, settings.side).to(subject.device)
+    around = _discs(subject.size, settings.removal_grid, settings.side * settings.rim).to(subject.device)
+    rings = (around & ~discs).float()
     weight = rings / rings.sum((1, 2), keepdim=True).clamp_min(1)
 
     def filled(x: Tensor) -> Tensor:
-        fill = torch.einsum("chw,phw->pc", x, weight.to(x.device))
+        fill = torch.einsum("chw,phw->pc", x, weight)
         return _painted(discs, fill[:, :, None, None], x)
 
     return _by_class(subject, images, settings, settings.best_removals, filled)
@@ -138,15 +140,10 @@ def weakest_point(success: float, removal: float, gap: float | None, bounds: Sta
     """
     bounds = bounds or StampBounds()
     within = [
-        _log_odds(success) - _log_odds(bounds.success),
-        _log_odds(bounds.removal) - _log_odds(removal),
+        log_odds(success, _LEAST) - log_odds(bounds.success, _LEAST),
+        log_odds(bounds.removal, _LEAST) - log_odds(removal, _LEAST),
     ]
     return min(within if gap is None else [*within, gap - bounds.gap])
-
-
-def _log_odds(share: float) -> float:
-    share = min(max(share, _LEAST), 1 - _LEAST)
-    return math.log(share / (1 - share))
 
 
 @dataclass(frozen=True)
@@ -203,8 +200,8 @@ def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
 
 
 def _painted(discs: Tensor, colours: Tensor, x: Tensor) -> Tensor:
-    """(places, H, W), colours (3, 1, 1) or (places, 3, 1, 1), image (3, H, W) -> (places, 3, H, W)."""
-    return torch.where(discs[:, None].to(x.device), colours.to(x.device), x)
+    """(places, H, W), colours (3, 1, 1) or (places, 3, 1, 1), image (3, H, W) -> (places, 3, H, W); on one device."""
+    return torch.where(discs[:, None], colours, x)
 
 
 def _discs(size: int, grid: int, side: float) -> Tensor:

@@ -12,14 +12,8 @@ from .verdict import Contribution, Outcome, Pair
 _SHARES = frozenset(
     {
         *("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy", "surrogate_success"),
-        *(
-            "stamp_success",
-            "removal_success",
-            "hardened_success",
-            "withheld_success",
-            "shared_channels",
-            "shared_channels_trigger",
-        ),
+        *("hardened_success", "withheld_success", "shared_channels", "shared_channels_trigger"),
+        *("stamp_success", "removal_success"),
     }
 )
 
