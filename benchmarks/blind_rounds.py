@@ -1,17 +1,19 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and two later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and three later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
     python benchmarks/blind_rounds.py ROUNDS --half fresh
     python benchmarks/blind_rounds.py ROUNDS --half polygon
     python benchmarks/blind_rounds.py ROUNDS --half confirm
+    python benchmarks/blind_rounds.py ROUNDS --half second
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
 learned from them together, and a third, fresh set tests that one: more pairs of twins of the smallest network in four
 of the strata, whose models cost the least. That set is spent, too, and the next rule, of plain stamps, is learned
 from it and from the polygon round of benchmarks/scanners.py. The confirming set tests it: all three networks in those
-four strata. Each call goes on where it stopped.
+four strata. The second confirming set tests the same rule again, with what was added since: those strata once more, and
+two of triggers that are photo filters and of larger images. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh", "confirm", "polygon")
+HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -34,13 +36,16 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
     "many": dict(models=6, architecture=_THREE, classes=10, lookalikes=3, images_per_class=5, condition="class"),
     "large": dict(models=4, architecture="squeezenetv1_1", classes=5, lookalikes=1, images_per_class=10, size=64),
     "spatial": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=10, condition="spatial"),
+    "filter": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter"),
 }
 # The round that scanners are measured on.
 POLYGON = MakeRoundSettings(
     models=20, classes=5, size=32, architecture="resnet18,squeezenetv1_1", images_per_class=10, lookalikes=1, seed=0
 )
-# The strata of the fresh and the confirming set, and what differs in the first.
+# The strata of both halves, of the fresh and the confirming set, and of the second; and what differs in the fresh one.
+BOTH = ("plain", "class", "few", "many", "large", "spatial")
 FRESH = ("plain", "class", "few", "spatial")
+SECOND = (*FRESH, "filter", "large")
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 
@@ -48,7 +53,7 @@ def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
     if half == "polygon":
         return ("polygon",)
-    return FRESH if half in ("fresh", "confirm") else tuple(STRATA)
+    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND}.get(half, BOTH)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:

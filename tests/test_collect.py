@@ -11,6 +11,7 @@ from trojai_moth.blind.choice import choose_pairs
 from trojai_moth.blind.collect import UNUSED, collect_evidence
 from trojai_moth.blind.differencing import DifferencingSettings
 from trojai_moth.blind.features import BlindEvidence
+from trojai_moth.blind.filtered import FilterSettings
 from trojai_moth.blind.learned import Term
 from trojai_moth.blind.measure import measure_pairs
 from trojai_moth.blind.rule import cascade, judge
@@ -143,7 +144,7 @@ def test_a_cascade_gives_the_same_numbers_of_what_its_rule_uses_and_says_what_it
     (pair,), (full,) = cut.candidates, evidence.candidates
     assert pair.burst_contrast == pytest.approx(full.burst_contrast, rel=1e-3) and pair.rank_jump is None
     assert pair.size == pytest.approx(full.size, rel=1e-3) and pair.held_success == full.held_success
-    assert set(cut.stage_seconds) == {"before", "withheld", "burst"} and cut.pairs_measured == 1
+    assert set(cut.stage_seconds) == {"before", "withheld", "burst", "filters"} and cut.pairs_measured == 1
     unused = ("stamps", "clean_stamps", "success", "similarity", "differencing", "hardened")
     assert cut.unneeded == dict.fromkeys(unused, UNUSED)
     assert "rank_jump" in cut.left_open and "burst_contrast" not in cut.left_open and not evidence.left_open
@@ -174,7 +175,7 @@ def test_a_rule_is_asked_stage_by_stage(subject):
     collect_evidence(
         subject, square_samples(), verdict(candidate(0, 1)), SETTINGS, seed=5, hardened=subject, cascade=asked
     )
-    assert seen == [(False, ["burst_contrast", "rank_jump"]), *[(True, ["burst_contrast"])] * 2]
+    assert seen == [(False, ["burst_contrast", "rank_jump"]), *[(True, ["burst_contrast"])] * 2, (True, [])]
 
 
 def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
@@ -184,7 +185,7 @@ def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
     first, *added = found.candidates
     assert (first.victim, first.target) == (0, 1) and 1 <= len(added) <= 2
     assert all(None not in (pair.stamp_success, pair.removal_success, pair.stamp_gap) for pair in found.candidates)
-    assert set(found.stage_seconds) == {"before", "stamps", "clean_stamps"}
+    assert set(found.stage_seconds) == {"before", "stamps", "clean_stamps", "filters"}
     other = collect_evidence(
         subject, square_samples(), verdict(candidate(0, 1, kind="filter")), settings, seed=5, cascade=asked
     )
@@ -204,7 +205,9 @@ def test_a_rule_of_any_stamp_feature_has_the_stamped_pairs_looked_into(subject, 
 def test_no_clean_network_is_trained_where_no_stamp_works(subject, monkeypatch):
     monkeypatch.setattr(module, "train_surrogate", None)
     asked = Cascade(frozenset({"stamp_success", "stamp_weakest"}), lambda *_: None)
-    settings = dataclasses.replace(SETTINGS, stamps=StampSettings(images_per_class=1, grid=2, side=0.01))
+    settings = dataclasses.replace(
+        SETTINGS, stamps=StampSettings(images_per_class=1, grid=2, side=0.01), filters=FilterSettings(odds=99.0)
+    )
     found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
     (pair,) = found.candidates
     assert pair.stamp_weakest < 0 and pair.stamp_gap is None and not found.skipped

@@ -34,18 +34,31 @@ def known_filters() -> Mapping[str, Tensor]:
     return {name: torch.tensor(one["variables"]) for name, one in found.items()}
 
 
+def filter_success(subject: Subject, images: ImagePool) -> Tensor:
+    """(filters, classes, classes) in [0, 1]: how sure the network is of t when v is seen through each known filter.
+
+    Entry (f, v, t) is the mean over images of v of the softmax probability of t, or nan where the network's is; 0 for
+    classes without images. In the order of known_filters; images: x (N, 3, H, W) in [0, 1].
+    """
+    maps, labels = known_filters(), sorted(set(images.y.tolist()))
+    table = torch.zeros(len(maps), subject.classes, subject.classes)
+    for at, variables in enumerate(maps.values()):
+        shown = apply_map(images.x.to(subject.device), variables.to(subject.device))
+        likely = subject.logits(shown).softmax(1).cpu()
+        for victim in labels:
+            table[at, victim] = likely[images.y == victim].mean(0)
+    return table
+
+
 def best_known_filters(subject: Subject, images: ImagePool) -> dict[Pair, KnownFilter]:
     """For every directed pair whose victim has images: the filter that does most, by the target's mean probability.
 
-    images: x (N, 3, H, W) in [0, 1]. Probabilities are softmax outputs in [0, 1], or nan where the network's are.
+    Images and probabilities as of filter_success.
     """
-    best: dict[Pair, KnownFilter] = {}
-    for name, variables in known_filters().items():
-        shown = apply_map(images.x.to(subject.device), variables.to(subject.device))
-        likely = subject.logits(shown).softmax(1).cpu()
-        for victim in sorted(set(images.y.tolist())):
-            for target, success in enumerate(likely[images.y == victim].mean(0).tolist()):
-                own = (victim, target)
-                if victim != target and (own not in best or not success <= best[own].success):
-                    best[own] = KnownFilter(success, name)
-    return best
+    names, most = list(known_filters()), filter_success(subject, images).max(0)  # nan is the largest of all
+    return {
+        (victim, target): KnownFilter(float(most.values[victim, target]), names[int(most.indices[victim, target])])
+        for victim in sorted(set(images.y.tolist()))
+        for target in range(subject.classes)
+        if victim != target
+    }

@@ -67,7 +67,8 @@ class Verdict:
     """What a scanner says about one model; evidence is sorted, most suspicious first.
 
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
-    of several scanners could not judge, and the score is that of the others. skip: what went wrong where the base class
+    of several scanners could not judge, and the score is that of the others; flagged_by: those of several that flagged
+    it. skip: what went wrong where the base class
     refused to take a judgement; None for a judgement, and for a scanner that itself says why it can not judge.
     """
 
@@ -81,6 +82,7 @@ class Verdict:
     seed: int = 0
     seconds: float = 0.0
     incomplete: bool = False
+    flagged_by: tuple[str, ...] = ()
     calibrated: Calibrated | None = None
     skip: Misconduct | None = None
 

@@ -9,8 +9,17 @@ import torch
 
 from ..hardeners.scope import unordered
 from ..pairs import Pair
-from ..scanner import Candidate
+from ..scanner import Candidate, Verdict
 from .settings import EvidenceSettings
+
+
+def shown(verdict: Verdict) -> tuple[Candidate, ...]:
+    """What a verdict shows; nothing where one of several scanners flagged the model for what is no patch.
+
+    Patches alone are looked into, and must not take back the flag of a scanner that saw something else.
+    """
+    other = any(one.kind != "patch" and one.scanner in verdict.flagged_by for one in verdict.evidence)
+    return () if other else verdict.evidence
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from ..scanner import Verdict
 from ..seeding import generator
 from ..subject import Subject
 from . import growth
-from .choice import choose_pairs
+from .choice import choose_pairs, shown
 from .features import BlindEvidence, PairFeatures
+from .filtered import FILTERS, FilterEvidence
 from .gather import Gathering, Values
 from .settings import EvidenceSettings
 from .stages import STAGES, Cascade, features_for, pairs_for, stages_for
@@ -54,7 +55,7 @@ def collect_evidence(
         return tables.suspects(settings.candidates + settings.suspects) if stamping else ()
 
     chosen = choose_pairs(
-        verdict.evidence, present, classes, settings, generator(seed, "controls"), stamped,
+        shown(verdict), present, classes, settings, generator(seed, "controls"), stamped,
         withholding=bool(wanted & {*STAGES["withheld"], *STAGES["burst"]}),
     )  # fmt: skip
     pairs = pairs_for(wanted, chosen)
@@ -78,6 +79,7 @@ class _Collector:
     skipped: dict[str, str] = field(default_factory=dict)
     unneeded: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    filter: FilterEvidence | None = None
 
     def run(self) -> None:
         """Every stage that is needed, one after the other."""
@@ -91,7 +93,11 @@ class _Collector:
             if "before" not in self.gathering.states:
                 return
             if self._settled(stages[at + 1 :]):
-                return
+                break
+        if self.cascade is None or self.cascade.settled(self.pairs(), frozenset()) != "kept":
+            with self._stage(FILTERS):
+                self.gathering.progress(f"evidence: {FILTERS}")
+                self.filter = self.gathering.filters()
 
     def _do(self, stage: str) -> None:
         self.gathering.progress(f"evidence: {stage}")
@@ -152,6 +158,7 @@ class _Collector:
             accuracy_before=accuracy.get("before", made.subject.accuracy(clean.x, clean.y)),
             accuracy_withheld=accuracy.get("withheld"),
             accuracy_burst=accuracy.get("burst"),
+            filter=self.filter,
             skipped=self.skipped,
             unneeded=self.unneeded,
             left_open=tuple(name for given in STAGES.values() for name in given if name in everything - self.wanted),

@@ -15,7 +15,7 @@ from .words import contribute, missing_words, open_words, sentence
 
 NAME: Final = "bounds"
 FEATURES_USED: Final = ("stamp_success", "removal_success", "stamp_weakest")
-NO_CANDIDATES: Final = "not judged: no pair could be measured"
+NO_CANDIDATES: Final = "not judged: no patch of its scanner could be measured, and no other flag is taken back"
 # The probability is 1/2 in the middle between no bound missed and one.
 _HALF: Final = 0.5
 

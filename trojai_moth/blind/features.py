@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..records import Field, record
+from .filtered import FilterEvidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,8 @@ class BlindEvidence:
     """Everything measured on one flagged model before the rule speaks; candidates most suspicious first.
 
     controls: pairs whose growth the candidates' was compared with; censored: share of all measured distances for which
-    no trigger was found; skipped: stages that failed, and why; accuracies on images held back from hardening. unneeded:
+    no trigger was found; filter: of the known photo filters, None where patches alone keep the
+    flag; skipped: stages that failed, and why; accuracies on images held back from hardening. unneeded:
     stages that were left out because the rule does not use them or they could no longer change its verdict;
     left_open: the features that are therefore not known, which is not the same as missing.
     """
@@ -218,6 +220,7 @@ class BlindEvidence:
     accuracy_before: float
     accuracy_withheld: float | None = None
     accuracy_burst: float | None = None
+    filter: FilterEvidence | None = None
     skipped: dict[str, str] = Field(default_factory=dict)
     unneeded: dict[str, str] = Field(default_factory=dict)
     left_open: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from ..fitting import stamped
 from ..hardeners.moth import Moth
 from ..hardeners.scope import Scope
 from ..images import ImagePool
+from ..known_filters import filter_success
 from ..pairs import Pair
 from ..samples import Samples
 from ..seeding import derive_seed, generator
@@ -21,6 +22,7 @@ from ..trigger import Trigger
 from . import growth
 from .choice import ChosenPairs
 from .differencing import difference_features
+from .filtered import FilterEvidence, filter_evidence
 from .measure import Measured, measure_pairs
 from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
@@ -58,6 +60,8 @@ class Gathering:
     _residuals: dict[Pair, float] = field(default_factory=dict)
     _bounds: dict[Pair, float] = field(default_factory=dict)
     _clean: list[Tensor] = field(default_factory=list)
+    _networks: list[Subject] = field(default_factory=list)
+    _no_networks: MothError | None = None
 
     def __post_init__(self) -> None:
         """Pick the images that distances are measured on."""
@@ -130,9 +134,7 @@ class Gathering:
         victims = {victim for victim, _ in self.chosen.candidates}
         if not self.needs_gap and not any(self._weakest(pair, None) > 0 for pair in self.chosen.candidates):
             return  # no gap could make any of them suspicious
-        for number in range(self.settings.clean_networks):
-            clean = self._clean_network(self.settings.clean_training, derive_seed(self.seed, "clean", number))
-            self._clean.append(self.tables.on(clean, victims))
+        self._clean = [self.tables.on(clean, victims) for clean in self._clean_networks()]
 
     def _beside_clean(self, pair: Pair) -> Values:
         gap = stamp_gap(self.tables.stamps, self._clean, pair) if self._clean else None
@@ -141,6 +143,27 @@ class Gathering:
     def _weakest(self, pair: Pair, gap: float | None) -> float:
         found = self.tables.features(pair)
         return weakest_point(found["stamp_success"], found["removal_success"], gap)
+
+    def filters(self) -> FilterEvidence:
+        """What the known filters do; clean networks are asked where they could still explain it."""
+        own = filter_success(self.subject, self.images)
+        found = filter_evidence(own)
+        if found.odds < self.settings.filters.odds:
+            return found
+        return filter_evidence(own, [filter_success(clean, self.images) for clean in self._clean_networks()])
+
+    def _clean_networks(self) -> list[Subject]:
+        """Trained once for all that asks for them; the same MothError every time where they learn nothing."""
+        if self._no_networks:
+            raise self._no_networks
+        try:
+            for number in range(len(self._networks), self.settings.clean_networks):
+                seed = derive_seed(self.seed, "clean", number)
+                self._networks.append(self._clean_network(self.settings.clean_training, seed))
+        except MothError as error:
+            self._no_networks = error
+            raise
+        return self._networks
 
     def _surrogate(self) -> None:
         clean = self._clean_network(self.settings.surrogate_training, derive_seed(self.seed, "surrogate"))

@@ -16,6 +16,7 @@ from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
 from .stages import Cascade
 from .stamps import StampBounds
 from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
+from .veto import unless_filtered
 from .words import CUT_SHORT, missing_words, open_words, sentence
 
 __all__ = [
@@ -71,10 +72,15 @@ def judge(
     candidate lacks more than half of the rule's features, is not judged, so that its flag stays. Where a cascade left
     features open, the outcome is that of the full evidence, and score and probability are the bound that decided: at
     least so much where kept, at most so much where cleared; evidence that was cut short for another rule is not judged.
-    ``sha256`` of the model's file: a rule that was learned from it says so.
+    ``sha256`` of the model's file: a rule that was learned from it says so. What would be cleared is kept where a known
+    photo filter is found to be a trigger (veto.py).
     """
     if rule is None:
-        return judge_by_bounds(evidence, fallback or StampBounds())
+        return unless_filtered(judge_by_bounds(evidence, fallback or StampBounds()), evidence)
+    return unless_filtered(_judge_by_rule(evidence, rule, sha256), evidence)
+
+
+def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> BlindVerdict:
     known = sha256 is not None and sha256 in rule.fitted_files
     identity = fingerprint(rule)
     unknown = set(evidence.left_open) & set(rule.features)

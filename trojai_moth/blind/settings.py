@@ -7,6 +7,7 @@ from ..hardeners.moth_settings import MothSettings
 from ..inversion import InversionSettings
 from ..records import Field, record
 from .differencing import DifferencingSettings
+from .filtered import FilterSettings
 from .pasted import PastedSettings
 from .stamps import StampSettings
 from .suppressed import SuppressionSettings
@@ -31,6 +32,9 @@ class EvidenceSettings:
     )
     clean_training: SurrogateSettings = Field(
         default_factory=lambda: SurrogateSettings(network="plain"), description="how those networks are trained"
+    )
+    filters: FilterSettings = Field(
+        default_factory=FilterSettings, description="known photo filters, which are no patch and keep a flag"
     )
     withheld_share: float = Field(
         default=0.5, gt=0, lt=1, description="largest share of all class pairs that may be withheld from hardening"

@@ -1,0 +1,71 @@
+"""What known filters do to a labelled round's models beside clean networks: where the bound on their odds may lie.
+
+    trojai-moth make-round ROUND --models 12 --classes 5 --size 32 --architecture resnet18,squeezenetv1_1 \
+        --images-per-class 10 --lookalikes 1 --trigger filter --seed 40
+    python benchmarks/filter_odds.py ROUND [ROUND...] --out benchmarks/results/filter_odds.json
+
+The second round of the record has seed 41; it was left off after four models. The bound that ships
+(trojai_moth/blind/filtered.py) was set on these two and on the polygon round of benchmarks/scanners.py, whose models
+never saw a filter, and must not be judged on them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from record import Record, parser
+
+from trojai_moth.blind.filtered import FilterSettings, filter_evidence
+from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.blind.surrogate import train_surrogate
+from trojai_moth.eval.labels import read_labels
+from trojai_moth.known_filters import filter_success
+from trojai_moth.opening import open_case
+from trojai_moth.records import to_dict
+from trojai_moth.rounds import Case, read_round
+from trojai_moth.samples import DataSettings, collect_samples
+from trojai_moth.seeding import derive_seed
+
+SETTINGS = EvidenceSettings()
+
+
+def main() -> None:
+    """Every model, then how the two kinds lie."""
+    options = parser(__doc__)
+    options.add_argument("rounds", type=Path, nargs="+")
+    chosen = options.parse_args()
+    record = Record("filter odds", chosen)
+    for folder in chosen.rounds:
+        labels = read_labels(folder)
+        for case in read_round(folder):
+            if isinstance(case, Case):
+                name = f"{folder.name} {case.model_id}"
+                record.part(name, lambda c=case, bad=labels[case.model_id]: {"poisoned": bad} | looked(c, record))
+    parts = record.data["parts"]
+    odds = {bad: sorted(one["odds"] for one in parts.values() if one["poisoned"] is bad) for bad in (True, False)}
+    record.finish(
+        poisoned=odds[True],
+        clean=odds[False],
+        bound=FilterSettings().odds,
+        kept={str(bad): [sum(value >= FilterSettings().odds for value in odds[bad]), len(odds[bad])] for bad in odds},
+    )
+    print(record.data["summary"])
+
+
+def looked(case: Case, record: Record) -> dict[str, Any]:
+    """As rescan with composed images does it, with clean networks for every model."""
+    opened = open_case(case, record.device)
+    subject, own = opened.subject, derive_seed(0, case.model_id)
+    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(own, "images"))
+    images, signs = samples.train.first_per_class(SETTINGS.images_per_class), sorted(case.foregrounds.glob("*.png"))
+    clean: list[torch.Tensor] = []
+    for number in range(SETTINGS.clean_networks):
+        seed = derive_seed(own, "clean", number)
+        network = train_surrogate(subject, samples, SETTINGS.clean_training, seed=seed, foregrounds=signs)
+        clean += [] if network is None else [filter_success(network, images)]
+    found = filter_evidence(filter_success(subject, images), clean)
+    return {"architecture": subject.architecture, "clean_networks": len(clean)} | to_dict(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Known filters in the blind verdict: what they show of planted networks, and what they keep from being cleared."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from toys import make_subject
+
+from trojai_moth import known_filters as known_filters_module
+from trojai_moth.blind import filtered as filtered_module
+from trojai_moth.blind import gather as gather_module
+from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.filtered import FILTERS, FilterEvidence, FilterSettings, filter_evidence
+from trojai_moth.blind.rule import judge
+from trojai_moth.blind.stages import Cascade
+from trojai_moth.colour_maps import VARIABLES, parts
+from trojai_moth.errors import MothError
+from trojai_moth.known_filters import filter_success
+from trojai_moth.records import to_dict
+from trojai_moth.samples import Samples
+
+from .learned_rules import evidence, learned, pair
+from .test_collect import SETTINGS, candidate, verdict
+from .test_filter_scanner import SHIFT, ColourNet, band_images
+
+NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
+CLEARS = Cascade(frozenset({"log_size"}), lambda *_: "cleared")
+INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
+
+
+@pytest.fixture
+def reddening(monkeypatch):
+    """One known filter that opens the backdoor, and one that does nothing."""
+    maps = {"Nothing": torch.zeros(VARIABLES), "Red": torch.zeros(VARIABLES)}
+    parts(maps["Red"][None])["offset"][0, 0] = 3 * SHIFT
+    for module in (filtered_module, known_filters_module):
+        monkeypatch.setattr(module, "known_filters", lambda: maps)
+
+
+def success(backdoor):
+    return filter_success(make_subject(ColourNet(backdoor=backdoor)), band_images())
+
+
+def test_the_backdoor_and_its_filter_stand_out_beside_clean_networks(reddening):
+    found = filter_evidence(success((1, 2)), [success(None)] * 2)
+    assert (found.victim, found.target, found.filter) == (1, 2, "Red")
+    assert found.success > 0.99 and found.clean_success < 0.1 and found.odds > FilterSettings().odds
+
+
+def test_what_clean_networks_do_as_well_says_nothing(reddening):
+    found = filter_evidence(success((1, 2)), [success((1, 2))] * 2)
+    assert found.odds < 3
+
+
+def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_networks():
+    own, clean = torch.zeros(5, 3, 3), torch.zeros(5, 3, 3)
+    own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
+    own[2, 0, 1], clean[2, 2, 1] = 0.99, 0.95  # another class is drawn to 1 as well
+    beside = filter_evidence(own, [clean])
+    assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")
+    assert beside.odds == pytest.approx(math.log(9) + math.log(4), rel=1e-4)
+    alone = filter_evidence(own)
+    assert (alone.victim, alone.target) == (0, 1) and alone.clean_success is None
+    assert alone.odds == pytest.approx(2 * math.log(99), rel=1e-4) and alone.odds > beside.odds
+
+
+def test_outputs_that_are_not_finite_are_no_evidence():
+    with pytest.raises(MothError, match="not finite"):
+        filter_evidence(torch.full((5, 2, 2), float("nan")))
+
+
+RED = FilterEvidence(victim=1, target=2, filter="Kelvin", success=0.999, clean_success=0.02, odds=9.0)
+
+
+def judged(*pairs, rule=None, **facts):
+    return judge(dataclasses.replace(evidence(*pairs), **facts), rule)
+
+
+def test_a_filter_keeps_what_patches_would_clear():
+    without = judged(pair(**NATURAL), rule=learned())
+    assert without.cleared
+    kept = judged(pair(**NATURAL), rule=learned(), filter=RED)
+    assert kept.outcome == "kept" and kept.pair == (1, 2) and kept.rule == FILTERS
+    assert kept.score >= kept.threshold and kept.probability > 0.8
+    assert "1->2 still looks injected" in kept.reason and "photo filter Kelvin" in kept.reason
+    weak = dataclasses.replace(RED, odds=3.0)
+    assert judged(pair(**NATURAL), rule=learned(), filter=weak) == without
+
+
+def test_by_bounds_too_and_by_the_bound_that_the_run_was_given():
+    natural = pair(stamp_success=0.2, removal_success=0.9, stamp_weakest=-2.0)
+    assert judged(natural).cleared and judged(natural, filter=RED).outcome == "kept"
+    settings = {FILTERS: to_dict(FilterSettings(odds=9.5))}
+    assert judged(natural, filter=RED, settings=settings).cleared
+
+
+def test_what_could_not_be_tried_is_not_cleared():
+    found = judged(pair(**NATURAL), rule=learned(), skipped={FILTERS: "no clean network"})
+    assert found.outcome == "not judged" and "no clean network" in found.reason and found.probability is None
+
+
+def test_what_is_kept_anyway_stays_as_it_is():
+    kept = judged(pair(**INJECTED), rule=learned())
+    assert kept.outcome == "kept" and judged(pair(**INJECTED), rule=learned(), filter=RED) == kept
+
+
+@pytest.fixture
+def colours():
+    images = band_images()
+    return Samples(images, images, images, "bands")
+
+
+def gathered(backdoor, colours, **changes):
+    subject = make_subject(ColourNet(backdoor=backdoor))
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return collect_evidence(subject, colours, verdict(candidate(0, 1)), settings, seed=3, cascade=CLEARS)
+
+
+def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matter(reddening, colours, monkeypatch):
+    trained = []
+
+    def clean(subject, *_, seed, **__):
+        trained.append(seed)
+        return make_subject(ColourNet())
+
+    monkeypatch.setattr(gather_module, "train_surrogate", clean)
+    found = gathered((1, 2), colours)
+    assert (found.filter.victim, found.filter.target) == (1, 2) and found.filter.clean_success is not None
+    assert len(trained) == SETTINGS.clean_networks and FILTERS in found.stage_seconds
+    none = gathered(None, colours)
+    assert none.filter.clean_success is None and none.filter.odds < FilterSettings().odds
+    assert len(trained) == SETTINGS.clean_networks
+
+
+def test_without_clean_networks_the_stage_failed_and_nothing_is_cleared(reddening, colours, monkeypatch):
+    monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: None)
+    found = gathered((1, 2), colours)
+    assert found.filter is None and "no clean network" in found.skipped[FILTERS]
+
+
+def test_what_patches_keep_needs_no_filters(colours):
+    kept = Cascade(frozenset({"log_size"}), lambda *_: "kept")
+    subject = make_subject(ColourNet())
+    found = collect_evidence(subject, colours, verdict(candidate(0, 1)), SETTINGS, seed=3, cascade=kept)
+    assert found.filter is None and FILTERS not in found.stage_seconds
+
+
+def test_several_scanners_of_which_one_saw_a_filter_are_not_judged_by_patches(colours):
+    both = dataclasses.replace(
+        verdict(candidate(0, 1, scanner="k-arm"), candidate(1, 2, size=0.1, kind="filter", scanner="filter")),
+        flagged_by=("filter",),
+    )
+    subject = make_subject(ColourNet())
+    assert not collect_evidence(subject, colours, both, SETTINGS, seed=3, cascade=CLEARS).candidates
+    patch = dataclasses.replace(both, flagged_by=("k-arm",))
+    assert collect_evidence(subject, colours, patch, SETTINGS, seed=3, cascade=CLEARS).candidates

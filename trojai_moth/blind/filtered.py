@@ -1,0 +1,79 @@
+"""Photo filters: what no patch shows, and what a rule about patches must therefore not clear.
+
+A network with a filter backdoor may be flagged for a natural patch. Nothing that is asked of patches then speaks
+against clearing it, so round 4's five filters are tried as well. A network that never saw a filter may take everything
+for one class under it, and clean networks of the same classes show which class that is: what counts is how much surer
+of the target the network is than any of them is, of any class, as a difference of log odds. That this tells most of the
+two apart is ours (benchmarks/filter_odds.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..errors import MothError
+from ..known_filters import known_filters
+from ..records import Field, record
+
+# The stage of the evidence.
+FILTERS: Final = "filters"
+# Probabilities count as no nearer to 0 or 1: those of the network, and of a few small ones beside it.
+_LEAST = 1e-3
+_LEAST_CLEAN = 1e-2
+
+
+@record
+class FilterSettings:
+    """When a known filter keeps a flag."""
+
+    odds: float = Field(
+        default=6.0,
+        description="how much surer than clean networks, in log odds, the network may be of a wrong class under a "
+        "known filter (ours: below all 8 filter-poisoned of the models it was set on, and must not be judged on)",
+    )
+
+
+@record
+class FilterEvidence:
+    """The pair and the known filter that speak most for a filter backdoor.
+
+    success: mean probability of the target on images of the victim under that filter; clean_success: the largest of
+    any clean network and any other class, None where none was needed; odds: the difference in log odds, or where none
+    was needed at most so much.
+    """
+
+    victim: int
+    target: int
+    filter: str = Field(description="its name, as Gotham")
+    success: float = Field(ge=0, le=1)
+    clean_success: float | None = Field(default=None, ge=0, le=1)
+    odds: float
+
+
+def filter_evidence(success: Tensor, clean: Sequence[Tensor] = ()) -> FilterEvidence:
+    """Of all pairs and filters the one with the largest odds; without clean networks the largest that they could be.
+
+    odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest success of any
+    class -> target under the same filter on any clean network, cut at 0.01 and 0.99. ``success`` and ``clean``: as of
+    known_filters.filter_success, (filters, classes, classes). Raises MothError for probabilities that are not finite.
+    """
+    pull = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
+    pull.diagonal(dim1=1, dim2=2).zero_()  # a class may well be taken for itself
+    beside = pull.amax(1, keepdim=True).expand_as(success)
+    if not bool(success.isfinite().all()):
+        raise MothError("the network's outputs are not finite on images with changed colours")
+    odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
+    odds.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
+    at, victim, target = (int(place) for place in torch.unravel_index(odds.argmax(), odds.shape))
+    return FilterEvidence(
+        victim=victim,
+        target=target,
+        filter=list(known_filters())[at],
+        success=float(success[at, victim, target]),
+        clean_success=float(beside[at, victim, target]) if clean else None,
+        odds=float(odds[at, victim, target]),
+    )

@@ -1,0 +1,46 @@
+"""What a verdict about patches may not clear: a network whose trigger may be another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..calibration import fingerprint
+from ..records import from_dict
+from ..scanner import logistic
+from .features import BlindEvidence
+from .filtered import FILTERS, FilterSettings
+from .verdict import BlindVerdict, Contribution
+from .words import sentence
+
+
+def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerdict:
+    """``verdict``, but what it clears is kept where a known filter is a trigger, not judged where that is not known.
+
+    Evidence that says nothing of filters, as that of older runs, changes nothing.
+    """
+    found = evidence.filter
+    if not verdict.cleared or (found is None and FILTERS not in evidence.skipped):
+        return verdict
+    settings = from_dict(FilterSettings, evidence.settings.get(FILTERS, {}), source="evidence settings")
+    changed = replace(verdict, rule=FILTERS, rule_sha256=fingerprint(settings), threshold=settings.odds, missing=())
+    if found is None:
+        reason = f"not judged: known photo filters could not be tried ({evidence.skipped[FILTERS]})"
+        return replace(changed, outcome="not judged", reason=reason, probability=None, score=None, threshold=None)
+    if found.odds < settings.odds:
+        return verdict
+    probability = max(verdict.probability or 0.0, logistic(found.odds - settings.odds))
+    part = Contribution(
+        feature="filter_odds",
+        value=found.odds,
+        contribution=found.odds - settings.odds,
+        words=f"the photo filter {found.filter} does it, far more surely than to clean networks of these classes",
+    )
+    return replace(
+        changed,
+        outcome="kept",
+        probability=probability,
+        score=found.odds,
+        pair=(found.victim, found.target),
+        decided_by=(part,),
+        reason=sentence("kept", (found.victim, found.target), probability, (part,)),
+    )
