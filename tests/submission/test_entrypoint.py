@@ -253,6 +253,31 @@ def test_sigterm_ends_the_worker_too_and_leaves_the_result(tmp_path):
     assert result.read_text() == "0.8\n" and not running(int(pid.read_text()))
 
 
+def test_a_worker_does_not_outlive_a_killed_entry_point(tmp_path):
+    pid, worker = tmp_path / "pid", tmp_path / "worker.py"
+    worker.write_text(
+        "import os, time\nfrom trojai_moth.submission.worker import end_with_supervisor\nend_with_supervisor()\n"
+        f"open({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    words = ["--model_filepath", str(tmp_path / "m.pt"), "--result_filepath", str(tmp_path / "r.txt")]
+    run_it = f"run({words!r}, worker=[sys.executable, {str(worker)!r}])"
+    script = f"import sys\nfrom trojai_moth.submission.entrypoint import run\n{run_it}"
+    with subprocess.Popen([sys.executable, "-c", script]) as entry:
+        until(lambda: pid.exists() and pid.read_text())
+        time.sleep(0.5)
+        assert running(int(pid.read_text()))
+        entry.kill()
+    until(lambda: not running(int(pid.read_text())))
+
+
+def until(true, seconds=20):
+    """Wait for it; AssertionError if it does not come."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_the_entry_point_does_not_load_torch():
     code = "import sys, trojai_moth.submission.entrypoint; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,10 +35,11 @@ def supervise(
     """Run ``command`` until it ends or ``deadline`` (of time.monotonic) comes; what it says goes to ``take``.
 
     What is no JSON object on a line goes to ``note``. Nothing of the command's process group is left running,
-    also when this process is asked to end meanwhile.
+    also when this process is asked to end meanwhile. When it is killed instead, the command's standard input, on which
+    nothing is ever said, comes to its end.
     """
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=dict(environment), cwd=folder,
+        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=dict(environment), cwd=folder,
         start_new_session=True, text=True, errors="replace",
     )  # fmt: skip
     assert process.stdout is not None

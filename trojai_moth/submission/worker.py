@@ -1,14 +1,16 @@
 """The process that does a submission's work; what supervises it is :mod:`~trojai_moth.submission.entrypoint`.
 
 It is given one file with the request, says what it finds in lines of JSON on standard output, and may be killed at any
-time.
+time. Its standard input is held open by who supervises it, and it does not outlive that one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,20 @@ Say = Callable[..., None]
 
 def main() -> None:
     """Work off the request in the file that the command line names."""
+    end_with_supervisor()
     say = _speaker()
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, and for its reason
     sys.exit(work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[1]).parent, say))
+
+
+def end_with_supervisor() -> None:
+    """Kill this process's group once its standard input has come to its end, as when the supervisor was killed."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def work(order: dict[str, Any], folder: Path, say: Say) -> int:
