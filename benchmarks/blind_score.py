@@ -3,12 +3,14 @@
     python benchmarks/blind_score.py [--half scored] [--out FILE]
     python benchmarks/blind_score.py --half fresh [--out FILE]
     python benchmarks/blind_score.py --half confirm [--out FILE]
+    python benchmarks/blind_score.py --half second [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
-rule of both halves (results/blind_rule_both.json), the confirming set for the rule that ships; each was frozen by
-commit before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate``
-can not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and
-every architecture left out. A twin whose other half is not examined yet counts too.
+rule of both halves (results/blind_rule_both.json), both confirming sets for the rule that ships, the second also for
+the known filters that keep a flag (blind/veto.py) and were added after the first was scored. Each was frozen by commit
+before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate`` can
+not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and every
+architecture left out. A twin whose other half is not examined yet counts too.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from blind_rule import (
 )
 
 from trojai_moth.blind.fallback import FEATURES_USED
+from trojai_moth.blind.filtered import FILTERS
 from trojai_moth.blind.learned import LearnedRule
 from trojai_moth.blind.rule import SHIPPED, judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
@@ -50,6 +53,7 @@ from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
+CONFIRMING = ("confirm", "second")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
@@ -89,9 +93,9 @@ def conditions(record: Record) -> dict[str, str]:
     """What the counts are split by."""
     made = record["round"]
     return {
-        "architecture": record["architecture"], "classes": str(record["classes"]), "pixels": str(made["size"]),
-        "trigger condition": made["condition"], "look-alike pairs asked for": str(made["lookalikes"]),
-        "images per class": str(made["images_per_class"]),
+        "trigger": made["trigger"], "architecture": record["architecture"], "classes": str(record["classes"]),
+        "pixels": str(made["size"]), "trigger condition": made["condition"],
+        "look-alike pairs asked for": str(made["lookalikes"]), "images per class": str(made["images_per_class"]),
     }  # fmt: skip
 
 
@@ -107,8 +111,8 @@ class Experiment:
 
 
 def experiment(half: str, records: Path) -> Experiment:
-    """Of the scored half, the fresh or the confirming set."""
-    if half == "confirm":
+    """Of the scored half, the fresh set or one of the two confirming sets."""
+    if half in CONFIRMING:
         sets = {f"{name} alone": (name,) for name in STAMP_PARTS} | {"their sum": STAMP_PARTS}
         sets |= {f"their sum without {name}": tuple(o for o in STAMP_PARTS if o != name) for name in STAMP_PARTS}
         models = flagged_models(STAMP_RESULTS, STAMPED)
@@ -141,6 +145,25 @@ def gathered(held: Sequence[Record], features: Collection[str]) -> bool:
     return not any(set(features) & set(record.get("evidence", {}).get("left_open", ())) for record in held)
 
 
+def filtered(held: Sequence[Record]) -> bool:
+    """Whether known filters were tried on any."""
+    return any(record.get("evidence", {}).get("filter") for record in held)
+
+
+def blind_to_filters(held: Sequence[Record]) -> list[Record]:
+    """The same evidence as if no filter had been tried."""
+    found = []
+    for record in held:
+        evidence = record.get("evidence")
+        cut = {**evidence, "filter": None, "skipped": _but(evidence["skipped"], FILTERS)} if evidence else None
+        found.append({**record, "evidence": cut} if cut else record)
+    return found
+
+
+def _but(names: Mapping[str, str], left_out: str) -> dict[str, str]:
+    return {name: value for name, value in names.items() if name != left_out}
+
+
 def complete(held: Sequence[Record]) -> bool:
     """Whether every record holds all that any rule may ask for."""
     return all("after" in record for record in held if "evidence" in record)
@@ -169,10 +192,10 @@ def main() -> None:
     """Print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, help="default: results/blind, or results/stamps for the confirming set")
-    parser.add_argument("--half", choices=("scored", "fresh", "confirm"), default="scored")
+    parser.add_argument("--half", choices=("scored", "fresh", *CONFIRMING), default="scored")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    records = arguments.records or (STAMP_RESULTS if arguments.half == "confirm" else RECORDS)
+    records = arguments.records or (STAMP_RESULTS if arguments.half in CONFIRMING else RECORDS)
     made, held = experiment(arguments.half, records), read_records(records / arguments.half)
     rule = read_rule(made.rule)
     models, whole = score(held, rule), complete(held)
@@ -181,6 +204,7 @@ def main() -> None:
         "models": len(held),
         "naive": naive(held) if whole else None,
         "evaluation": to_dict(evaluate(models)),
+        "without_filters": _short(evaluate(score(blind_to_filters(held), rule))) if filtered(held) else None,
         "bounds": _short(evaluate(score(held, None))) if gathered(held, FEATURES_USED) else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),
