@@ -7,10 +7,10 @@
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
 rule of both halves (results/blind_rule_both.json), both confirming sets for the rule that ships, the second also for
-the known filters that keep a flag (blind/veto.py) and were added after the first was scored. Each was frozen by commit
-before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate`` can
-not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and every
-architecture left out. A twin whose other half is not examined yet counts too.
+the known filters that keep a flag (blind/veto.py) and were added after the first was scored. Each was frozen by
+commit before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth
+evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and
+left out, and every architecture left out. A twin whose other half is not examined yet counts too.
 """
 
 from __future__ import annotations
