@@ -1,0 +1,101 @@
+"""What the evidence that is off by default tells apart: D5, D11 and D12 of the blind verdict on the polygon round.
+
+    python benchmarks/blind_optional.py ROUNDS --architecture squeezenetv1_1 --out FILE
+
+``ROUNDS`` is what benchmarks/blind_rounds.py made with --half polygon. The candidates are those of results/stamps: the
+scanner's and the pairs whose stamps work best. A clean surrogate of the model's own architecture is trained for each
+model, which is what takes the time. Figures: ROC-AUC of injected pairs against all candidates of clean models, and of
+models by their most suspicious candidate, each in the direction that the feature is said to speak in.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from blind import SCANNER, STAMP_RESULTS
+from blind_rounds import folder_of
+from record import Record, parser
+from sklearn.metrics import roc_auc_score
+
+from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.features import FEATURES
+from trojai_moth.blind.filtered import FilterSettings
+from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.blind.stages import OPTIONAL, STAGES, Cascade
+from trojai_moth.opening import open_case
+from trojai_moth.records import from_dict, to_dict
+from trojai_moth.rounds import Case, read_round
+from trojai_moth.samples import DataSettings, collect_samples
+from trojai_moth.scanner import Verdict
+from trojai_moth.seeding import derive_seed
+
+ASKED = tuple(name for stage in OPTIONAL for name in STAGES[stage])
+# Stamps choose the candidates; filters and their clean networks are not needed.
+CASCADE = Cascade(frozenset({*ASKED, "stamp_success"}), settled=lambda *_: None)
+SETTINGS = EvidenceSettings(pasted=True, suppressed=True, surrogate=True, filters=FilterSettings(odds=99.0))
+HALF = "polygon"
+
+
+def main() -> None:
+    """Every flagged model, then how each feature lies."""
+    options = parser(__doc__)
+    options.add_argument("rounds", type=Path)
+    options.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
+    chosen = options.parse_args()
+    record = Record("optional evidence", chosen, evidence=to_dict(SETTINGS))
+    for case in read_round(folder_of(chosen.rounds, HALF, HALF)):
+        if not isinstance(case, Case) or chosen.architecture not in (None, case.config.architecture):
+            continue
+        file = STAMP_RESULTS / HALF / f"{HALF}-{case.model_id}.json"
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["before"]["outcome"] == "flagged":
+            record.part(case.model_id, lambda c=case, k=known: looked(c, k, record))
+    figures = {name: figure(list(record.data["parts"].values()), name) for name in ASKED}
+    record.finish(**figures)
+    for name, found in figures.items():
+        print(f"{name}: {found}")
+
+
+def looked(case: Case, known: dict[str, Any], record: Record) -> dict[str, Any]:
+    """The optional evidence on one model, with the images and seeds of benchmarks/blind.py."""
+    opened, seed = open_case(case, record.device), derive_seed(0, HALF, HALF, case.model_id)
+    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    verdict = from_dict(Verdict, {"scanner": SCANNER, **known["before"]}, source=case.model_id)
+    found = collect_evidence(
+        opened.subject, samples, verdict, SETTINGS, seed=derive_seed(seed, "evidence"), cascade=CASCADE,
+        signs=sorted(case.foregrounds.glob("*.png")),
+    )  # fmt: skip
+    pairs = [
+        {"pair": [one.victim, one.target], **{name: getattr(one, name) for name in ASKED}} for one in found.candidates
+    ]
+    return {
+        "poisoned": known["poisoned"], "injected_pairs": known["injected_pairs"], "pairs": pairs,
+        "skipped": found.skipped, "stage_seconds": found.stage_seconds,
+    }  # fmt: skip
+
+
+def figure(models: list[dict[str, Any]], feature: str) -> dict[str, Any]:
+    """ROC-AUC by pair and by model, and how many pairs have the feature; None where one side has none."""
+    sign = FEATURES[feature].sign or 1
+    valued = [(one, pair, sign * pair[feature]) for one in models for pair in one["pairs"] if pair[feature] is not None]
+    injected = [value for one, pair, value in valued if pair["pair"] in one["injected_pairs"]]
+    natural = [value for one, _, value in valued if not one["poisoned"]]
+    largest = [
+        (one["poisoned"], max(values)) for one in models if (values := [v for own, _, v in valued if own is one])
+    ]
+    return {
+        "injected_pairs": len(injected),
+        "natural_pairs": len(natural),
+        "models": len(largest),
+        "roc_auc_pairs": area([True] * len(injected) + [False] * len(natural), injected + natural),
+        "roc_auc_models": area([bad for bad, _ in largest], [value for _, value in largest]),
+    }
+
+
+def area(labels: list[bool], values: list[float]) -> float | None:
+    """ROC-AUC, None where only one kind is there."""
+    return round(float(roc_auc_score(labels, values)), 3) if len(set(labels)) == 2 else None
+
+
+if __name__ == "__main__":
+    main()
