@@ -1,9 +1,9 @@
 """What a run of many tiny models costs beside its work: overhead per model, the driver's memory, growth with the round.
 
-    python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000
+    python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000 --models-alone 250
 
 Real models (squeezenet1_1 at 32 pixels), real scanner and hardener with few steps; by one and two workers, local and
-Ray (left out where Ray is not installed). Work is what the journal's records say their stages took, model loading
+Ray (left out where Ray is not installed). One worker may be given fewer models, since what is counted is per model. Work is what the journal's records say their stages took, model loading
 included; everything else from the start of the run to the end of its last model is overhead, the start of workers
 included. Times mean something only on a machine that does nothing else.
 """
@@ -34,11 +34,13 @@ MIB = 2**10  # of the kilobytes in /proc
 
 
 def main() -> None:
-    """Every way at full size, and the first one at a quarter and a half of it."""
+    """Every way, the most workers at full size; and local ones at a quarter and a half of it."""
     options = parser(__doc__)
     options.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
     options.add_argument("--models", type=int, default=1000)
-    options.add_argument("--steps", type=int, default=60, help="of the scanner: makes a model's work seconds long")
+    options.add_argument("--models-alone", type=int, help="models of fewer workers than the most; default: as many")
+    options.add_argument("--steps", type=int, default=12, help="of the scanner: more make a model's work longer")
+    options.add_argument("--rounds", type=int, default=1, help="of hardening, likewise")
     options.add_argument("--executors", nargs="+", default=["local", "ray"], choices=["local", "ray"])
     options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     chosen = options.parse_args()
@@ -47,10 +49,11 @@ def main() -> None:
     parts = {}
     for executor in executors:
         for workers in chosen.workers:
-            name = f"{executor}, {workers} workers, {chosen.models} models"
-            parts[name] = record.part(name, lambda e=executor, w=workers: measured(chosen, e, w, chosen.models))
+            models = chosen.models if workers == max(chosen.workers) else chosen.models_alone or chosen.models
+            name = f"{executor}, {workers} workers, {models} models"
+            parts[name] = record.part(name, lambda e=executor, w=workers, m=models: measured(chosen, e, w, m))
     growth = [
-        record.part(f"growth, {models} models", lambda m=models: measured(chosen, "local", chosen.workers[-1], m))
+        record.part(f"growth, {models} models", lambda m=models: measured(chosen, "local", max(chosen.workers), m))
         for models in (max(1, chosen.models // 4), max(1, chosen.models // 2))
     ]
     record.finish(**summary(chosen, parts, growth))
@@ -71,8 +74,11 @@ def measured(chosen: argparse.Namespace, executor: str, workers: int, models: in
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir.absolute()), "--out", str(out.absolute())]
     command += ["--verdict", "naive", "--device", "cpu", "--executor", executor, "--workers", str(workers)]
-    steps = [f"scanner.steps={chosen.steps}" if text.startswith("scanner.steps") else text for text in TINY]
-    command += [part for text in steps for part in ("--set", text)]
+    longer = {"scanner.steps": chosen.steps, "hardener.rounds": chosen.rounds}
+    kept = [text for text in TINY if text.partition("=")[0] not in longer]
+    command += [
+        part for text in (*kept, *(f"{name}={value}" for name, value in longer.items())) for part in ("--set", text)
+    ]
     with (chosen.work / f"{out.name}.log").open("wb") as log:
         began = time.perf_counter()
         driver = subprocess.Popen(
@@ -125,8 +131,8 @@ def costs(out: Path, workers: int) -> dict[str, Any]:
 
 
 def summary(chosen: argparse.Namespace, parts: dict[str, Any], growth: list[dict[str, Any]]) -> dict[str, Any]:
-    """The issue's three questions."""
-    full = parts[f"local, {chosen.workers[-1]} workers, {chosen.models} models"]
+    """Overhead, the driver's memory and growth."""
+    full = parts[f"local, {max(chosen.workers)} workers, {chosen.models} models"]
     per_model = [part["span_seconds"] / part["models"] for part in (*growth, full)]
     return {
         "largest_overhead_share": max(part["overhead_share"] for part in parts.values()),
