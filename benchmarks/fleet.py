@@ -3,9 +3,10 @@
     python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000 --models-alone 250
 
 Real models (squeezenet1_1 at 32 pixels), real scanner and hardener with few steps; by one and two workers, local and
-Ray (left out where Ray is not installed). One worker may be given fewer models, since what is counted is per model. Work is what the journal's records say their stages took, model loading
-included; everything else from the start of the run to the end of its last model is overhead, the start of workers
-included. Times mean something only on a machine that does nothing else.
+Ray (left out where Ray is not installed). One worker may be given fewer models, since what is counted is per model.
+Work is what the journal's records say their stages took, model loading included; everything else from the start of the
+run to the end of its last model is overhead, the start of workers included. Times mean something only on a machine that
+does nothing else.
 """
 
 import argparse
