@@ -34,8 +34,10 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("rounds", type=Path, nargs="+")
     chosen = options.parse_args()
+    folders = chosen.rounds
+    chosen.rounds = [folder.name for folder in folders]
     record = Record("filter odds", chosen)
-    for folder in chosen.rounds:
+    for folder in folders:
         labels = read_labels(folder)
         for case in read_round(folder):
             if isinstance(case, Case):
