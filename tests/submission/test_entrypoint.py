@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from trojai_moth.submission.entrypoint import DEFAULT_BUDGETS, completed, metapa
 from trojai_moth.submission.result_file import inside, write_probability
 from trojai_moth.submission.surroundings import child_environment, work_folder
 
-SAYS = "import json, sys, time, os\ndef say(**m): print(json.dumps(m), flush=True)\n"
+from .test_endings import SAYS, alive, until
 
 
 @pytest.fixture
@@ -76,21 +75,7 @@ say(probability=0.7)
 time.sleep(60)"""
     code, text = call(lines, "--time-budget", "6")
     assert (code, text) == (0, "0.7\n")
-    assert not running(int(child.read_text()))
-
-
-def running(pid):
-    """Whether it still runs; it was killed, and is given some time to be gone."""
-    give_up = time.monotonic() + 20
-    while time.monotonic() < give_up:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state == "Z":
-            return False
-        time.sleep(0.05)
-    return True
+    until(lambda: not alive(int(child.read_text())))
 
 
 @pytest.mark.parametrize(
@@ -233,49 +218,6 @@ def test_broken_metaparameters_are_said_and_defaults_used(tmp_path, text):
 def test_the_time_budget_is_the_options_then_the_metaparameters_then_the_harness(words, values, seconds):
     assert time_budget(parse(["--model_filepath", "m", "--result_filepath", "r", *words]), values) == seconds
     assert DEFAULT_BUDGETS["infer"] < 600
-
-
-def test_sigterm_ends_the_worker_too_and_leaves_the_result(tmp_path):
-    pid, result = tmp_path / "pid", tmp_path / "r.txt"
-    worker = tmp_path / "worker.py"
-    worker.write_text(SAYS + f"open({str(pid)!r}, 'w').write(str(os.getpid()))\nsay(probability=0.8)\ntime.sleep(60)")
-    words = ["--model_filepath", "m", "--result_filepath", str(result)]
-    code = (
-        "import sys; from trojai_moth.submission.entrypoint import run; "
-        f"run({words!r}, worker=[sys.executable, {str(worker)!r}])"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code])
-    give_up = time.monotonic() + 60
-    while not (result.exists() and result.read_text() == "0.8\n") and time.monotonic() < give_up:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert result.read_text() == "0.8\n" and not running(int(pid.read_text()))
-
-
-def test_a_worker_does_not_outlive_a_killed_entry_point(tmp_path):
-    pid, worker = tmp_path / "pid", tmp_path / "worker.py"
-    worker.write_text(
-        "import os, time\nfrom trojai_moth.submission.worker import end_with_supervisor\nend_with_supervisor()\n"
-        f"open({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
-    )
-    words = ["--model_filepath", str(tmp_path / "m.pt"), "--result_filepath", str(tmp_path / "r.txt")]
-    run_it = f"run({words!r}, worker=[sys.executable, {str(worker)!r}])"
-    script = f"import sys\nfrom trojai_moth.submission.entrypoint import run\n{run_it}"
-    with subprocess.Popen([sys.executable, "-c", script]) as entry:
-        until(lambda: pid.exists() and pid.read_text())
-        time.sleep(0.5)
-        assert running(int(pid.read_text()))
-        entry.kill()
-    until(lambda: not running(int(pid.read_text())))
-
-
-def until(true, seconds=20):
-    """Wait for it; AssertionError if it does not come."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_entry_point_does_not_load_torch():
