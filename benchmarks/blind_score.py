@@ -145,6 +145,19 @@ def gathered(held: Sequence[Record], features: Collection[str]) -> bool:
     return not any(set(features) & set(record.get("evidence", {}).get("left_open", ())) for record in held)
 
 
+def cost(held: Sequence[Record]) -> dict[str, float] | None:
+    """Seconds of scan and evidence of a flagged model beside those of its plain hardening; None where none was hardened.
+
+    Evidence of records that hold more than the rule asks for counts in full.
+    """
+    ratios = [
+        (record["before"]["seconds"] + record["evidence"]["seconds"]) / record["harden"]["seconds"]
+        for record in held
+        if "harden" in record
+    ]
+    return {"models": len(ratios), "median": statistics.median(ratios), "largest": max(ratios)} if ratios else None
+
+
 def filtered(held: Sequence[Record]) -> bool:
     """Whether known filters were tried on any."""
     return any(record.get("evidence", {}).get("filter") for record in held)
@@ -210,6 +223,7 @@ def main() -> None:
         "leave_one_architecture_out": without_architecture(made, held),
         "e0": gate_e0(held) if whole and gathered(held, GATED) else None,
         "e1": gate_e1(held) if whole and gathered(held, GATED) else None,
+        "cost": cost(held),
         "censored": statistics.mean(r["evidence"]["censored"] for r in held if "evidence" in r),
         "verdicts": [to_dict(model) for model in models],
     }
