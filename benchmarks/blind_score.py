@@ -146,7 +146,7 @@ def gathered(held: Sequence[Record], features: Collection[str]) -> bool:
 
 
 def cost(held: Sequence[Record]) -> dict[str, float] | None:
-    """Seconds of scan and evidence of a flagged model beside those of its plain hardening; None where none was hardened.
+    """Seconds of scan and evidence of a flagged model beside those of its plain hardening; None where none was.
 
     Evidence of records that hold more than the rule asks for counts in full.
     """
