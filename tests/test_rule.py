@@ -173,8 +173,10 @@ class TestReading:
             rule.check("neural-cleanse", "composed", {"burst_steps": 40})
 
     def test_settings_that_no_feature_of_the_rule_depends_on_may_differ(self):
-        rule = learned(evidence_settings={"complete": True, "jitter": 0.05, "surrogate": True, "steps": 250})
-        rule.check("neural-cleanse", "composed", {"complete": False, "jitter": 0.1, "surrogate": False, "steps": 250})
+        own = {"complete": True, "jitter": 0.05, "surrogate": True, "filters": {"odds": 6.0}, "steps": 250}
+        other = {"complete": False, "jitter": 0.1, "surrogate": False, "filters": {"odds": 99.0}, "steps": 250}
+        rule = learned(evidence_settings=own)
+        rule.check("neural-cleanse", "composed", other)
         jittery = learned(
             terms=[Term(feature="jitter_success", centre=0.5, scale=1.0, weight=1.0)],
             evidence_settings={"jitter": 0.05},

@@ -17,9 +17,9 @@ from .words import contribute
 FORMAT: Final = 1
 # A hand-full of models bears no more.
 MOST_FEATURES: Final = 8
-# Evidence settings that matter to these features only; "complete" changes no number at all.
+# Evidence settings that matter to these features only; "complete" changes no number, and filters are no feature.
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "complete": (),
+    **dict.fromkeys(("complete", "filters"), ()),
     "jitter": ("jitter_success",),
     "stamps": ("stamp_success", "removal_success", "stamp_gap", "stamp_weakest"),
     **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap", "stamp_weakest")),
