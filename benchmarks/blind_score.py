@@ -178,8 +178,8 @@ def _but(names: Mapping[str, str], left_out: str) -> dict[str, str]:
 
 
 def complete(held: Sequence[Record]) -> bool:
-    """Whether every record holds all that any rule may ask for."""
-    return all("after" in record for record in held if "evidence" in record)
+    """Whether every flagged model was also hardened plainly and scanned again."""
+    return all("after" in record for record in held if record["before"]["outcome"] == "flagged")
 
 
 def without_architecture(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:
