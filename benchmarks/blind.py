@@ -2,7 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive]
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters]
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
@@ -24,12 +24,15 @@ import torch
 from blind_rounds import HALVES, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.filtered import filter_evidence
 from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
+from trojai_moth.known_filters import filter_success
 from trojai_moth.opening import open_case
 from trojai_moth.records import read_record, to_dict
 from trojai_moth.round_settings import RoundSummary
@@ -93,6 +96,28 @@ def add_naive(case: Case, seed: int, file: Path) -> None:
     print(f"{file.stem}: hardened, {record['after']['outcome']}", flush=True)
 
 
+def add_filters(case: Case, seed: int, file: Path) -> None:
+    """What known filters do, for a flagged model whose record is older than that; as ``examine`` would have it."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    if record["before"]["outcome"] != "flagged" or record["evidence"].get("filter"):
+        return
+    opened = open_case(case, torch.device("cpu"))
+    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    settings, own = EvidenceSettings(), derive_seed(seed, "evidence")
+    images, signs = samples.train.first_per_class(settings.images_per_class), sorted(case.foregrounds.glob("*.png"))
+    clean = []
+    for number in range(settings.clean_networks):
+        network = train_surrogate(
+            opened.subject, samples, settings.clean_training, seed=derive_seed(own, "clean", number), foregrounds=signs
+        )
+        assert network is not None, f"{file.stem}: no clean network of its classes"
+        clean.append(filter_success(network, images))
+    found = filter_evidence(filter_success(opened.subject, images), clean)
+    record["evidence"]["filter"] = to_dict(found)
+    write_text(file, json.dumps(record, indent=1) + "\n")
+    print(f"{file.stem}: {found.filter}, odds {found.odds:.1f}", flush=True)
+
+
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
     return {name: verdict[name] for name in _VERDICT}
 
@@ -123,6 +148,7 @@ def main() -> None:
     parser.add_argument("--rule-only", action="store_true", help="nothing that the rule that ships does not ask for")
     parser.add_argument("--stamps", action="store_true", help="only the evidence of plain stamps, all of it")
     parser.add_argument("--naive", action="store_true", help="add naive hardening to records that are there without it")
+    parser.add_argument("--filters", action="store_true", help="add known filters to records that are without them")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -144,6 +170,8 @@ def main() -> None:
         if file.exists():
             if arguments.naive:
                 add_naive(case, seed, file)
+            if arguments.filters:
+                add_filters(case, seed, file)
             continue
         began = time.monotonic()
         record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)

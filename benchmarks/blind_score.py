@@ -6,11 +6,12 @@
     python benchmarks/blind_score.py --half second [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
-rule of both halves (results/blind_rule_both.json), both confirming sets for the rule that ships, the second also for
-the known filters that keep a flag (blind/veto.py) and were added after the first was scored. Each was frozen by
-commit before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth
-evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and
-left out, and every architecture left out. A twin whose other half is not examined yet counts too.
+rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
+(results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were
+added after the first was scored. Each was frozen by commit before a model of its set was examined, and refuses the
+models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be
+learned anew, is said here: every feature alone and left out, and every architecture left out. A twin whose other
+half is not examined yet counts too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from blind_rule import (
     STAMP_FEATURES,
     STAMP_PARTS,
     STAMPED,
+    blind_to_filters,
     flagged_models,
     labelled,
     learned_from,
@@ -41,9 +43,8 @@ from blind_rule import (
 )
 
 from trojai_moth.blind.fallback import FEATURES_USED
-from trojai_moth.blind.filtered import FILTERS
 from trojai_moth.blind.learned import LearnedRule
-from trojai_moth.blind.rule import SHIPPED, judge, read_rule
+from trojai_moth.blind.rule import judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
 from trojai_moth.calibration import fingerprint
 from trojai_moth.eval.blind_runs import LabelledModel
@@ -58,6 +59,7 @@ CONFIRMING = ("confirm", "second")
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
 BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
+STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -116,7 +118,7 @@ def experiment(half: str, records: Path) -> Experiment:
         sets = {f"{name} alone": (name,) for name in STAMP_PARTS} | {"their sum": STAMP_PARTS}
         sets |= {f"their sum without {name}": tuple(o for o in STAMP_PARTS if o != name) for name in STAMP_PARTS}
         models = flagged_models(STAMP_RESULTS, STAMPED)
-        return Experiment(SHIPPED, models, settings_for(STAMP_FEATURES), source(*STAMPED), sets)
+        return Experiment(STAMPS, models, settings_for(STAMP_FEATURES), source(*STAMPED), sets)
     if half == "scored":
         sets = {f"{name} alone": (name,) for name in FEATURES}
         sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}
@@ -163,18 +165,9 @@ def filtered(held: Sequence[Record]) -> bool:
     return any(record.get("evidence", {}).get("filter") for record in held)
 
 
-def blind_to_filters(held: Sequence[Record]) -> list[Record]:
-    """The same evidence as if no filter had been tried."""
-    found = []
-    for record in held:
-        evidence = record.get("evidence")
-        cut = {**evidence, "filter": None, "skipped": _but(evidence["skipped"], FILTERS)} if evidence else None
-        found.append({**record, "evidence": cut} if cut else record)
-    return found
-
-
-def _but(names: Mapping[str, str], left_out: str) -> dict[str, str]:
-    return {name: value for name, value in names.items() if name != left_out}
+def without_filters(held: Sequence[Record], rule: LearnedRule) -> dict[str, Any] | None:
+    """What patches alone would say; None where no filter was tried."""
+    return _short(evaluate(score([blind_to_filters(one) for one in held], rule))) if filtered(held) else None
 
 
 def complete(held: Sequence[Record]) -> bool:
@@ -217,7 +210,7 @@ def main() -> None:
         "models": len(held),
         "naive": naive(held) if whole else None,
         "evaluation": to_dict(evaluate(models)),
-        "without_filters": _short(evaluate(score(blind_to_filters(held), rule))) if filtered(held) else None,
+        "without_filters": without_filters(held, rule),
         "bounds": _short(evaluate(score(held, None))) if gathered(held, FEATURES_USED) else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),

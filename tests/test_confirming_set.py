@@ -1,4 +1,4 @@
-"""What the record says of the confirming set follows from its records and the rule that ships, which has seen none."""
+"""What the records say of the confirming sets follows from them and the rule that they tested, which has seen none."""
 
 import json
 import sys
@@ -6,22 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from trojai_moth.blind.rule import SHIPPED, read_rule
+from trojai_moth.blind.rule import read_rule
 from trojai_moth.calibration import fingerprint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
 
 
+MODELS = {"confirm": 24, "second": 29}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def half(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def held():
-    return blind_score.read_records(blind_score.STAMP_RESULTS / "confirm")
+def held(half):
+    return blind_score.read_records(blind_score.STAMP_RESULTS / half)
 
 
-def test_the_record_is_of_the_rule_that_ships_and_counts_the_same(held):
-    saved = json.loads((blind_score.RECORDS.parent / "blind_confirm.json").read_text(encoding="utf-8"))
-    rule = read_rule(SHIPPED)
-    assert saved["rule_sha256"] == fingerprint(rule) and saved["models"] == len(held) == 24
+def test_the_record_is_of_the_tested_rule_and_counts_the_same(half, held):
+    saved = json.loads((blind_score.RECORDS.parent / f"blind_{half}.json").read_text(encoding="utf-8"))
+    rule = read_rule(blind_score.STAMPS)
+    assert saved["rule_sha256"] == fingerprint(rule) and saved["models"] == len(held) == MODELS[half]
     models = blind_score.score(held, rule)
     by_label = {bad: [m.cleared_blind for m in models if m.poisoned is bad] for bad in (True, False)}
     row = next(row for row in saved["evaluation"]["rows"] if row["name"] == "blind rule")
@@ -30,6 +38,15 @@ def test_the_record_is_of_the_rule_that_ships_and_counts_the_same(held):
 
 
 def test_no_model_or_twin_of_it_was_learned_from(held):
-    made = read_rule(SHIPPED).provenance.models
+    made = read_rule(blind_score.STAMPS).provenance.models
     assert not {record["sha256"] for record in held} & {model.sha256 for model in made}
     assert not {record["twin_group"] for record in held} & {model.group for model in made}
+
+
+def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / "second")
+    rule = read_rule(blind_score.STAMPS)
+    lost = [one.model_id for one in blind_score.score(list(map(blind_score.blind_to_filters, held)), rule)
+            if one.poisoned and one.cleared_blind]  # fmt: skip
+    assert [name.split()[1] for name in lost] == ["filter", "filter", "plain"]
+    assert not any(one.poisoned and one.cleared_blind for one in blind_score.score(held, rule))
