@@ -50,8 +50,8 @@ _BOUNDS_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided. Of flagged models it had never seen it cleared 9 of 11 clean ones and 0 of 12 "
-    "poisoned ones. It knows patches of one colour and round 4's photo filters: a cleared model may hide another kind "
+    "The package's own rule decided. Of flagged models never seen before, one that clears a little more cleared 14 of 23 "
+    "clean ones and 0 of 25 poisoned ones. It knows patches of one colour and round 4's photo filters: a cleared model may hide another kind "
     "of trigger."
 )
 
