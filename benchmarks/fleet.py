@@ -3,7 +3,8 @@
     python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000 --models-alone 250
 
 Real models (squeezenet1_1 at 32 pixels), real scanner and hardener with few steps; by one and two workers, local and
-Ray (left out where Ray is not installed). One worker may be given fewer models, since what is counted is per model.
+Ray (left out where Ray is not installed). All but the most local workers may be given fewer models, since what is
+counted is per model.
 Work is what the journal's records say their stages took, model loading included; everything else from the start of the
 run to the end of its last model is overhead, the start of workers included. Times mean something only on a machine that
 does nothing else.
@@ -39,7 +40,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
     options.add_argument("--models", type=int, default=1000)
-    options.add_argument("--models-alone", type=int, help="models of fewer workers than the most; default: as many")
+    options.add_argument("--models-alone", type=int, help="models of all but the most local workers; default: as many")
     options.add_argument("--steps", type=int, default=12, help="of the scanner: more make a model's work longer")
     options.add_argument("--rounds", type=int, default=1, help="of hardening, likewise")
     options.add_argument("--executors", nargs="+", default=["local", "ray"], choices=["local", "ray"])
@@ -50,7 +51,8 @@ def main() -> None:
     parts = {}
     for executor in executors:
         for workers in chosen.workers:
-            models = chosen.models if workers == max(chosen.workers) else chosen.models_alone or chosen.models
+            full = (executor, workers) == ("local", max(chosen.workers))
+            models = chosen.models if full else chosen.models_alone or chosen.models
             name = f"{executor}, {workers} workers, {models} models"
             parts[name] = record.part(name, lambda e=executor, w=workers, m=models: measured(chosen, e, w, m))
     growth = [
