@@ -27,7 +27,7 @@ EVIDENCE = [
     "evidence.differencing.epochs=1", "evidence.success_bound=0.01", "evidence.suspects=0",
     "evidence.stamps.images_per_class=1", "evidence.stamps.grid=3", "evidence.stamps.removal_grid=3",
     "evidence.clean_networks=1", "evidence.clean_training.attempts=1", "evidence.clean_training.epochs=1",
-    "evidence.clean_training.easy_per_class=2", "evidence.filters.odds=99",  # clean networks of one epoch explain nothing
+    "evidence.clean_training.easy_per_class=2", "evidence.filters.odds=99",  # one epoch explains nothing
 ]  # fmt: skip
 # Blind is what rescan does without being asked.
 BLIND: list[str] = []
