@@ -1,6 +1,6 @@
 """What a run of many tiny models costs beside its work: overhead per model, the driver's memory, growth with the round.
 
-    python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000 --models-alone 250
+    python benchmarks/fleet.py --out benchmarks/results/fleet.json --work FOLDER --models 1000 --models-alone 60
 
 Real models (squeezenet1_1 at 32 pixels), real scanner and hardener with few steps; by one and two workers, local and
 Ray (left out where Ray is not installed). All but the most local workers may be given fewer models, since what is
@@ -36,7 +36,7 @@ MIB = 2**10  # of the kilobytes in /proc
 
 
 def main() -> None:
-    """Every way, the most workers at full size; and local ones at a quarter and a half of it."""
+    """Every way, the most local workers at full size."""
     options = parser(__doc__)
     options.add_argument("--work", type=Path, required=True, help="folder for rounds and runs")
     options.add_argument("--models", type=int, default=1000)
@@ -55,11 +55,7 @@ def main() -> None:
             models = chosen.models if full else chosen.models_alone or chosen.models
             name = f"{executor}, {workers} workers, {models} models"
             parts[name] = record.part(name, lambda e=executor, w=workers, m=models: measured(chosen, e, w, m))
-    growth = [
-        record.part(f"growth, {models} models", lambda m=models: measured(chosen, "local", max(chosen.workers), m))
-        for models in (max(1, chosen.models // 4), max(1, chosen.models // 2))
-    ]
-    record.finish(**summary(chosen, parts, growth))
+    record.finish(**summary(chosen, parts))
     print(record.data["summary"])
 
 
@@ -118,7 +114,7 @@ def costs(out: Path, workers: int) -> dict[str, Any]:
     """Work and overhead between the moment when the run directory was made and the end of the last model."""
     rows, journal = read_results(out / "results.csv"), Journal(out)
     work, models = float(rows["seconds"].sum()), len(rows)
-    ends = [path.stat().st_mtime for path in (out / "finished").iterdir()]
+    ends = sorted(path.stat().st_mtime for path in (out / "finished").iterdir())
     first = min((out / "run.json").stat().st_mtime, *ends)
     span = max(ends) - first
     status = run_status(journal)
@@ -130,20 +126,28 @@ def costs(out: Path, workers: int) -> dict[str, Any]:
         "overhead_seconds_per_model": round((span * workers - work) / models, 3),
         "overhead_share": round((span * workers - work) / work, 4),
         "models_per_hour": round(models / span * 3600, 1),
+        "seconds_per_model_by_quarter": [
+            round((part[-1] - part[0]) / max(1, len(part) - 1), 3) for part in quarters(ends)
+        ],
     }
 
 
-def summary(chosen: argparse.Namespace, parts: dict[str, Any], growth: list[dict[str, Any]]) -> dict[str, Any]:
+def quarters(ends: list[float]) -> list[list[float]]:
+    """The models' ends in four parts, in order; what grows with the number of models shows in the later ones."""
+    size = max(1, len(ends) // 4)
+    return [ends[at : at + size] for at in range(0, min(4 * size, len(ends)), size)]
+
+
+def summary(chosen: argparse.Namespace, parts: dict[str, Any]) -> dict[str, Any]:
     """Overhead, the driver's memory and growth."""
     full = parts[f"local, {max(chosen.workers)} workers, {chosen.models} models"]
-    per_model = [part["span_seconds"] / part["models"] for part in (*growth, full)]
     return {
         "largest_overhead_share": max(part["overhead_share"] for part in parts.values()),
         "overhead_limit": LIMIT_OVERHEAD,
         "driver_growth_mib": {
             name: round(p["driver_mib_late"] - p["driver_mib_early"], 1) for name, p in parts.items()
         },
-        "seconds_per_model_by_size": [round(value, 3) for value in per_model],
+        "seconds_per_model_by_quarter": full["seconds_per_model_by_quarter"],
     }
 
 
