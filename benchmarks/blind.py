@@ -24,7 +24,7 @@ import torch
 from blind_rounds import HALVES, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
-from trojai_moth.blind.filtered import filter_evidence
+from trojai_moth.blind.filtered import FilterEvidence, filter_evidence
 from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import Cascade
@@ -33,7 +33,7 @@ from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.known_filters import filter_success
-from trojai_moth.opening import open_case
+from trojai_moth.opening import OpenedCase, open_case
 from trojai_moth.records import read_record, to_dict
 from trojai_moth.round_settings import RoundSummary
 from trojai_moth.rounds import Case, read_round
@@ -102,20 +102,25 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
     if record["before"]["outcome"] != "flagged" or record["evidence"].get("filter"):
         return
     opened = open_case(case, torch.device("cpu"))
-    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
-    settings, own = EvidenceSettings(), derive_seed(seed, "evidence")
+    found = beside_clean(case, opened, derive_seed(seed, "images"), derive_seed(seed, "evidence"))
+    record["evidence"]["filter"] = to_dict(found)
+    write_text(file, json.dumps(record, indent=1) + "\n")
+    print(f"{file.stem}: {found.filter}, odds {found.odds:.1f}", flush=True)
+
+
+def beside_clean(case: Case, opened: OpenedCase, images_seed: int, seed: int) -> FilterEvidence:
+    """What known filters do to a model and to clean networks, which are trained whether they matter or not."""
+    samples = collect_samples(case, opened, DataSettings(source="composed"), images_seed)
+    settings = EvidenceSettings()
     images, signs = samples.train.first_per_class(settings.images_per_class), sorted(case.foregrounds.glob("*.png"))
     clean = []
     for number in range(settings.clean_networks):
         network = train_surrogate(
-            opened.subject, samples, settings.clean_training, seed=derive_seed(own, "clean", number), foregrounds=signs
+            opened.subject, samples, settings.clean_training, seed=derive_seed(seed, "clean", number), foregrounds=signs
         )
-        assert network is not None, f"{file.stem}: no clean network of its classes"
+        assert network is not None, f"{case.model_id}: no clean network of its classes"
         clean.append(filter_success(network, images))
-    found = filter_evidence(filter_success(opened.subject, images), clean)
-    record["evidence"]["filter"] = to_dict(found)
-    write_text(file, json.dumps(record, indent=1) + "\n")
-    print(f"{file.stem}: {found.filter}, odds {found.odds:.1f}", flush=True)
+    return filter_evidence(filter_success(opened.subject, images), clean)
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:

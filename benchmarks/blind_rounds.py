@@ -51,9 +51,7 @@ _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
-    if half == "polygon":
-        return ("polygon",)
-    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND}.get(half, BOTH)
+    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND, "polygon": ("polygon",)}.get(half, BOTH)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:

@@ -12,21 +12,16 @@ never saw a filter, and must not be judged on them.
 from pathlib import Path
 from typing import Any
 
-import torch
+from blind import beside_clean
 from record import Record, parser
 
-from trojai_moth.blind.filtered import FilterSettings, filter_evidence
+from trojai_moth.blind.filtered import FilterSettings
 from trojai_moth.blind.settings import EvidenceSettings
-from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.known_filters import filter_success
 from trojai_moth.opening import open_case
 from trojai_moth.records import to_dict
 from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, collect_samples
 from trojai_moth.seeding import derive_seed
-
-SETTINGS = EvidenceSettings()
 
 
 def main() -> None:
@@ -56,17 +51,11 @@ def main() -> None:
 
 def looked(case: Case, record: Record) -> dict[str, Any]:
     """As rescan with composed images does it, with clean networks for every model."""
-    opened = open_case(case, record.device)
-    subject, own = opened.subject, derive_seed(0, case.model_id)
-    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(own, "images"))
-    images, signs = samples.train.first_per_class(SETTINGS.images_per_class), sorted(case.foregrounds.glob("*.png"))
-    clean: list[torch.Tensor] = []
-    for number in range(SETTINGS.clean_networks):
-        seed = derive_seed(own, "clean", number)
-        network = train_surrogate(subject, samples, SETTINGS.clean_training, seed=seed, foregrounds=signs)
-        clean += [] if network is None else [filter_success(network, images)]
-    found = filter_evidence(filter_success(subject, images), clean)
-    return {"architecture": subject.architecture, "clean_networks": len(clean)} | to_dict(found)
+    opened, own = open_case(case, record.device), derive_seed(0, case.model_id)
+    found = beside_clean(case, opened, derive_seed(own, "images"), own)
+    return {"architecture": opened.subject.architecture, "clean_networks": EvidenceSettings().clean_networks} | to_dict(
+        found
+    )
 
 
 if __name__ == "__main__":

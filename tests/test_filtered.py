@@ -7,14 +7,11 @@ import pytest
 import torch
 from toys import make_subject
 
-from trojai_moth import known_filters as known_filters_module
-from trojai_moth.blind import filtered as filtered_module
 from trojai_moth.blind import gather as gather_module
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, FilterSettings, filter_evidence
 from trojai_moth.blind.rule import judge
 from trojai_moth.blind.stages import Cascade
-from trojai_moth.colour_maps import VARIABLES, parts
 from trojai_moth.errors import MothError
 from trojai_moth.known_filters import filter_success
 from trojai_moth.records import to_dict
@@ -22,33 +19,25 @@ from trojai_moth.samples import Samples
 
 from .learned_rules import evidence, learned, pair
 from .test_collect import SETTINGS, candidate, verdict
-from .test_filter_scanner import SHIFT, ColourNet, band_images
+from .test_filter_scanner import ColourNet, band_images
+from .test_known_filters import reddening  # noqa: F401
 
 NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
 CLEARS = Cascade(frozenset({"log_size"}), lambda *_: "cleared")
 INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
 
 
-@pytest.fixture
-def reddening(monkeypatch):
-    """One known filter that opens the backdoor, and one that does nothing."""
-    maps = {"Nothing": torch.zeros(VARIABLES), "Red": torch.zeros(VARIABLES)}
-    parts(maps["Red"][None])["offset"][0, 0] = 3 * SHIFT
-    for module in (filtered_module, known_filters_module):
-        monkeypatch.setattr(module, "known_filters", lambda: maps)
-
-
 def success(backdoor):
     return filter_success(make_subject(ColourNet(backdoor=backdoor)), band_images())
 
 
-def test_the_backdoor_and_its_filter_stand_out_beside_clean_networks(reddening):
+def test_the_backdoor_and_its_filter_stand_out_beside_clean_networks(reddening):  # noqa: F811
     found = filter_evidence(success((1, 2)), [success(None)] * 2)
     assert (found.victim, found.target, found.filter) == (1, 2, "Red")
     assert found.success > 0.99 and found.clean_success < 0.1 and found.odds > FilterSettings().odds
 
 
-def test_what_clean_networks_do_as_well_says_nothing(reddening):
+def test_what_clean_networks_do_as_well_says_nothing(reddening):  # noqa: F811
     found = filter_evidence(success((1, 2)), [success((1, 2))] * 2)
     assert found.odds < 3
 
@@ -117,7 +106,7 @@ def gathered(backdoor, colours, **changes):
     return collect_evidence(subject, colours, verdict(candidate(0, 1)), settings, seed=3, cascade=CLEARS)
 
 
-def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matter(reddening, colours, monkeypatch):
+def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matter(reddening, colours, monkeypatch):  # noqa: F811
     trained = []
 
     def clean(subject, *_, seed, **__):
@@ -133,7 +122,7 @@ def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matt
     assert len(trained) == SETTINGS.clean_networks
 
 
-def test_without_clean_networks_the_stage_failed_and_nothing_is_cleared(reddening, colours, monkeypatch):
+def test_without_clean_networks_the_stage_failed_and_nothing_is_cleared(reddening, colours, monkeypatch):  # noqa: F811
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: None)
     found = gathered((1, 2), colours)
     assert found.filter is None and "no clean network" in found.skipped[FILTERS]

@@ -8,6 +8,7 @@ import torch
 from toys import make_subject
 
 from trojai_moth import known_filters as known_filters_module
+from trojai_moth.blind import filtered as filtered_module
 from trojai_moth.colour_maps import VARIABLES, parts
 from trojai_moth.known_filters import best_known_filters
 from trojai_moth.scanners import filter as filter_module
@@ -21,7 +22,7 @@ def reddening(monkeypatch):
     """One known filter that opens the backdoor, and one that does nothing."""
     maps = {"Nothing": torch.zeros(VARIABLES), "Red": torch.zeros(VARIABLES)}
     parts(maps["Red"][None])["offset"][0, 0] = 3 * SHIFT
-    for module in (filter_module, known_filters_module):
+    for module in (filter_module, filtered_module, known_filters_module):
         monkeypatch.setattr(module, "known_filters", lambda: maps)
     return maps
 

@@ -92,7 +92,9 @@ class TestLearned:
         for rule in (learned(), None):
             verdict = judge(evidence(), rule)
             assert verdict.outcome == "not judged" and verdict.pair is None
-            assert verdict.reason.startswith("not judged: no patch of its scanner could be measured")
+            assert verdict.reason == (
+                "not judged: no patch of its scanner could be measured, and no other flag is taken back"
+            )
 
     def test_one_wild_number_does_not_decide_alone(self):
         wild = judge(evidence(pair(**NATURAL | {"growth_residual": 1e9})), learned()).score

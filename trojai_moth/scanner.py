@@ -68,8 +68,8 @@ class Verdict:
 
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
     of several scanners could not judge, and the score is that of the others; flagged_by: those of several that flagged
-    it. skip: what went wrong where the base class
-    refused to take a judgement; None for a judgement, and for a scanner that itself says why it can not judge.
+    it. skip: what went wrong where the base class refused to take a judgement; None for a judgement, and for a scanner
+    that itself says why it can not judge.
     """
 
     scanner: str

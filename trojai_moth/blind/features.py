@@ -203,10 +203,10 @@ class BlindEvidence:
     """Everything measured on one flagged model before the rule speaks; candidates most suspicious first.
 
     controls: pairs whose growth the candidates' was compared with; censored: share of all measured distances for which
-    no trigger was found; filter: of the known photo filters, None where patches alone keep the
-    flag; skipped: stages that failed, and why; accuracies on images held back from hardening. unneeded:
-    stages that were left out because the rule does not use them or they could no longer change its verdict;
-    left_open: the features that are therefore not known, which is not the same as missing.
+    no trigger was found; filter: of the known photo filters, None where patches alone keep the flag; skipped: stages
+    that failed, and why; accuracies on images held back from hardening. unneeded: stages that were left out because the
+    rule does not use them or they could no longer change its verdict; left_open: the features that are therefore not
+    known, which is not the same as missing.
     """
 
     candidates: tuple[PairFeatures, ...]
