@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and three later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and four later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -6,6 +6,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half polygon
     python benchmarks/blind_rounds.py ROUNDS --half confirm
     python benchmarks/blind_rounds.py ROUNDS --half second
+    python benchmarks/blind_rounds.py ROUNDS --half third
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -13,7 +14,8 @@ learned from them together, and a third, fresh set tests that one: more pairs of
 of the strata, whose models cost the least. That set is spent, too, and the next rule, of plain stamps, is learned
 from it and from the polygon round of benchmarks/scanners.py. The confirming set tests it: all three networks in those
 four strata. The second confirming set tests the same rule again, with what was added since: those strata once more, and
-two of triggers that are photo filters and of larger images. Each call goes on where it stopped.
+two of triggers that are photo filters and of larger images. The third one has the second's strata and tests what was
+learned from all the others. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second")
+HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -42,7 +44,7 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
 POLYGON = MakeRoundSettings(
     models=20, classes=5, size=32, architecture="resnet18,squeezenetv1_1", images_per_class=10, lookalikes=1, seed=0
 )
-# The strata of both halves, of the fresh and the confirming set, and of the second; and what differs in the fresh one.
+# The strata of both halves, of the fresh and confirming sets, and of the two after it; what differs in the fresh one.
 BOTH = ("plain", "class", "few", "many", "large", "spatial")
 FRESH = ("plain", "class", "few", "spatial")
 SECOND = (*FRESH, "filter", "large")
@@ -51,7 +53,9 @@ _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
-    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND, "polygon": ("polygon",)}.get(half, BOTH)
+    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND, "third": SECOND, "polygon": ("polygon",)}.get(
+        half, BOTH
+    )
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:
