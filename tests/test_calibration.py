@@ -67,6 +67,14 @@ def test_an_incomplete_verdict_is_flagged_or_not_judged_but_never_clean(learned)
     assert learned.judge(above, "f" * 64).outcome == "flagged"
 
 
+def test_a_lower_threshold_says_anew_which_of_several_scanners_flags(learned):
+    bound = learned.threshold
+    several = verdict(bound + 0.5, member_scores={"k-arm": bound - 0.5, "filter": bound + 0.5})
+    assert learned.judge(several, "f" * 64).flagged_by == ("filter",)
+    both = dataclasses.replace(several, member_scores={"k-arm": bound + 0.5, "filter": bound + 0.25})
+    assert learned.judge(both, "f" * 64).flagged_by == ("k-arm", "filter")
+
+
 def test_the_scanner_settings_and_images_must_be_those_learned_with(learned):
     told = _Told()
     learned.check("told", told, DataSettings())

@@ -138,9 +138,9 @@ def test_what_patches_keep_needs_no_filters(colours):
 def test_several_scanners_of_which_one_saw_a_filter_are_not_judged_by_patches(colours):
     both = dataclasses.replace(
         verdict(candidate(0, 1, scanner="k-arm"), candidate(1, 2, size=0.1, kind="filter", scanner="filter")),
-        flagged_by=("filter",),
+        member_scores={"k-arm": -1.0, "filter": 1.0},
     )
     subject = make_subject(ColourNet())
     assert not collect_evidence(subject, colours, both, SETTINGS, seed=3, cascade=CLEARS).candidates
-    patch = dataclasses.replace(both, flagged_by=("k-arm",))
+    patch = dataclasses.replace(both, member_scores={"k-arm": 1.0, "filter": -1.0})
     assert collect_evidence(subject, colours, patch, SETTINGS, seed=3, cascade=CLEARS).candidates

@@ -68,6 +68,8 @@ def test_one_flag_is_enough_and_one_silence_is_never_clean(alpha, beta, outcome,
     verdict = scan(alpha, beta)
     assert (verdict.outcome, verdict.score, verdict.incomplete) == (outcome, score, incomplete)
     assert verdict.scanner == "alpha,beta" and "alpha: " in verdict.reason and "beta: " in verdict.reason
+    flags = [name for name, said in (("alpha", alpha), ("beta", beta)) if not isinstance(said, str) and said > 0]
+    assert list(verdict.flagged_by) == flags
     for name, said in (("alpha", alpha), ("beta", beta)):
         assert (f"{name}: not judged: " in verdict.reason) == isinstance(said, str)
 

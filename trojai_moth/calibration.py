@@ -170,6 +170,7 @@ class Calibration:
             outcome="flagged" if score > 0 else "clean" if judged else "not judged",
             score=score if judged else None,
             probability=self.curve.probability(raw) if judged else None,
+            member_scores={name: own - self.threshold for name, own in verdict.member_scores.items()},
             reason=f"{verdict.reason}; score {raw:.2f}, learned threshold {self.threshold:.2f}",
             calibrated=Calibrated(
                 sha256=fingerprint(self),

@@ -67,9 +67,9 @@ class Verdict:
     """What a scanner says about one model; evidence is sorted, most suspicious first.
 
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
-    of several scanners could not judge, and the score is that of the others; flagged_by: those of several that flagged
-    it. skip: what went wrong where the base class refused to take a judgement; None for a judgement, and for a scanner
-    that itself says why it can not judge.
+    of several scanners could not judge, and the score is that of the others; member_scores: what each of several that
+    judged it said, on the same footing as the score. skip: what went wrong where the base class refused to take a
+    judgement; None for a judgement, and for a scanner that itself says why it can not judge.
     """
 
     scanner: str
@@ -82,7 +82,7 @@ class Verdict:
     seed: int = 0
     seconds: float = 0.0
     incomplete: bool = False
-    flagged_by: tuple[str, ...] = ()
+    member_scores: dict[str, float] = Field(default_factory=dict)
     calibrated: Calibrated | None = None
     skip: Misconduct | None = None
 
@@ -90,6 +90,11 @@ class Verdict:
     def flagged(self) -> bool | None:
         """True, False, or None when the model could not be judged."""
         return None if self.outcome == "not judged" else self.outcome == "flagged"
+
+    @property
+    def flagged_by(self) -> tuple[str, ...]:
+        """Those of several scanners that flag the model, each alone."""
+        return tuple(name for name, score in self.member_scores.items() if score > 0)
 
 
 class Scanner(ABC):

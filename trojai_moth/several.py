@@ -93,19 +93,19 @@ def combine(name: str, verdicts: Sequence[tuple[str, Verdict]]) -> Verdict:
     """
     ranked = sorted(verdicts, key=lambda pair: -pair[1].score if pair[1].score is not None else float("inf"))
     silent = any(verdict.flagged is None for _, verdict in verdicts)
-    by = tuple(one for one, verdict in verdicts if verdict.flagged)
+    flagged = any(verdict.flagged for _, verdict in verdicts)
     scores = [verdict.score for _, verdict in verdicts if verdict.score is not None]
     probabilities = [verdict.probability for _, verdict in verdicts if verdict.probability is not None]
-    judged = bool(by) or not silent
+    judged = flagged or not silent
     return Verdict(
         scanner=name,
-        outcome="flagged" if by else "not judged" if silent else "clean",
+        outcome="flagged" if flagged else "not judged" if silent else "clean",
         score=max(scores) if judged else None,
         probability=max(probabilities, default=None) if judged else None,
         reason="; ".join(f"{one}: {_words(verdict)}" for one, verdict in verdicts),
         evidence=tuple(_marked(candidate, one) for one, verdict in ranked for candidate in verdict.evidence),
-        incomplete=bool(by) and silent,
-        flagged_by=by,
+        incomplete=flagged and silent,
+        member_scores={one: verdict.score for one, verdict in verdicts if verdict.score is not None},
     )
 
 
