@@ -24,7 +24,7 @@ import torch
 from blind_rounds import HALVES, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
-from trojai_moth.blind.filtered import FilterEvidence, filter_evidence
+from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
 from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import Cascade
@@ -32,7 +32,7 @@ from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
-from trojai_moth.known_filters import filter_success
+from trojai_moth.known_filters import filter_conviction, filter_success
 from trojai_moth.opening import OpenedCase, open_case
 from trojai_moth.records import read_record, to_dict
 from trojai_moth.round_settings import RoundSummary
@@ -104,8 +104,9 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
     opened = open_case(case, torch.device("cpu"))
     found = beside_clean(case, opened, derive_seed(seed, "images"), derive_seed(seed, "evidence"))
     record["evidence"]["filter"] = to_dict(found)
+    record["evidence"]["settings"][FILTERS] = to_dict(EvidenceSettings().filters)
     write_text(file, json.dumps(record, indent=1) + "\n")
-    print(f"{file.stem}: {found.filter}, odds {found.odds:.1f}", flush=True)
+    print(f"{file.stem}: {found.filter}, suspicion {found.suspicion:.1f}", flush=True)
 
 
 def beside_clean(case: Case, opened: OpenedCase, images_seed: int, seed: int) -> FilterEvidence:
@@ -120,7 +121,7 @@ def beside_clean(case: Case, opened: OpenedCase, images_seed: int, seed: int) ->
         )
         assert network is not None, f"{case.model_id}: no clean network of its classes"
         clean.append(filter_success(network, images))
-    return filter_evidence(filter_success(opened.subject, images), clean)
+    return filter_evidence(filter_success(opened.subject, images), filter_conviction(opened.subject, images), clean)
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:

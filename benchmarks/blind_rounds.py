@@ -14,8 +14,8 @@ learned from them together, and a third, fresh set tests that one: more pairs of
 of the strata, whose models cost the least. That set is spent, too, and the next rule, of plain stamps, is learned
 from it and from the polygon round of benchmarks/scanners.py. The confirming set tests it: all three networks in those
 four strata. The second confirming set tests the same rule again, with what was added since: those strata once more, and
-two of triggers that are photo filters and of larger images. The third one has the second's strata and tests what was
-learned from all the others. Each call goes on where it stopped.
+two of triggers that are photo filters and of larger images. The third one has the second's strata and one of filters
+that work on one class only, and tests what was learned from all the others. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
     "large": dict(models=4, architecture="squeezenetv1_1", classes=5, lookalikes=1, images_per_class=10, size=64),
     "spatial": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=10, condition="spatial"),
     "filter": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter"),
+    "filter-class": dict(
+        models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter", condition="class"
+    ),
 }
 # The round that scanners are measured on.
 POLYGON = MakeRoundSettings(
@@ -48,14 +51,13 @@ POLYGON = MakeRoundSettings(
 BOTH = ("plain", "class", "few", "many", "large", "spatial")
 FRESH = ("plain", "class", "few", "spatial")
 SECOND = (*FRESH, "filter", "large")
+THIRD = (*SECOND, "filter-class")
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 
 def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
-    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND, "third": SECOND, "polygon": ("polygon",)}.get(
-        half, BOTH
-    )
+    return {"fresh": FRESH, "confirm": FRESH, "second": SECOND, "third": THIRD, "polygon": ("polygon",)}.get(half, BOTH)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:

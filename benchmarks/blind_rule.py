@@ -51,7 +51,8 @@ from trojai_moth.records import from_dict, to_json
 LEARNED = ("development", "scored")
 SPENT = (*LEARNED, "fresh")
 STAMPED = ("fresh", "polygon")
-ALL_STAMPED = (*STAMPED, "confirm", "second")
+FOUR_SETS = (*STAMPED, "confirm", "second")
+ALL_STAMPED = FOUR_SETS
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
 # Those that it is made of, and what the scanner gives, to be compared with it.
@@ -133,9 +134,13 @@ def from_all(folder: Path, features: Sequence[str]) -> LearnedRule:
 
 def from_stamps(folder: Path, halves: Sequence[str] = ALL_STAMPED) -> LearnedRule:
     """The rule that ships, from the records of ``blind.py --stamps``, or one from some of these sets."""
+    return fit_rule(stamped_models(folder, halves), settings_for(STAMP_FEATURES), source(*halves))
+
+
+def stamped_models(folder: Path, halves: Sequence[str]) -> list[LabelledModel]:
+    """The flagged models that a rule of plain stamps is learned from: those whose round has no filters."""
     records = [record for half in halves for record in read_records(folder / half) if not has_filters(record)]
-    models = labelled(list(map(blind_to_filters, records)))
-    return fit_rule(models, settings_for(STAMP_FEATURES), source(*halves))
+    return labelled(list(map(blind_to_filters, records)))
 
 
 def has_filters(record: Record) -> bool:

@@ -4,11 +4,13 @@
     python benchmarks/blind_score.py --half fresh [--out FILE]
     python benchmarks/blind_score.py --half confirm [--out FILE]
     python benchmarks/blind_score.py --half second [--out FILE]
+    python benchmarks/blind_score.py --half third [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
 rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
 (results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were
-added after the first was scored. Each was frozen by commit before a model of its set was examined, and refuses the
+added after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json) and
+for filters with conviction. Each was frozen by commit before a model of its set was examined, and refuses the
 models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be
 learned anew, is said here: every feature alone and left out, and every architecture left out. A twin whose other
 half is not examined yet counts too.
@@ -29,6 +31,7 @@ from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
     CANDIDATES,
     FEATURES,
+    FOUR_SETS,
     LEARNED,
     SETTINGS,
     STAMP_FEATURES,
@@ -40,6 +43,7 @@ from blind_rule import (
     learned_from,
     settings_for,
     source,
+    stamped_models,
 )
 
 from trojai_moth.blind.fallback import FEATURES_USED
@@ -54,12 +58,13 @@ from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
-CONFIRMING = ("confirm", "second")
+CONFIRMING = ("confirm", "second", "third")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
 BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
+FOUR = Path(__file__).parent / "results" / "blind_rule_four.json"
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -113,12 +118,13 @@ class Experiment:
 
 
 def experiment(half: str, records: Path) -> Experiment:
-    """Of the scored half, the fresh set or one of the two confirming sets."""
+    """Of the scored half, the fresh set or one of the confirming sets."""
     if half in CONFIRMING:
         sets = {f"{name} alone": (name,) for name in STAMP_PARTS} | {"their sum": STAMP_PARTS}
         sets |= {f"their sum without {name}": tuple(o for o in STAMP_PARTS if o != name) for name in STAMP_PARTS}
-        models = flagged_models(STAMP_RESULTS, STAMPED)
-        return Experiment(STAMPS, models, settings_for(STAMP_FEATURES), source(*STAMPED), sets)
+        rule, learned = (FOUR, FOUR_SETS) if half == "third" else (STAMPS, STAMPED)
+        models = stamped_models(STAMP_RESULTS, learned)
+        return Experiment(rule, models, settings_for(STAMP_FEATURES), source(*learned), sets)
     if half == "scored":
         sets = {f"{name} alone": (name,) for name in FEATURES}
         sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}

@@ -39,7 +39,7 @@ def main() -> None:
                 name = f"{folder.name} {case.model_id}"
                 record.part(name, lambda c=case, bad=labels[case.model_id]: {"poisoned": bad} | looked(c, record))
     parts = record.data["parts"]
-    odds = {bad: sorted(one["odds"] for one in parts.values() if one["poisoned"] is bad) for bad in (True, False)}
+    odds = {bad: sorted(one["suspicion"] for one in parts.values() if one["poisoned"] is bad) for bad in (True, False)}
     record.finish(
         poisoned=odds[True],
         clean=odds[False],
@@ -53,9 +53,10 @@ def looked(case: Case, record: Record) -> dict[str, Any]:
     """As rescan with composed images does it, with clean networks for every model."""
     opened, own = open_case(case, record.device), derive_seed(0, case.model_id)
     found = beside_clean(case, opened, derive_seed(own, "images"), own)
-    return {"architecture": opened.subject.architecture, "clean_networks": EvidenceSettings().clean_networks} | to_dict(
-        found
-    )
+    return {
+        "architecture": opened.subject.architecture, "clean_networks": EvidenceSettings().clean_networks,
+        **to_dict(found), "suspicion": found.suspicion,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from trojai_moth.blind.filtered import FILTERS, FilterEvidence, FilterSettings, 
 from trojai_moth.blind.rule import judge
 from trojai_moth.blind.stages import Cascade
 from trojai_moth.errors import MothError
-from trojai_moth.known_filters import filter_success
+from trojai_moth.known_filters import filter_conviction, filter_success
 from trojai_moth.records import to_dict
 from trojai_moth.samples import Samples
 
@@ -27,36 +27,52 @@ CLEARS = Cascade(frozenset({"log_size"}), lambda *_: "cleared")
 INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
 
 
-def success(backdoor):
-    return filter_success(make_subject(ColourNet(backdoor=backdoor)), band_images())
+def found(backdoor, *clean):
+    own, images = make_subject(ColourNet(backdoor=backdoor)), band_images()
+    beside = [filter_success(make_subject(ColourNet(backdoor=other)), images) for other in clean]
+    return filter_evidence(filter_success(own, images), filter_conviction(own, images), beside)
 
 
 def test_the_backdoor_and_its_filter_stand_out_beside_clean_networks(reddening):  # noqa: F811
-    found = filter_evidence(success((1, 2)), [success(None)] * 2)
-    assert (found.victim, found.target, found.filter) == (1, 2, "Red")
-    assert found.success > 0.99 and found.clean_success < 0.1 and found.odds > FilterSettings().odds
+    shown = found((1, 2), None, None)
+    assert (shown.victim, shown.target, shown.filter) == (1, 2, "Red")
+    assert shown.success > 0.99 and shown.clean_success < 0.1 and shown.conviction > 0.5
+    assert shown.suspicion > FilterSettings().odds
 
 
 def test_what_clean_networks_do_as_well_says_nothing(reddening):  # noqa: F811
-    found = filter_evidence(success((1, 2)), [success((1, 2))] * 2)
-    assert found.odds < 3
+    assert found((1, 2), (1, 2), (1, 2)).odds < 3
 
 
 def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_networks():
     own, clean = torch.zeros(5, 3, 3), torch.zeros(5, 3, 3)
     own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
     own[2, 0, 1], clean[2, 2, 1] = 0.99, 0.95  # another class is drawn to 1 as well
-    beside = filter_evidence(own, [clean])
+    beside = filter_evidence(own, torch.ones(5, 3, 3), [clean])
     assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")
     assert beside.odds == pytest.approx(math.log(9) + math.log(4), rel=1e-4)
-    alone = filter_evidence(own)
+    alone = filter_evidence(own, torch.ones(5, 3, 3))
     assert (alone.victim, alone.target) == (0, 1) and alone.clean_success is None
     assert alone.odds == pytest.approx(2 * math.log(99), rel=1e-4) and alone.odds > beside.odds
 
 
-def test_outputs_that_are_not_finite_are_no_evidence():
+def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
+    own, conviction = torch.full((5, 3, 3), 0.01), torch.ones(5, 3, 3)
+    own[3, 1, 2], own[2, 0, 1] = 0.9, 0.99
+    conviction[3, 1, 2], conviction[2, 0, 1] = 0.5, 0.1
+    shown = filter_evidence(own, conviction)
+    assert (shown.victim, shown.target) == (1, 2) and shown.conviction == pytest.approx(0.5)
+    assert shown.suspicion == pytest.approx(shown.odds + 4 * math.log(0.5))
+    assert dataclasses.replace(shown, conviction=0.0).suspicion == pytest.approx(shown.odds + 4 * math.log(0.02))
+    assert dataclasses.replace(shown, conviction=None).suspicion == shown.odds
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_outputs_that_are_not_finite_are_no_evidence(broken):
+    tables = [torch.full((5, 2, 2), 0.5), torch.full((5, 2, 2), 0.5)]
+    tables[broken][1, 0, 1] = float("nan")
     with pytest.raises(MothError, match="not finite"):
-        filter_evidence(torch.full((5, 2, 2), float("nan")))
+        filter_evidence(*tables)
 
 
 RED = FilterEvidence(victim=1, target=2, filter="Kelvin", success=0.999, clean_success=0.02, odds=9.0)
@@ -73,7 +89,7 @@ def test_a_filter_keeps_what_patches_would_clear():
     assert kept.outcome == "kept" and kept.pair == (1, 2) and kept.rule == FILTERS
     assert kept.score >= kept.threshold and kept.probability > 0.8
     assert "1->2 still looks injected" in kept.reason and "photo filter Kelvin" in kept.reason
-    weak = dataclasses.replace(RED, odds=3.0)
+    weak = dataclasses.replace(RED, conviction=0.1)
     assert judged(pair(**NATURAL), rule=learned(), filter=weak) == without
 
 

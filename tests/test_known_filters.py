@@ -10,7 +10,8 @@ from toys import make_subject
 from trojai_moth import known_filters as known_filters_module
 from trojai_moth.blind import filtered as filtered_module
 from trojai_moth.colour_maps import VARIABLES, parts
-from trojai_moth.known_filters import best_known_filters
+from trojai_moth.images import ImagePool
+from trojai_moth.known_filters import best_known_filters, filter_conviction
 from trojai_moth.scanners import filter as filter_module
 from trojai_moth.scanners.filter import Filter, FilterSettings
 
@@ -53,6 +54,24 @@ def test_the_pair_and_the_filter_that_do_most_are_named(reddening):
     found = best_known_filters(make_subject(ColourNet(backdoor=(1, 2))), band_images())
     assert set(found) == {(v, t) for v in range(3) for t in range(3) if v != t}
     assert found[1, 2].name == "Red" and found[1, 2].success > 0.99 and found[0, 1].success < 0.5
+
+
+class MeanColours(torch.nn.Module):
+    """Logits: ten times the means of red, green and blue, whatever the order of classes."""
+
+    def forward(self, x):
+        return 10 * x.mean((2, 3))
+
+
+def test_conviction_is_the_lead_of_the_target_beside_that_of_its_own_images(reddening):
+    colours = torch.tensor([[0.8, 0.2, 0.2], [0.1, 0.5, 0.1], [0.2, 0.2, 0.4], [0.5, 0.2, 0.1]])
+    images = ImagePool(colours[:, :, None, None].expand(-1, -1, 16, 16).clone(), torch.tensor([0, 1, 2, 2]))
+    nothing, red = filter_conviction(make_subject(MeanColours(), classes=3), images)
+    # Class 0 leads by 6 on its image, class 1 by 4, class 2 by 2 and -4, so not at all.
+    assert nothing[0, 0] == 1 and nothing[1, 1] == pytest.approx(1) and nothing[0, 1] == nothing[1, 0] == 0
+    assert (nothing[:, 2] == 1).all()
+    lead = 10 * (0.1 + 3 * SHIFT - 0.5)
+    assert 0 < lead < 6 and red[1, 0] == pytest.approx(lead / 6, abs=1e-4)
 
 
 def test_round_4s_five_filters_are_at_hand_and_near_what_they_stand_for():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,14 +40,41 @@ def filter_success(subject: Subject, images: ImagePool) -> Tensor:
     Entry (f, v, t) is the mean over images of v of the softmax probability of t, or nan where the network's is; 0 for
     classes without images. In the order of known_filters; images: x (N, 3, H, W) in [0, 1].
     """
-    maps, labels = known_filters(), sorted(set(images.y.tolist()))
+    return _by_victim(subject, images, lambda logits: logits.softmax(1))
+
+
+def filter_conviction(subject: Subject, images: ImagePool) -> Tensor:
+    """(filters, classes, classes) in [0, 1]: how far t wins on images of v under a filter, beside t's own images.
+
+    Entry (f, v, t) is m(f(v), t) / m(t, t), cut to [0, 1], m(x, t) being the mean over images x of the logit of t less
+    the largest other one: no softmax, in which all that is won by far looks alike. 0 for classes v without images; 1
+    where t has none, or its own are not won, so that there is nothing to compare with. Order, images and nan as of
+    filter_success.
+    """
+    own, labels = torch.zeros(subject.classes), images.y.cpu()
+    leads = _leads(subject.logits(images.x.to(subject.device)).cpu())
+    for target in sorted(set(labels.tolist())):
+        own[target] = leads[labels == target, target].mean()
+    shares = (_by_victim(subject, images, _leads) / own).clamp(0, 1)
+    return torch.where(own <= 0, torch.ones_like(shares), shares)
+
+
+def _by_victim(subject: Subject, images: ImagePool, read: Callable[[Tensor], Tensor]) -> Tensor:
+    """(filters, classes, classes): the mean over a class's images of what is read of their logits (N, classes)."""
+    maps, labels = known_filters(), images.y.cpu()
     table = torch.zeros(len(maps), subject.classes, subject.classes)
     for at, variables in enumerate(maps.values()):
         shown = apply_map(images.x.to(subject.device), variables.to(subject.device))
-        likely = subject.logits(shown).softmax(1).cpu()
-        for victim in labels:
-            table[at, victim] = likely[images.y == victim].mean(0)
+        values = read(subject.logits(shown)).cpu()
+        for victim in sorted(set(labels.tolist())):
+            table[at, victim] = values[labels == victim].mean(0)
     return table
+
+
+def _leads(logits: Tensor) -> Tensor:
+    """(N, classes): by how much each class is ahead of the best of the others."""
+    first, second = logits.topk(2, dim=1).values.split(1, dim=1)
+    return logits - torch.where(logits == first, second, first)
 
 
 def best_known_filters(subject: Subject, images: ImagePool) -> dict[Pair, KnownFilter]:

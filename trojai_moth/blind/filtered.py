@@ -3,12 +3,15 @@
 A network with a filter backdoor may be flagged for a natural patch. Nothing that is asked of patches then speaks
 against clearing it, so round 4's five filters are tried as well. A network that never saw a filter may take everything
 for one class under it, and clean networks of the same classes show which class that is: what counts is how much surer
-of the target the network is than any of them is, of any class, as a difference of log odds. That this tells most of the
-two apart is ours (benchmarks/filter_odds.py).
+of the target the network is than any of them is, of any class, as a difference of log odds. And a network that was
+taught a filter takes what it shows for images of the target by nearly as wide a margin as the target's own, where one
+that only has never seen such colours is less convinced than its probabilities say. That these two tell most of the two
+kinds apart is ours (benchmarks/filter_odds.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,6 +27,9 @@ FILTERS: Final = "filters"
 # Probabilities count as no nearer to 0 or 1: those of the network, and of a few small ones beside it.
 _LEAST = 1e-3
 _LEAST_CLEAN = 1e-2
+# Conviction counts as no smaller, and its logarithm so many times.
+_LEAST_CONVICTION = 0.02
+_WEIGHT = 4.0
 
 
 @record
@@ -31,9 +37,9 @@ class FilterSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
-        default=6.0,
-        description="how much surer than clean networks, in log odds, the network may be of a wrong class under a "
-        "known filter (ours: below all 8 filter-poisoned of the models it was set on, and must not be judged on)",
+        default=2.5,
+        description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
+        "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
     )
 
 
@@ -43,7 +49,7 @@ class FilterEvidence:
 
     success: mean probability of the target on images of the victim under that filter; clean_success: the largest of
     any clean network and any other class, None where none was needed; odds: the difference in log odds, or where none
-    was needed at most so much.
+    was needed at most so much; conviction: by how wide a margin, beside the target's own images, None in older records.
     """
 
     victim: int
@@ -52,23 +58,33 @@ class FilterEvidence:
     success: float = Field(ge=0, le=1)
     clean_success: float | None = Field(default=None, ge=0, le=1)
     odds: float
+    conviction: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def suspicion(self) -> float:
+        """What the bound is on: odds + 4 ln(conviction), conviction being cut at 0.02; odds alone of older records."""
+        if self.conviction is None:
+            return self.odds
+        return self.odds + _WEIGHT * math.log(max(self.conviction, _LEAST_CONVICTION))
 
 
-def filter_evidence(success: Tensor, clean: Sequence[Tensor] = ()) -> FilterEvidence:
-    """Of all pairs and filters the one with the largest odds; without clean networks the largest that they could be.
+def filter_evidence(success: Tensor, conviction: Tensor, clean: Sequence[Tensor] = ()) -> FilterEvidence:
+    """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
     odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest success of any
     class -> target under the same filter on any clean network, cut at 0.01 and 0.99. ``success`` and ``clean``: as of
-    known_filters.filter_success, (filters, classes, classes). Raises MothError for probabilities that are not finite.
+    known_filters.filter_success, ``conviction`` as of filter_conviction, all (filters, classes, classes). Raises
+    MothError for values that are not finite.
     """
     pull = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
     pull.diagonal(dim1=1, dim2=2).zero_()  # a class may well be taken for itself
     beside = pull.amax(1, keepdim=True).expand_as(success)
-    if not bool(success.isfinite().all()):
+    if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
-    odds.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
-    at, victim, target = (int(place) for place in torch.unravel_index(odds.argmax(), odds.shape))
+    suspicion = odds + _WEIGHT * conviction.clamp_min(_LEAST_CONVICTION).log()
+    suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
+    at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
     return FilterEvidence(
         victim=victim,
         target=target,
@@ -76,4 +92,5 @@ def filter_evidence(success: Tensor, clean: Sequence[Tensor] = ()) -> FilterEvid
         success=float(success[at, victim, target]),
         clean_success=float(beside[at, victim, target]) if clean else None,
         odds=float(odds[at, victim, target]),
+        conviction=float(conviction[at, victim, target]),
     )

@@ -26,20 +26,20 @@ def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerd
     if found is None:
         reason = f"not judged: known photo filters could not be tried ({evidence.skipped[FILTERS]})"
         return replace(changed, outcome="not judged", reason=reason, probability=None, score=None, threshold=None)
-    if found.odds < settings.odds:
+    if found.suspicion < settings.odds:
         return verdict
-    probability = max(verdict.probability or 0.0, logistic(found.odds - settings.odds))
+    probability = max(verdict.probability or 0.0, logistic(found.suspicion - settings.odds))
     part = Contribution(
         feature="filter_odds",
-        value=found.odds,
-        contribution=found.odds - settings.odds,
+        value=found.suspicion,
+        contribution=found.suspicion - settings.odds,
         words=f"the photo filter {found.filter} does it, far more surely than to clean networks of these classes",
     )
     return replace(
         changed,
         outcome="kept",
         probability=probability,
-        score=found.odds,
+        score=found.suspicion,
         pair=(found.victim, found.target),
         decided_by=(part,),
         reason=sentence("kept", (found.victim, found.target), probability, (part,)),
