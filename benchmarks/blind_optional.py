@@ -1,11 +1,12 @@
-"""What the evidence that is off by default tells apart: D5, D11 and D12 of the blind verdict on the polygon round.
+"""What the evidence that is off by default tells apart: D5, D11 and D12 of the blind verdict on one network's models.
 
     python benchmarks/blind_optional.py ROUNDS --architecture squeezenetv1_1 --out FILE
 
-``ROUNDS`` is what benchmarks/blind_rounds.py made with --half polygon. The candidates are those of results/stamps: the
-scanner's and the pairs whose stamps work best. A clean surrogate of the model's own architecture is trained for each
-model, which is what takes the time. Figures: ROC-AUC of injected pairs against all candidates of clean models, and of
-models by their most suspicious candidate, each in the direction that the feature is said to speak in.
+``ROUNDS`` is what benchmarks/blind_rounds.py made with --half third, of which the polygons at 32 pixels are taken. The
+candidates are those of results/stamps: the scanner's and the pairs whose stamps work best. A clean surrogate of the
+model's own architecture is trained for each model, which is what takes the time. Figures: ROC-AUC of injected pairs
+against all candidates of clean models, and of models by their most suspicious candidate, each in the direction that the
+feature is said to speak in.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blind import SCANNER, STAMP_RESULTS
-from blind_rounds import folder_of
+from blind_rounds import FRESH, folder_of
 from record import Record, parser
 from sklearn.metrics import roc_auc_score
 
@@ -33,7 +34,7 @@ ASKED = tuple(name for stage in OPTIONAL for name in STAGES[stage])
 # Stamps choose the candidates; filters and their clean networks are not needed.
 CASCADE = Cascade(frozenset({*ASKED, "stamp_success"}), settled=lambda *_: None)
 SETTINGS = EvidenceSettings(pasted=True, suppressed=True, surrogate=True, filters=FilterSettings(odds=99.0))
-HALF = "polygon"
+HALF = "third"
 
 
 def main() -> None:
@@ -43,22 +44,24 @@ def main() -> None:
     options.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     chosen = options.parse_args()
     record = Record("optional evidence", chosen, evidence=to_dict(SETTINGS))
-    for case in read_round(folder_of(chosen.rounds, HALF, HALF)):
-        if not isinstance(case, Case) or chosen.architecture not in (None, case.config.architecture):
-            continue
-        file = STAMP_RESULTS / HALF / f"{HALF}-{case.model_id}.json"
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if known["before"]["outcome"] == "flagged":
-            record.part(case.model_id, lambda c=case, k=known: looked(c, k, record))
+    for stratum in FRESH:
+        for case in read_round(folder_of(chosen.rounds, stratum, HALF)):
+            if not isinstance(case, Case) or chosen.architecture not in (None, case.config.architecture):
+                continue
+            known = json.loads((STAMP_RESULTS / HALF / f"{stratum}-{case.model_id}.json").read_text(encoding="utf-8"))
+            if known["before"]["outcome"] == "flagged":
+                name = f"{stratum} {case.model_id}"
+                record.part(name, lambda c=case, k=known, s=stratum: looked(c, k, s, record))
     figures = {name: figure(list(record.data["parts"].values()), name) for name in ASKED}
     record.finish(**figures)
     for name, found in figures.items():
         print(f"{name}: {found}")
 
 
-def looked(case: Case, known: dict[str, Any], record: Record) -> dict[str, Any]:
+def looked(case: Case, known: dict[str, Any], stratum: str, record: Record) -> dict[str, Any]:
     """The optional evidence on one model, with the images and seeds of benchmarks/blind.py."""
-    opened, seed = open_case(case, record.device), derive_seed(0, HALF, HALF, case.model_id)
+    opened, seed = open_case(case, record.device), derive_seed(0, HALF, stratum, case.model_id)
+    assert opened.subject.source_sha256 == known["sha256"], f"{stratum} {case.model_id}: not the model of the record"
     samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
     verdict = from_dict(Verdict, {"scanner": SCANNER, **known["before"]}, source=case.model_id)
     found = collect_evidence(
