@@ -16,8 +16,8 @@ once, and it lost two of seven. A third (results/blind_rule_all.json) has the se
 nothing has tested it. The fourth goes by plain stamps instead and is learned from the fresh set and the polygon round,
 which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it (blind_score.py --half
 confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The rule that
-ships is the same, learned anew from all four sets. Its threshold is lower, so that it clears nothing that the fourth
-one keeps, and what was measured of that one's losses holds for it. Models with filters are left out, and so is what
+ships is the same, learned anew from all four sets (results/blind_rule_four.json, too). Its threshold is lower, so that it
+clears nothing that the fourth one keeps; the third confirming set tested it (blind_score.py --half third). Models with filters are left out, and so is what
 filters say: they are another matter (blind/veto.py).
 """
 
@@ -52,7 +52,6 @@ LEARNED = ("development", "scored")
 SPENT = (*LEARNED, "fresh")
 STAMPED = ("fresh", "polygon")
 FOUR_SETS = (*STAMPED, "confirm", "second")
-ALL_STAMPED = FOUR_SETS
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
 # Those that it is made of, and what the scanner gives, to be compared with it.
@@ -132,7 +131,7 @@ def from_all(folder: Path, features: Sequence[str]) -> LearnedRule:
     return fit_rule(flagged_models(folder, SPENT), settings_for(features), source(*SPENT))
 
 
-def from_stamps(folder: Path, halves: Sequence[str] = ALL_STAMPED) -> LearnedRule:
+def from_stamps(folder: Path, halves: Sequence[str] = FOUR_SETS) -> LearnedRule:
     """The rule that ships, from the records of ``blind.py --stamps``, or one from some of these sets."""
     return fit_rule(stamped_models(folder, halves), settings_for(STAMP_FEATURES), source(*halves))
 

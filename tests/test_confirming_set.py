@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from trojai_moth.blind.rule import read_rule
+from trojai_moth.blind.filtered import FilterSettings
+from trojai_moth.blind.rule import SHIPPED, read_rule
 from trojai_moth.calibration import fingerprint
+from trojai_moth.records import to_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
 
 
-MODELS = {"confirm": 24, "second": 29}
+MODELS = {"confirm": 24, "second": 29, "third": 40}
+RULES = {"confirm": blind_score.STAMPS, "second": blind_score.STAMPS, "third": blind_score.FOUR}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -28,7 +31,7 @@ def held(half):
 
 def test_the_record_is_of_the_tested_rule_and_counts_the_same(half, held):
     saved = json.loads((blind_score.RECORDS.parent / f"blind_{half}.json").read_text(encoding="utf-8"))
-    rule = read_rule(blind_score.STAMPS)
+    rule = read_rule(RULES[half])
     assert saved["rule_sha256"] == fingerprint(rule) and saved["models"] == len(held) == MODELS[half]
     models = blind_score.score(held, rule)
     by_label = {bad: [m.cleared_blind for m in models if m.poisoned is bad] for bad in (True, False)}
@@ -37,8 +40,8 @@ def test_the_record_is_of_the_tested_rule_and_counts_the_same(half, held):
         assert (sum(by_label[bad]), len(by_label[bad])) == (row[name]["count"], row[name]["total"])
 
 
-def test_no_model_or_twin_of_it_was_learned_from(held):
-    made = read_rule(blind_score.STAMPS).provenance.models
+def test_no_model_or_twin_of_it_was_learned_from(half, held):
+    made = read_rule(RULES[half]).provenance.models
     assert not {record["sha256"] for record in held} & {model.sha256 for model in made}
     assert not {record["twin_group"] for record in held} & {model.group for model in made}
 
@@ -50,3 +53,12 @@ def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
             if one.poisoned and one.cleared_blind]  # fmt: skip
     assert [name.split()[1] for name in lost] == ["filter", "filter", "plain"]
     assert not any(one.poisoned and one.cleared_blind for one in blind_score.score(held, rule))
+
+
+def test_what_ships_is_what_the_third_set_tested_and_lost_none():
+    assert read_rule(SHIPPED) == read_rule(blind_score.FOUR)
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / "third")
+    asked = {json.dumps(record["evidence"]["settings"]["filters"]) for record in held if record.get("evidence")}
+    assert asked == {json.dumps(to_dict(FilterSettings()))}
+    scored = blind_score.score(held, read_rule(SHIPPED))
+    assert not any(one.poisoned and one.cleared_blind for one in scored)
