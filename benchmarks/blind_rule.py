@@ -16,9 +16,9 @@ once, and it lost two of seven. A third (results/blind_rule_all.json) has the se
 nothing has tested it. The fourth goes by plain stamps instead and is learned from the fresh set and the polygon round,
 which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it (blind_score.py --half
 confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The rule that
-ships is the same, learned anew from all four sets (results/blind_rule_four.json, too). Its threshold is lower, so that it
-clears nothing that the fourth one keeps; the third confirming set tested it (blind_score.py --half third). Models with filters are left out, and so is what
-filters say: they are another matter (blind/veto.py).
+ships is the same, learned anew from all four sets (results/blind_rule_four.json, too). Its threshold is lower, so that
+it clears nothing that the fourth one keeps; the third confirming set tested it (blind_score.py --half third). Models
+with filters are left out, and so is what filters say: they are another matter (blind/veto.py).
 """
 
 from __future__ import annotations
