@@ -2,7 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters]
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--conviction]
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
@@ -28,6 +28,7 @@ from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
 from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.stamps import StampTables, conviction_gap
 from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
@@ -45,7 +46,8 @@ from trojai_moth.subject import Subject
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
-STAMPS = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap", "stamp_weakest"}), settled=lambda *_: None)
+ASKED = frozenset({"stamp_success", "removal_success", "stamp_gap", "conviction_gap", "stamp_weakest"})
+STAMPS = Cascade(ASKED, settled=lambda *_: None)
 # What a candidate was found with; the settings stand once in every record's evidence.
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
@@ -112,16 +114,40 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
 def beside_clean(case: Case, opened: OpenedCase, images_seed: int, seed: int) -> FilterEvidence:
     """What known filters do to a model and to clean networks, which are trained whether they matter or not."""
     samples = collect_samples(case, opened, DataSettings(source="composed"), images_seed)
-    settings = EvidenceSettings()
-    images, signs = samples.train.first_per_class(settings.images_per_class), sorted(case.foregrounds.glob("*.png"))
-    clean = []
-    for number in range(settings.clean_networks):
-        network = train_surrogate(
-            opened.subject, samples, settings.clean_training, seed=derive_seed(seed, "clean", number), foregrounds=signs
-        )
-        assert network is not None, f"{case.model_id}: no clean network of its classes"
-        clean.append(filter_success(network, images))
+    images = samples.train.first_per_class(EvidenceSettings().images_per_class)
+    clean = [filter_success(network, images) for network in clean_networks(case, opened.subject, samples, seed)]
     return filter_evidence(filter_success(opened.subject, images), filter_conviction(opened.subject, images), clean)
+
+
+def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) -> list[Subject]:
+    """Those that the evidence of this seed has."""
+    settings, signs, clean = EvidenceSettings(), sorted(case.foregrounds.glob("*.png")), []
+    for number in range(settings.clean_networks):
+        own = derive_seed(seed, "clean", number)
+        network = train_surrogate(subject, samples, settings.clean_training, seed=own, foregrounds=signs)
+        assert network is not None, f"{case.model_id}: no clean network of its classes"
+        clean.append(network)
+    return clean
+
+
+def add_conviction(case: Case, seed: int, file: Path) -> None:
+    """Conviction beside clean networks, for a flagged model whose record is older; as ``examine`` would have it."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    candidates = record.get("evidence", {}).get("candidates", [])
+    if not candidates or "conviction_gap" in candidates[0]:
+        return
+    subject = (opened := open_case(case, torch.device("cpu"))).subject
+    assert subject.source_sha256 == record["sha256"], f"{file}: not the model of the record"
+    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    tables = StampTables(subject, samples.train, EvidenceSettings().stamps)
+    networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence"))
+    beside = [tables.on(network, {one["victim"] for one in candidates}) for network in networks]
+    for one in candidates:
+        pair = one["victim"], one["target"]
+        assert abs(tables.features(pair)["stamp_success"] - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
+        one["conviction_gap"] = conviction_gap(tables.table, beside, pair)
+    write_text(file, json.dumps(record, indent=1) + "\n")
+    print(f"{file.stem}: {[round(one['conviction_gap'], 2) for one in candidates]}", flush=True)
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +181,7 @@ def main() -> None:
     parser.add_argument("--stamps", action="store_true", help="only the evidence of plain stamps, all of it")
     parser.add_argument("--naive", action="store_true", help="add naive hardening to records that are there without it")
     parser.add_argument("--filters", action="store_true", help="add known filters to records that are without them")
+    parser.add_argument("--conviction", action="store_true", help="add conviction gaps to records without them")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -178,6 +205,8 @@ def main() -> None:
                 add_naive(case, seed, file)
             if arguments.filters:
                 add_filters(case, seed, file)
+            if arguments.conviction:
+                add_conviction(case, seed, file)
             continue
         began = time.monotonic()
         record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)

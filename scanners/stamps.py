@@ -72,7 +72,7 @@ class Stamps(Scanner):
                 clean = train_surrogate(subject, samples, self.settings.clean_training, seed=own)
             except MothError:  # too few images to train on, or none to check it on
                 break
-            shown += [] if clean is None else [tables.on(clean, victims)]
+            shown += [] if clean is None else [tables.on(clean, victims).success]
         return {pair: stamp_gap(tables.stamps, shown, pair) for pair in pairs} if shown else {}
 
     def _score(self, tables: StampTables, pair: Pair, gap: float | None) -> float:

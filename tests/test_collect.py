@@ -179,7 +179,9 @@ def test_a_rule_is_asked_stage_by_stage(subject):
 
 
 def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
-    asked = Cascade(frozenset({"stamp_success", "removal_success", "stamp_gap", "stamp_weakest"}), lambda *_: None)
+    asked = Cascade(
+        frozenset({"stamp_success", "removal_success", "stamp_gap", "conviction_gap", "stamp_weakest"}), lambda *_: None
+    )
     settings = dataclasses.replace(SETTINGS, suspects=2)
     found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)
     first, *added = found.candidates
@@ -192,7 +194,7 @@ def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
     assert not other.candidates
 
 
-@pytest.mark.parametrize("feature", ["stamp_success", "stamp_gap", "stamp_weakest"])
+@pytest.mark.parametrize("feature", ["stamp_success", "stamp_gap", "conviction_gap", "stamp_weakest"])
 def test_a_rule_of_any_stamp_feature_has_the_stamped_pairs_looked_into(subject, feature):
     """The rule that ships has one of them alone, and was tested with these candidates."""
     settings = dataclasses.replace(SETTINGS, suspects=2)

@@ -8,13 +8,22 @@ from torch import nn
 from toys import SIZE, make_subject
 
 from trojai_moth.blind.plain_network import plain_network
-from trojai_moth.blind.stamps import StampSettings, StampTables, removal_success, stamp_gap, stamp_success, suspects
+from trojai_moth.blind.stamps import (
+    StampSettings,
+    StampTable,
+    StampTables,
+    conviction_gap,
+    removal_success,
+    stamp_gap,
+    stamp_table,
+    suspects,
+)
 from trojai_moth.errors import SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.records import from_dict
 
 PLAIN, DOTTED, BLUE = 0, 1, 2
-RED, GREEN = 0, 1
+RED, GREEN, BLACK = 0, 1, 7
 SETTINGS = StampSettings(side=0.3)
 
 
@@ -61,8 +70,30 @@ def test_a_detail_is_stamped_on_and_taken_away_again():
 
 def test_blue_stamps_are_the_targets_own_and_turn_clean_networks_too():
     subject, clean = tables(), tables(backdoor=False)
-    blue_only = stamp_gap(clean.stamps, [subject.on(make_subject(DotNet(False)), {PLAIN})], (PLAIN, BLUE))
-    assert blue_only == pytest.approx(0, abs=1e-4)
+    other = subject.on(make_subject(DotNet(False)), {PLAIN})
+    assert stamp_gap(clean.stamps, [other.success], (PLAIN, BLUE)) == pytest.approx(0, abs=1e-4)
+    assert conviction_gap(clean.table, [other], (PLAIN, BLUE)) == pytest.approx(0, abs=1e-4)
+
+
+def test_conviction_is_the_lead_of_the_target_as_a_share_of_that_on_its_own_images():
+    # Blue wins its own images by 20 / 2 - 5 and loses grey ones by 5; with the backdoor a green stamp wins by 20 * 200
+    # / 255 - 5, more than twice as much.
+    backdoored, clean = tables().table, tables(backdoor=False).table
+    assert backdoored.conviction[PLAIN, GREEN, BLUE] == 2.0
+    assert clean.conviction[PLAIN, GREEN, BLUE] == pytest.approx(-1.0)
+    # Grey loses blue images by 5, whatever the stamp, and wins its own by 5.
+    assert clean.conviction[BLUE, BLACK, PLAIN] == pytest.approx(-1.0)
+    assert clean.conviction[PLAIN, :, PLAIN].isnan().all()
+
+
+def test_the_conviction_gap_compares_the_same_colour_and_is_none_without_anything_to_compare():
+    own, clean = (StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0)) for _ in range(2))
+    own.success[0, GREEN, 1], own.conviction[0, GREEN, 1] = 0.9, 0.75
+    clean.conviction[0, GREEN, 1], clean.conviction[0, RED, 1] = -0.25, 0.5
+    assert conviction_gap(own, [clean], (0, 1)) == pytest.approx(1.0)
+    assert conviction_gap(own, [clean, own], (0, 1)) == pytest.approx(0.5)
+    clean.conviction[0, GREEN, 1] = torch.nan
+    assert conviction_gap(own, [own, clean], (0, 1)) is None
 
 
 def test_the_gap_compares_the_same_colour():
@@ -84,10 +115,11 @@ def test_suspects_are_what_stamps_turn_and_details_do_not_explain():
 def test_classes_without_images_and_the_diagonal_are_zero():
     subject, pool = make_subject(DotNet(True)), images()
     some = pool.take(torch.nonzero(pool.y != BLUE).flatten())
-    stamps, removals = stamp_success(subject, some, SETTINGS), removal_success(subject, some, SETTINGS)
+    (stamps, conviction), removals = stamp_table(subject, some, SETTINGS), removal_success(subject, some, SETTINGS)
     assert stamps.shape == (3, 8, 3) and removals.shape == (3, 3)
     assert not stamps[BLUE].any() and not removals[BLUE].any()
     assert not stamps.isnan().any()
+    assert conviction[BLUE].isnan().all() and conviction[:, :, BLUE].isnan().all()
     assert all(not stamps[c, :, c].any() and not removals[c, c] for c in range(3))
     assert stamps.min() >= 0 and stamps.max() <= 1
 
@@ -97,7 +129,9 @@ def test_bgr_networks_get_stamps_of_the_same_colour():
     mirrored = make_subject(nn.Sequential(_Flip(), subject.module))
     mirrored.preprocessing.__dict__["colours"] = "BGR"
     turned = ImagePool(images().x.flip(1), images().y)
-    assert torch.equal(stamp_success(mirrored, turned, SETTINGS), stamp_success(subject, images(), SETTINGS))
+    assert torch.equal(
+        stamp_table(mirrored, turned, SETTINGS).success, stamp_table(subject, images(), SETTINGS).success
+    )
 
 
 class _Flip(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .colour_maps import apply_map
 from .images import ImagePool
+from .leads import leads, own_leads
 from .pairs import Pair
 from .subject import Subject
 
@@ -46,17 +47,13 @@ def filter_success(subject: Subject, images: ImagePool) -> Tensor:
 def filter_conviction(subject: Subject, images: ImagePool) -> Tensor:
     """(filters, classes, classes) in [0, 1]: how far t wins on images of v under a filter, beside t's own images.
 
-    Entry (f, v, t) is m(f(v), t) / m(t, t), cut to [0, 1], m(x, t) being the mean over images x of the logit of t less
-    the largest other one: no softmax, in which all that is won by far looks alike. 0 for classes v without images; 1
-    where t has none, or its own are not won, so that there is nothing to compare with. Order, images and nan as of
-    filter_success.
+    Entry (f, v, t) is m(f(v), t) / m(t, t), cut to [0, 1], m(x, t) being the mean lead of t on images x (leads.py). 0
+    for classes v without images; 1 where t has none, or its own are not won, so that there is nothing to compare with.
+    Order, images and nan as of filter_success.
     """
-    own, labels = torch.zeros(subject.classes), images.y.cpu()
-    leads = _leads(subject.logits(images.x.to(subject.device)).cpu())
-    for target in sorted(set(labels.tolist())):
-        own[target] = leads[labels == target, target].mean()
-    shares = (_by_victim(subject, images, _leads) / own).clamp(0, 1)
-    return torch.where(own <= 0, torch.ones_like(shares), shares)
+    own = own_leads(subject, images)
+    shares = (_by_victim(subject, images, leads) / own).clamp(0, 1)
+    return torch.where(own > 0, shares, torch.ones_like(shares))
 
 
 def _by_victim(subject: Subject, images: ImagePool, read: Callable[[Tensor], Tensor]) -> Tensor:
@@ -69,12 +66,6 @@ def _by_victim(subject: Subject, images: ImagePool, read: Callable[[Tensor], Ten
         for victim in sorted(set(labels.tolist())):
             table[at, victim] = values[labels == victim].mean(0)
     return table
-
-
-def _leads(logits: Tensor) -> Tensor:
-    """(N, classes): by how much each class is ahead of the best of the others."""
-    first, second = logits.topk(2, dim=1).values.split(1, dim=1)
-    return logits - torch.where(logits == first, second, first)
 
 
 def best_known_filters(subject: Subject, images: ImagePool) -> dict[Pair, KnownFilter]:

@@ -60,8 +60,9 @@ def collect_evidence(
     )  # fmt: skip
     pairs = pairs_for(wanted, chosen)
     gathering = Gathering(
-        subject, samples, settings, seed, chosen, pairs, hardened, signs, tables, "stamp_gap" in wanted, progress
-    )
+        subject, samples, settings, seed, chosen, pairs, hardened, signs, tables,
+        not wanted.isdisjoint(("stamp_gap", "conviction_gap")), progress,
+    )  # fmt: skip
     collector = _Collector(gathering, cascade, wanted)
     if chosen.candidates and stamping:  # choosing pairs took what the stage of that name only reads off
         collector.seconds["stamps"] = time.perf_counter() - started

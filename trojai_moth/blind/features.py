@@ -49,6 +49,7 @@ class PairFeatures:
     stamp_success: float | None = Field(default=None, ge=0, le=1)
     removal_success: float | None = Field(default=None, ge=0, le=1)
     stamp_gap: float | None = None
+    conviction_gap: float | None = None
     stamp_weakest: float | None = None
     surrogate_gap: float | None = None
     surrogate_success: float | None = Field(default=None, ge=0, le=1)
@@ -131,6 +132,11 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=1,
             injected="the stamp does nothing to clean networks of the same classes",
             natural="the stamp turns clean networks of the same classes as well",
+        ),
+        "conviction_gap": Feature(
+            sign=1,
+            injected="the stamp convinces it far more than it does clean networks of the same classes",
+            natural="the stamp convinces it hardly more than it does clean networks of the same classes",
         ),
         "stamp_weakest": Feature(
             sign=1,

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 from ..errors import MothError
 from ..fitting import stamped
 from ..hardeners.moth import Moth
@@ -28,7 +26,7 @@ from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
-from .stamps import StampTables, stamp_gap, weakest_point
+from .stamps import StampTable, StampTables, conviction_gap, stamp_gap, weakest_point
 from .suppressed import suppressed_growth
 from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
@@ -59,7 +57,7 @@ class Gathering:
     subjects: dict[str, Subject] = field(default_factory=dict)
     _residuals: dict[Pair, float] = field(default_factory=dict)
     _bounds: dict[Pair, float] = field(default_factory=dict)
-    _clean: list[Tensor] = field(default_factory=list)
+    _clean: list[StampTable] = field(default_factory=list)
     _networks: list[Subject] = field(default_factory=list)
     _no_networks: MothError | None = None
 
@@ -137,8 +135,11 @@ class Gathering:
         self._clean = [self.tables.on(clean, victims) for clean in self._clean_networks()]
 
     def _beside_clean(self, pair: Pair) -> Values:
-        gap = stamp_gap(self.tables.stamps, self._clean, pair) if self._clean else None
-        return {"stamp_gap": gap, "stamp_weakest": self._weakest(pair, gap)}
+        if not self._clean:
+            return {"stamp_weakest": self._weakest(pair, None)}
+        gap = stamp_gap(self.tables.stamps, [table.success for table in self._clean], pair)
+        more = conviction_gap(self.tables.table, self._clean, pair)
+        return {"stamp_gap": gap, "conviction_gap": more, "stamp_weakest": self._weakest(pair, gap)}
 
     def _weakest(self, pair: Pair, gap: float | None) -> float:
         found = self.tables.features(pair)

@@ -21,8 +21,8 @@ MOST_FEATURES: Final = 8
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("complete", "filters"), ()),
     "jitter": ("jitter_success",),
-    "stamps": ("stamp_success", "removal_success", "stamp_gap", "stamp_weakest"),
-    **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap", "stamp_weakest")),
+    "stamps": ("stamp_success", "removal_success", "stamp_gap", "conviction_gap", "stamp_weakest"),
+    **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap", "conviction_gap", "stamp_weakest")),
     "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
     **dict.fromkeys(("pasted", "pasting"), ("bound_ratio",)),
     **dict.fromkeys(("suppressed", "suppression"), ("suppressed_growth",)),

@@ -22,7 +22,7 @@ STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "before": ("log_size", "held_success", "asymmetry"),
         "stamps": ("stamp_success", "removal_success"),
-        "clean_stamps": ("stamp_gap", "stamp_weakest"),
+        "clean_stamps": ("stamp_gap", "conviction_gap", "stamp_weakest"),
         "success": ("jitter_success", "transfer"),
         "similarity": ("similarity_residual",),
         "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),

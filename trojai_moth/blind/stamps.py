@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from statistics import fmean
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..images import ImagePool
+from ..leads import leads, own_leads
 from ..pairs import Pair
 from ..records import Field, record
 from ..scanner import log_odds
@@ -34,6 +36,9 @@ COLOURS = len(_COLOURS)
 _BATCH = 256
 # Below this, success rates are alike.
 _LEAST = 0.01
+# Of each class, to see how far it wins its own; and where conviction is cut.
+_OWN_IMAGES = 16
+_MOST_CONVICTION = 2.0
 
 
 @record
@@ -68,11 +73,26 @@ class StampBounds:
     )
 
 
-def stamp_success(subject: Subject, images: ImagePool, settings: StampSettings) -> Tensor:
-    """(classes, colours, classes) in [0, 1]: how sure the network is of t when v wears a stamp of that colour.
+class StampTable(NamedTuple):
+    """What stamps do to a network, each (classes, colours, classes), entry (v, c, t).
 
-    Entry (v, c, t) is the mean over images of v, and over the best places of each, of the softmax probability of t
-    under a disc of colour c there; 0 for t = v and for classes without images. images: x (N, 3, H, W) in [0, 1].
+    success in [0, 1]: how sure the network is of t when v wears a stamp of colour c; 0 for t = v and for classes v
+    without images. conviction in [-2, 2]: by how much t wins then, as a share of what it wins its own images by; nan
+    for t = v and for classes v or t without images.
+    """
+
+    success: Tensor
+    conviction: Tensor
+
+
+def stamp_table(
+    subject: Subject, images: ImagePool, settings: StampSettings, own: ImagePool | None = None
+) -> StampTable:
+    """Stamps of every colour on every class of ``images``, x (N, 3, H, W) in [0, 1].
+
+    success: the mean over images of v, and over the best places of each, of the softmax probability of t under a disc
+    of colour c there. conviction: the same mean of the lead of t (leads.py), divided by its mean lead on its own images
+    in ``own``, or in ``images`` without; cut to [-2, 2], also where t does not win its own.
     """
     discs = _discs(subject.size, settings.grid, settings.side).to(subject.device)
     colours = torch.tensor(_COLOURS, dtype=torch.float32, device=subject.device)
@@ -82,14 +102,17 @@ def stamp_success(subject: Subject, images: ImagePool, settings: StampSettings) 
         _by_class(subject, images, settings, settings.best_places, partial(_painted, discs, colour[:, None, None]))
         for colour in colours
     ]
-    return torch.stack(shown, dim=1)
+    success, lead = (torch.stack(part, dim=1) for part in zip(*shown, strict=True))
+    beside = own_leads(subject, (own or images).first_per_class(_OWN_IMAGES))
+    conviction = (lead / beside.clamp_min(_LEAST)).clamp(-_MOST_CONVICTION, _MOST_CONVICTION)
+    return StampTable(success, conviction)
 
 
 def removal_success(subject: Subject, images: ImagePool, settings: StampSettings) -> Tensor:
     """(classes, classes) in [0, 1]: how sure the network is of b when one small piece of a is taken away.
 
-    Entry (a, b) as in stamp_success, with the disc filled by the mean of a ring around it, and fewer places: a detail
-    is in one place only.
+    Entry (a, b) as success in stamp_table, with the disc filled by the mean of a ring around it, and fewer places: a
+    detail is in one place only.
     """
     discs = _discs(subject.size, settings.removal_grid, settings.side).to(subject.device)
     around = _discs(subject.size, settings.removal_grid, settings.side * settings.rim).to(subject.device)
@@ -100,7 +123,7 @@ def removal_success(subject: Subject, images: ImagePool, settings: StampSettings
         fill = torch.einsum("chw,phw->pc", x, weight)
         return _painted(discs, fill[:, :, None, None], x)
 
-    return _by_class(subject, images, settings, settings.best_removals, filled)
+    return _by_class(subject, images, settings, settings.best_removals, filled)[0]
 
 
 def stamp_features(stamps: Tensor, removals: Tensor, pair: Pair) -> Mapping[str, float]:
@@ -123,6 +146,22 @@ def stamp_gap(stamps: Tensor, clean: Sequence[Tensor], pair: Pair) -> float:
     own = float(stamps[victim, colour, target])
     others = fmean(float(table[victim, colour, target]) for table in clean)
     return math.log((own + _LEAST) / (others + _LEAST))
+
+
+def conviction_gap(subject: StampTable, clean: Sequence[StampTable], pair: Pair) -> float | None:
+    """By how much more the best stamp convinces the network of the target than it does clean ones of the same classes.
+
+    R - R', R the subject's conviction with the colour of the largest success, R' the mean of the clean networks' with
+    that colour: 0 where they are as easily convinced, about 2 where the stamp leaves them as sure of the victim as it
+    makes the subject of the target. Unlike stamp_gap it does not end where the clean networks' success is small. None
+    where there is nothing to compare.
+    """
+    victim, target = pair
+    colour = int(subject.success[victim, :, target].argmax())
+    gap = float(subject.conviction[victim, colour, target]) - fmean(
+        float(table.conviction[victim, colour, target]) for table in clean
+    )
+    return gap if math.isfinite(gap) else None
 
 
 def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
@@ -155,9 +194,14 @@ class StampTables:
     settings: StampSettings
 
     @cached_property
+    def table(self) -> StampTable:
+        """As stamp_table."""
+        return stamp_table(self.subject, self.images, self.settings)
+
+    @property
     def stamps(self) -> Tensor:
-        """As stamp_success."""
-        return stamp_success(self.subject, self.images, self.settings)
+        """Success of the table."""
+        return self.table.success
 
     @cached_property
     def removals(self) -> Tensor:
@@ -172,31 +216,32 @@ class StampTables:
         """As the function of that name."""
         return suspects(self.stamps, self.removals, count)
 
-    def on(self, other: Subject, victims: Collection[int]) -> Tensor:
-        """The stamps' success on another network, with the same images of these classes."""
+    def on(self, other: Subject, victims: Collection[int]) -> StampTable:
+        """The same stamps on another network, with the same images of these classes."""
         wanted = torch.tensor(sorted(victims), dtype=self.images.y.dtype, device=self.images.y.device)
         images = self.images.take(torch.nonzero(torch.isin(self.images.y, wanted)).flatten())
-        return stamp_success(other, images, self.settings)
+        return stamp_table(other, images, self.settings, own=self.images)
 
 
 def _by_class(
     subject: Subject, images: ImagePool, settings: StampSettings, share: float, change: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """(classes, classes): the mean probabilities over a class's images and the best places of each."""
+) -> tuple[Tensor, Tensor]:
+    """(classes, classes) twice: mean probabilities and leads over a class's images and the best places of each."""
     chosen = images.first_per_class(settings.images_per_class)
-    table = torch.zeros(subject.classes, subject.classes)
+    table, ahead = torch.zeros(subject.classes, subject.classes), torch.full((subject.classes,) * 2, torch.nan)
     for label in sorted(set(chosen.y.tolist())):
         own = chosen.x[chosen.y == label].to(subject.device)
-        # A mean of ones can be larger than one in its last digit.
-        table[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0).clamp(0, 1)
-        table[label, label] = 0
-    return table
+        likely, ahead[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0)
+        table[label] = likely.clamp(0, 1)  # a mean of ones can be larger than one in its last digit
+        table[label, label], ahead[label, label] = 0, torch.nan
+    return table, ahead
 
 
 def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
-    """(places, 3, H, W) -> (classes,): the mean of each class's highest probabilities."""
-    likely = subject.logits(changed, _BATCH).softmax(1)
-    return likely.topk(max(1, int(share * len(likely))), dim=0).values.mean(0).cpu()
+    """(places, 3, H, W) -> (2, classes): the mean of each class's highest probabilities, and of its largest leads."""
+    logits = subject.logits(changed, _BATCH)
+    values = torch.stack([logits.softmax(1), leads(logits)])
+    return values.topk(max(1, int(share * len(logits))), dim=1).values.mean(1).cpu()
 
 
 def _painted(discs: Tensor, colours: Tensor, x: Tensor) -> Tensor:
