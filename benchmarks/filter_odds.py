@@ -2,11 +2,12 @@
 
     trojai-moth make-round ROUND --models 12 --classes 5 --size 32 --architecture resnet18,squeezenetv1_1 \
         --images-per-class 10 --lookalikes 1 --trigger filter --seed 40
-    python benchmarks/filter_odds.py ROUND [ROUND...] --out benchmarks/results/filter_odds.json
+    python benchmarks/blind_rounds.py ROUNDS --half second --only filter --only plain --only few
+    python benchmarks/filter_odds.py ROUND ROUNDS/second/filter [...] --out benchmarks/results/filter_odds.json
 
-The second round of the record has seed 41; it was left off after four models. The bound that ships
-(trojai_moth/blind/filtered.py) was set on these two and on the polygon round of benchmarks/scanners.py, whose models
-never saw a filter, and must not be judged on them.
+The folders of the second set were called second-filter and so on for the record. The weight of conviction and the bound
+that ship (trojai_moth/blind/filtered.py) were set on these models and must not be judged on them. Of the poisoned ones,
+those of the strata plain and few have polygons.
 """
 
 from pathlib import Path
