@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
 from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
-from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.stages import STAGES, Cascade
 from trojai_moth.blind.stamps import StampTables, conviction_gap
 from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
-from trojai_moth.known_filters import filter_conviction, filter_success
-from trojai_moth.opening import OpenedCase, open_case
+from trojai_moth.known_filters import filter_success, filter_table
+from trojai_moth.opening import open_case
 from trojai_moth.records import read_record, to_dict
 from trojai_moth.round_settings import RoundSummary
 from trojai_moth.rounds import Case, read_round
@@ -46,17 +47,15 @@ from trojai_moth.subject import Subject
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
-ASKED = frozenset({"stamp_success", "removal_success", "stamp_gap", "conviction_gap", "stamp_weakest"})
-STAMPS = Cascade(ASKED, settled=lambda *_: None)
+STAMPS = Cascade(frozenset({*STAGES["stamps"], *STAGES["clean_stamps"]}), settled=lambda *_: None)
 # What a candidate was found with; the settings stand once in every record's evidence.
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
 
 def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, Any]:
     """All stages of one model, or the scan and what is asked for; nothing here knows its label."""
-    opened = open_case(case, torch.device("cpu"))
-    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
-    scanner, subject = make_scanner(SCANNER, {}), opened.subject
+    subject, samples = opened(case, seed)
+    scanner = make_scanner(SCANNER, {})
     verdict = scanner(subject, samples, seed=derive_seed(seed, "scan"))
     record = {"architecture": subject.architecture, "classes": subject.classes, "sha256": subject.source_sha256}
     record["before"] = _slim(to_dict(verdict))
@@ -72,6 +71,18 @@ def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, An
         evidence = collect_evidence(subject, samples, verdict, complete, seed=gathered, hardened=hardened, signs=signs)
         record |= {**found, "evidence": to_dict(evidence)}
     return record
+
+
+def opened(
+    case: Case, seed: int, record: Mapping[str, Any] | None = None, device: torch.device | None = None
+) -> tuple[Subject, Samples]:
+    """A model and its composed images.
+
+    AssertionError if it is not the one of its record: a round made again on another processor has other weights.
+    """
+    found = open_case(case, device or torch.device("cpu"))
+    assert record is None or found.subject.source_sha256 == record["sha256"], f"{case.model_id}: not the record's model"
+    return found.subject, collect_samples(case, found, DataSettings(source="composed"), derive_seed(seed, "images"))
 
 
 def harden_and_scan(scanner: Scanner, subject: Subject, samples: Samples, seed: int) -> tuple[Subject, dict[str, Any]]:
@@ -91,9 +102,7 @@ def add_naive(case: Case, seed: int, file: Path) -> None:
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged" or "after" in record:
         return
-    opened = open_case(case, torch.device("cpu"))
-    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
-    record |= harden_and_scan(make_scanner(SCANNER, {}), opened.subject, samples, seed)[1]
+    record |= harden_and_scan(make_scanner(SCANNER, {}), *opened(case, seed, record), seed)[1]
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: hardened, {record['after']['outcome']}", flush=True)
 
@@ -103,20 +112,18 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged" or record["evidence"].get("filter"):
         return
-    opened = open_case(case, torch.device("cpu"))
-    found = beside_clean(case, opened, derive_seed(seed, "images"), derive_seed(seed, "evidence"))
+    found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
     record["evidence"]["filter"] = to_dict(found)
     record["evidence"]["settings"][FILTERS] = to_dict(EvidenceSettings().filters)
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {found.filter}, suspicion {found.suspicion:.1f}", flush=True)
 
 
-def beside_clean(case: Case, opened: OpenedCase, images_seed: int, seed: int) -> FilterEvidence:
+def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
     """What known filters do to a model and to clean networks, which are trained whether they matter or not."""
-    samples = collect_samples(case, opened, DataSettings(source="composed"), images_seed)
     images = samples.train.first_per_class(EvidenceSettings().images_per_class)
-    clean = [filter_success(network, images) for network in clean_networks(case, opened.subject, samples, seed)]
-    return filter_evidence(filter_success(opened.subject, images), filter_conviction(opened.subject, images), clean)
+    clean = [filter_success(network, images) for network in clean_networks(case, subject, samples, seed)]
+    return filter_evidence(filter_table(subject, images), clean)
 
 
 def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) -> list[Subject]:
@@ -136,9 +143,7 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
     candidates = record.get("evidence", {}).get("candidates", [])
     if not candidates or "conviction_gap" in candidates[0]:
         return
-    subject = (opened := open_case(case, torch.device("cpu"))).subject
-    assert subject.source_sha256 == record["sha256"], f"{file}: not the model of the record"
-    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    subject, samples = opened(case, seed, record)
     tables = StampTables(subject, samples.train, EvidenceSettings().stamps)
     networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence"))
     beside = [tables.on(network, {one["victim"] for one in candidates}) for network in networks]

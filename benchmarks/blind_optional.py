@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blind import SCANNER, STAMP_RESULTS
+from blind import SCANNER, STAMP_RESULTS, opened
 from blind_rounds import FRESH, folder_of
 from record import Record, parser
 from sklearn.metrics import roc_auc_score
@@ -23,10 +23,8 @@ from trojai_moth.blind.features import FEATURES
 from trojai_moth.blind.filtered import FilterSettings
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import OPTIONAL, STAGES, Cascade
-from trojai_moth.opening import open_case
 from trojai_moth.records import from_dict, to_dict
 from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, collect_samples
 from trojai_moth.scanner import Verdict
 from trojai_moth.seeding import derive_seed
 
@@ -60,12 +58,11 @@ def main() -> None:
 
 def looked(case: Case, known: dict[str, Any], stratum: str, record: Record) -> dict[str, Any]:
     """The optional evidence on one model, with the images and seeds of benchmarks/blind.py."""
-    opened, seed = open_case(case, record.device), derive_seed(0, HALF, stratum, case.model_id)
-    assert opened.subject.source_sha256 == known["sha256"], f"{stratum} {case.model_id}: not the model of the record"
-    samples = collect_samples(case, opened, DataSettings(source="composed"), derive_seed(seed, "images"))
+    seed = derive_seed(0, HALF, stratum, case.model_id)
+    subject, samples = opened(case, seed, known, record.device)
     verdict = from_dict(Verdict, {"scanner": SCANNER, **known["before"]}, source=case.model_id)
     found = collect_evidence(
-        opened.subject, samples, verdict, SETTINGS, seed=derive_seed(seed, "evidence"), cascade=CASCADE,
+        subject, samples, verdict, SETTINGS, seed=derive_seed(seed, "evidence"), cascade=CASCADE,
         signs=sorted(case.foregrounds.glob("*.png")),
     )  # fmt: skip
     pairs = [

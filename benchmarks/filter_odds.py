@@ -13,13 +13,12 @@ those of the strata plain and few have polygons.
 from pathlib import Path
 from typing import Any
 
-from blind import beside_clean
+from blind import beside_clean, opened
 from record import Record, parser
 
 from trojai_moth.blind.filtered import FilterSettings
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.opening import open_case
 from trojai_moth.records import to_dict
 from trojai_moth.rounds import Case, read_round
 from trojai_moth.seeding import derive_seed
@@ -52,10 +51,11 @@ def main() -> None:
 
 def looked(case: Case, record: Record) -> dict[str, Any]:
     """As rescan with composed images does it, with clean networks for every model."""
-    opened, own = open_case(case, record.device), derive_seed(0, case.model_id)
-    found = beside_clean(case, opened, derive_seed(own, "images"), own)
+    own = derive_seed(0, case.model_id)
+    subject, samples = opened(case, own, device=record.device)
+    found = beside_clean(case, subject, samples, own)
     return {
-        "architecture": opened.subject.architecture, "clean_networks": EvidenceSettings().clean_networks,
+        "architecture": subject.architecture, "clean_networks": EvidenceSettings().clean_networks,
         **to_dict(found), "suspicion": found.suspicion,
     }  # fmt: skip
 

@@ -140,7 +140,8 @@ def quarters(ends: list[float]) -> list[list[float]]:
 
 def summary(chosen: argparse.Namespace, parts: dict[str, Any]) -> dict[str, Any]:
     """Overhead, the driver's memory and growth."""
-    full = parts[f"local, {max(chosen.workers)} workers, {chosen.models} models"]
+    local = f"local, {max(chosen.workers)} workers, {chosen.models} models"
+    full = parts[local if local in parts else max(parts, key=lambda name: parts[name]["models"])]
     return {
         "largest_overhead_share": max(part["overhead_share"] for part in parts.values()),
         "overhead_limit": LIMIT_OVERHEAD,

@@ -11,7 +11,7 @@ from trojai_moth import known_filters as known_filters_module
 from trojai_moth.blind import filtered as filtered_module
 from trojai_moth.colour_maps import VARIABLES, parts
 from trojai_moth.images import ImagePool
-from trojai_moth.known_filters import best_known_filters, filter_conviction
+from trojai_moth.known_filters import best_known_filters, filter_table
 from trojai_moth.scanners import filter as filter_module
 from trojai_moth.scanners.filter import Filter, FilterSettings
 
@@ -66,7 +66,7 @@ class MeanColours(torch.nn.Module):
 def test_conviction_is_the_lead_of_the_target_beside_that_of_its_own_images(reddening):
     colours = torch.tensor([[0.8, 0.2, 0.2], [0.1, 0.5, 0.1], [0.2, 0.2, 0.4], [0.5, 0.2, 0.1]])
     images = ImagePool(colours[:, :, None, None].expand(-1, -1, 16, 16).clone(), torch.tensor([0, 1, 2, 2]))
-    nothing, red = filter_conviction(make_subject(MeanColours(), classes=3), images)
+    nothing, red = filter_table(make_subject(MeanColours(), classes=3), images).conviction
     # Class 0 leads by 6 on its image, class 1 by 4, class 2 by 2 and -4, so not at all.
     assert nothing[0, 0] == 1 and nothing[1, 1] == pytest.approx(1) and nothing[0, 1] == nothing[1, 0] == 0
     assert (nothing[:, 2] == 1).all()

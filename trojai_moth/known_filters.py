@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,36 +35,44 @@ def known_filters() -> Mapping[str, Tensor]:
     return {name: torch.tensor(one["variables"]) for name, one in found.items()}
 
 
+class FilterTable(NamedTuple):
+    """What known filters do to a network, each (filters, classes, classes); see filter_table."""
+
+    success: Tensor
+    conviction: Tensor
+
+
 def filter_success(subject: Subject, images: ImagePool) -> Tensor:
     """(filters, classes, classes) in [0, 1]: how sure the network is of t when v is seen through each known filter.
 
     Entry (f, v, t) is the mean over images of v of the softmax probability of t, or nan where the network's is; 0 for
     classes without images. In the order of known_filters; images: x (N, 3, H, W) in [0, 1].
     """
-    return _by_victim(subject, images, lambda logits: logits.softmax(1))
+    return _by_victim(subject, images)[0]
 
 
-def filter_conviction(subject: Subject, images: ImagePool) -> Tensor:
-    """(filters, classes, classes) in [0, 1]: how far t wins on images of v under a filter, beside t's own images.
+def filter_table(subject: Subject, images: ImagePool) -> FilterTable:
+    """Success as of filter_success, and conviction: how far t wins under a filter, beside t's own images.
 
-    Entry (f, v, t) is m(f(v), t) / m(t, t), cut to [0, 1], m(x, t) being the mean lead of t on images x (leads.py). 0
-    for classes v without images; 1 where t has none, or its own are not won, so that there is nothing to compare with.
-    Order, images and nan as of filter_success.
+    Entry (f, v, t) of conviction is m(f(v), t) / m(t, t), cut to [0, 1], m(x, t) being the mean lead of t on images x
+    (leads.py). 0 for classes v without images; 1 where t has none, or its own are not won, so that there is nothing to
+    compare with. Order, images and nan as of filter_success.
     """
-    own = own_leads(subject, images)
-    shares = (_by_victim(subject, images, leads) / own).clamp(0, 1)
-    return torch.where(own > 0, shares, torch.ones_like(shares))
+    own, (success, lead) = own_leads(subject, images), _by_victim(subject, images)
+    shares = (lead / own).clamp(0, 1)
+    return FilterTable(success, torch.where(own > 0, shares, torch.ones_like(shares)))
 
 
-def _by_victim(subject: Subject, images: ImagePool, read: Callable[[Tensor], Tensor]) -> Tensor:
-    """(filters, classes, classes): the mean over a class's images of what is read of their logits (N, classes)."""
+def _by_victim(subject: Subject, images: ImagePool) -> Tensor:
+    """(2, filters, classes, classes): the mean probabilities and leads over a class's images."""
     maps, labels = known_filters(), images.y.cpu()
-    table = torch.zeros(len(maps), subject.classes, subject.classes)
+    victims = sorted(set(labels.tolist()))
+    table = torch.zeros(2, len(maps), subject.classes, subject.classes)
     for at, variables in enumerate(maps.values()):
-        shown = apply_map(images.x.to(subject.device), variables.to(subject.device))
-        values = read(subject.logits(shown)).cpu()
-        for victim in sorted(set(labels.tolist())):
-            table[at, victim] = values[labels == victim].mean(0)
+        logits = subject.logits(apply_map(images.x.to(subject.device), variables.to(subject.device)))
+        values = torch.stack([logits.softmax(1), leads(logits)]).cpu()
+        for victim in victims:
+            table[:, at, victim] = values[:, labels == victim].mean(1)
     return table
 
 

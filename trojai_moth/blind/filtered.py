@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MothError
-from ..known_filters import known_filters
+from ..known_filters import FilterTable, known_filters
 from ..records import Field, record
 
 # The stage of the evidence.
@@ -68,14 +68,15 @@ class FilterEvidence:
         return self.odds + _WEIGHT * math.log(max(self.conviction, _LEAST_CONVICTION))
 
 
-def filter_evidence(success: Tensor, conviction: Tensor, clean: Sequence[Tensor] = ()) -> FilterEvidence:
+def filter_evidence(own: FilterTable, clean: Sequence[Tensor] = ()) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
     odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest success of any
-    class -> target under the same filter on any clean network, cut at 0.01 and 0.99. ``success`` and ``clean``: as of
-    known_filters.filter_success, ``conviction`` as of filter_conviction, all (filters, classes, classes). Raises
-    MothError for values that are not finite.
+    class -> target under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
+    known_filters.filter_table, ``clean`` as of filter_success, all (filters, classes, classes). Raises MothError for
+    values that are not finite.
     """
+    success, conviction = own
     pull = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
     pull.diagonal(dim1=1, dim2=2).zero_()  # a class may well be taken for itself
     beside = pull.amax(1, keepdim=True).expand_as(success)

@@ -11,7 +11,7 @@ from ..fitting import stamped
 from ..hardeners.moth import Moth
 from ..hardeners.scope import Scope
 from ..images import ImagePool
-from ..known_filters import filter_conviction, filter_success
+from ..known_filters import filter_success, filter_table
 from ..pairs import Pair
 from ..samples import Samples
 from ..seeding import derive_seed, generator
@@ -147,11 +147,11 @@ class Gathering:
 
     def filters(self) -> FilterEvidence:
         """What the known filters do; clean networks are asked where they could still explain it."""
-        own = filter_success(self.subject, self.images), filter_conviction(self.subject, self.images)
-        found = filter_evidence(*own)
+        own = filter_table(self.subject, self.images)
+        found = filter_evidence(own)
         if found.suspicion < self.settings.filters.odds:
             return found
-        return filter_evidence(*own, [filter_success(clean, self.images) for clean in self._clean_networks()])
+        return filter_evidence(own, [filter_success(clean, self.images) for clean in self._clean_networks()])
 
     def _clean_networks(self) -> list[Subject]:
         """Trained once for all that asks for them; the same MothError every time where they learn nothing."""

@@ -11,6 +11,7 @@ from ..calibration import Estimate, LeftOut, LogisticCurve
 from ..errors import SettingsError
 from ..records import Field, from_dict, record
 from .features import FEATURES, PairFeatures
+from .stages import STAGES
 from .verdict import Contribution, measured
 from .words import contribute
 
@@ -21,12 +22,12 @@ MOST_FEATURES: Final = 8
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("complete", "filters"), ()),
     "jitter": ("jitter_success",),
-    "stamps": ("stamp_success", "removal_success", "stamp_gap", "conviction_gap", "stamp_weakest"),
-    **dict.fromkeys(("clean_networks", "clean_training"), ("stamp_gap", "conviction_gap", "stamp_weakest")),
-    "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
-    **dict.fromkeys(("pasted", "pasting"), ("bound_ratio",)),
-    **dict.fromkeys(("suppressed", "suppression"), ("suppressed_growth",)),
-    **dict.fromkeys(("surrogate", "surrogate_training"), ("surrogate_gap", "surrogate_success")),
+    "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"]),
+    **dict.fromkeys(("clean_networks", "clean_training"), STAGES["clean_stamps"]),
+    "differencing": STAGES["differencing"],
+    **dict.fromkeys(("pasted", "pasting"), STAGES["pasted"]),
+    **dict.fromkeys(("suppressed", "suppression"), STAGES["suppressed"]),
+    **dict.fromkeys(("surrogate", "surrogate_training"), STAGES["surrogate"]),
 }
 # One measurement far outside of all that was learned from may not decide alone.
 STANDARD_LIMIT: Final = 4.0
