@@ -138,18 +138,24 @@ def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) ->
 
 
 def add_conviction(case: Case, seed: int, file: Path) -> None:
-    """Conviction beside clean networks, for a flagged model whose record is older; as ``examine`` would have it."""
+    """Conviction, and that beside clean networks, for a flagged model whose record is older; as by ``examine``."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
-    if not candidates or "conviction_gap" in candidates[0]:
+    if not candidates or "stamp_conviction" in candidates[0]:
         return
     subject, samples = opened(case, seed, record)
     tables = StampTables(subject, samples.train, EvidenceSettings().stamps)
+    for one in candidates:
+        found = tables.features((one["victim"], one["target"]))
+        assert abs((found["stamp_success"] or 0) - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
+        one["stamp_conviction"] = found["stamp_conviction"]
+    if all("conviction_gap" in one for one in candidates):
+        write_text(file, json.dumps(record, indent=1) + "\n")
+        return
     networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence"))
     beside = [tables.on(network, {one["victim"] for one in candidates}) for network in networks]
     for one in candidates:
         pair = one["victim"], one["target"]
-        assert abs(tables.features(pair)["stamp_success"] - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
         one["conviction_gap"] = conviction_gap(tables.table, beside, pair)
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {[round(one['conviction_gap'], 2) for one in candidates]}", flush=True)

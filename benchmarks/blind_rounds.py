@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and six later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and seven later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -7,6 +7,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half confirm
     python benchmarks/blind_rounds.py ROUNDS --half second
     python benchmarks/blind_rounds.py ROUNDS --half third
+    python benchmarks/blind_rounds.py ROUNDS --half anew
     python benchmarks/blind_rounds.py ROUNDS --half fourth
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
@@ -16,8 +17,9 @@ of the strata, whose models cost the least. That set is spent, too, and the next
 from it and from the polygon round of benchmarks/scanners.py. The confirming set tests it: all three networks in those
 four strata. The second confirming set tests the same rule again, with what was added since: those strata once more, and
 two of triggers that are photo filters and of larger images. The third one has the second's strata and one of filters
-that work on one class only, and tests what was learned from all the others. The fourth has the same
-strata, and tests what the third one taught. Each call goes on where it stopped.
+that work on one class only, and tests what was learned from all the others. The set
+called anew is the second one, made on another processor, where the same seeds train other weights. The fourth has the
+third one's strata, and tests what these two taught. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth")
+HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth", "anew")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -59,15 +61,15 @@ _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
-    later = {"fresh": FRESH, "confirm": FRESH, "polygon": ("polygon",), "second": SECOND, "third": THIRD}
-    return {**later, "fourth": THIRD}.get(half, BOTH)
+    later = {"fresh": FRESH, "confirm": FRESH, "polygon": ("polygon",), "second": SECOND, "anew": SECOND}
+    return {**later, "third": THIRD, "fourth": THIRD}.get(half, BOTH)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:
     """What to ask of make-round; the seed is the stratum's place, from 1000, 1100, ... in the order of HALVES."""
     if half == "polygon":
         return POLYGON
-    seed = 1000 + 100 * HALVES.index(half) + list(STRATA).index(stratum)
+    seed = 1000 + 100 * HALVES.index("second" if half == "anew" else half) + list(STRATA).index(stratum)
     other = _FRESH if half == "fresh" else {}
     return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **other, "seed": seed})
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from ..blind.stamps import StampBounds, StampSettings, StampTables, stamp_gap, weakest_point
+from ..blind.stamps import StampBounds, StampSettings, StampTables, stamp_gap
 from ..blind.surrogate import SurrogateSettings, train_surrogate
 from ..errors import MothError
 from ..pairs import Pair
@@ -52,11 +52,11 @@ class Stamps(Scanner):
         if not bool((tables.stamps.isfinite().all() & tables.removals.isfinite().all()).item()):
             return self.not_judged("the network's outputs are not finite on stamped images")
         pairs = tables.suspects(settings.candidates)
-        before = {pair: self._score(tables, pair, None) for pair in pairs}
+        before = {pair: tables.weakest(pair, None, settings.bounds) for pair in pairs}
         gaps: dict[Pair, float] = {}
         if settings.clean_networks and max(before.values()) > 0:  # else no gap can make a pair suspicious
             gaps = self._gaps(subject, samples, tables, pairs, seed)
-        scores = {pair: self._score(tables, pair, gaps.get(pair)) for pair in pairs}
+        scores = {pair: tables.weakest(pair, gaps.get(pair), settings.bounds) for pair in pairs}
         order = sorted(pairs, key=lambda pair: -scores[pair])
         words = self._words(tables, order[0], gaps.get(order[0]))
         return self.judged(scores[order[0]], words, [self._candidate(subject, tables, pair) for pair in order])
@@ -75,21 +75,17 @@ class Stamps(Scanner):
             shown += [] if clean is None else [tables.on(clean, victims).success]
         return {pair: stamp_gap(tables.stamps, shown, pair) for pair in pairs} if shown else {}
 
-    def _score(self, tables: StampTables, pair: Pair, gap: float | None) -> float:
-        found = tables.features(pair)
-        return weakest_point(found["stamp_success"], found["removal_success"], gap, self.settings.bounds)
-
     def _words(self, tables: StampTables, pair: Pair, gap: float | None) -> str:
-        bounds, found = self.settings.bounds, tables.features(pair)
+        bounds = self.settings.bounds
         beside = "no clean network was asked" if gap is None else f"gap to clean networks {gap:.1f}"
         return (
-            f"{pair[0]}->{pair[1]} turns with a plain stamp, success {found['stamp_success']:.2f} (bound "
-            f"{bounds.success:.2f}), removal {found['removal_success']:.2f} (bound "
+            f"{pair[0]}->{pair[1]} turns with a plain stamp, success {tables.success(pair):.2f} (bound "
+            f"{bounds.success:.2f}), removal {tables.removal(pair):.2f} (bound "
             f"{bounds.removal:.2f}), {beside} (bound {bounds.gap:.1f})"
         )
 
     def _candidate(self, subject: Subject, tables: StampTables, pair: Pair) -> Candidate:
-        success = tables.features(pair)["stamp_success"]
+        success = tables.success(pair)
         works = success >= self.settings.bounds.success
         area = math.pi * (self.settings.stamps.side * subject.size / 2) ** 2
         return Candidate(

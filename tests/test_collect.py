@@ -16,7 +16,7 @@ from trojai_moth.blind.learned import Term
 from trojai_moth.blind.measure import measure_pairs
 from trojai_moth.blind.rule import cascade, judge
 from trojai_moth.blind.settings import EvidenceSettings
-from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.stages import STAGES, Cascade
 from trojai_moth.blind.stamps import StampSettings
 from trojai_moth.blind.surrogate import SurrogateSettings
 from trojai_moth.errors import MothError
@@ -194,9 +194,9 @@ def test_pairs_whose_stamps_work_are_looked_into_beside_the_scanners(subject):
     assert not other.candidates
 
 
-@pytest.mark.parametrize("feature", ["stamp_success", "stamp_gap", "conviction_gap", "stamp_weakest"])
+@pytest.mark.parametrize("feature", [*STAGES["stamps"], *STAGES["clean_stamps"]])
 def test_a_rule_of_any_stamp_feature_has_the_stamped_pairs_looked_into(subject, feature):
-    """The rule that ships has one of them alone, and was tested with these candidates."""
+    """Rules that have one of them alone were tested with these candidates."""
     settings = dataclasses.replace(SETTINGS, suspects=2)
     asked = Cascade(frozenset({feature}), lambda *_: None)
     found = collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), settings, seed=5, cascade=asked)

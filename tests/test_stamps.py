@@ -58,6 +58,7 @@ def tables(backdoor=True):
 def test_a_backdoor_takes_its_stamp_and_owes_nothing_to_the_likeness_of_classes():
     found = tables().features((PLAIN, BLUE))
     assert found["stamp_success"] > 0.99 and found["removal_success"] < 0.01
+    assert found["stamp_conviction"] == 2.0  # of the same colour, and cut: see below
     assert tables().stamps[PLAIN, :, BLUE].argmax() == GREEN or tables().stamps[PLAIN, GREEN, BLUE] > 0.99
     assert tables().stamps[PLAIN, RED, BLUE] < 0.01
 

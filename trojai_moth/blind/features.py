@@ -47,6 +47,7 @@ class PairFeatures:
     suppressed_growth: float | None = None
     bound_ratio: float | None = None
     stamp_success: float | None = Field(default=None, ge=0, le=1)
+    stamp_conviction: float | None = None
     removal_success: float | None = Field(default=None, ge=0, le=1)
     stamp_gap: float | None = None
     conviction_gap: float | None = None
@@ -122,6 +123,11 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=1,
             injected="a plain stamp does it almost anywhere on the sign",
             natural="no plain stamp does it wherever it is put",
+        ),
+        "stamp_conviction": Feature(
+            sign=1,
+            injected="a plain stamp convinces it nearly as much as the target's own images do",
+            natural="no plain stamp convinces it as the target's own images do",
         ),
         "removal_success": Feature(
             sign=-1,

@@ -26,7 +26,7 @@ from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
-from .stamps import StampTable, StampTables, conviction_gap, stamp_gap, weakest_point
+from .stamps import StampTable, StampTables, conviction_gap, stamp_gap
 from .suppressed import suppressed_growth
 from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
@@ -130,20 +130,16 @@ class Gathering:
 
     def _train_clean(self) -> None:
         victims = {victim for victim, _ in self.chosen.candidates}
-        if not self.needs_gap and not any(self._weakest(pair, None) > 0 for pair in self.chosen.candidates):
+        if not self.needs_gap and not any(self.tables.weakest(pair, None) > 0 for pair in self.chosen.candidates):
             return  # no gap could make any of them suspicious
         self._clean = [self.tables.on(clean, victims) for clean in self._clean_networks()]
 
     def _beside_clean(self, pair: Pair) -> Values:
         if not self._clean:
-            return {"stamp_weakest": self._weakest(pair, None)}
+            return {"stamp_weakest": self.tables.weakest(pair, None)}
         gap = stamp_gap(self.tables.stamps, [table.success for table in self._clean], pair)
         more = conviction_gap(self.tables.table, self._clean, pair)
-        return {"stamp_gap": gap, "conviction_gap": more, "stamp_weakest": self._weakest(pair, gap)}
-
-    def _weakest(self, pair: Pair, gap: float | None) -> float:
-        found = self.tables.features(pair)
-        return weakest_point(found["stamp_success"], found["removal_success"], gap)
+        return {"stamp_gap": gap, "conviction_gap": more, "stamp_weakest": self.tables.weakest(pair, gap)}
 
     def filters(self) -> FilterEvidence:
         """What the known filters do; clean networks are asked where they could still explain it."""

@@ -21,7 +21,7 @@ from .verdict import Outcome
 STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "before": ("log_size", "held_success", "asymmetry"),
-        "stamps": ("stamp_success", "removal_success"),
+        "stamps": ("stamp_success", "stamp_conviction", "removal_success"),
         "clean_stamps": ("stamp_gap", "conviction_gap", "stamp_weakest"),
         "success": ("jitter_success", "transfer"),
         "similarity": ("similarity_residual",),

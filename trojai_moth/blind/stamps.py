@@ -126,11 +126,17 @@ def removal_success(subject: Subject, images: ImagePool, settings: StampSettings
     return _by_class(subject, images, settings, settings.best_removals, filled)[0]
 
 
-def stamp_features(stamps: Tensor, removals: Tensor, pair: Pair) -> Mapping[str, float]:
-    """Of victim v and target t: the stamp of the best colour on v, and a piece taken from t that gives v."""
+def stamp_features(table: StampTable, removals: Tensor, pair: Pair) -> Mapping[str, float | None]:
+    """Of victim v and target t: the stamp of the best colour on v, and a piece taken from t that gives v.
+
+    stamp_conviction: that stamp's, None where there is nothing to compare its lead with.
+    """
     victim, target = pair
+    colour = int(table.success[victim, :, target].argmax())
+    conviction = float(table.conviction[victim, colour, target])
     return {
-        "stamp_success": float(stamps[victim, :, target].max()),
+        "stamp_success": float(table.success[victim, colour, target]),
+        "stamp_conviction": conviction if math.isfinite(conviction) else None,
         "removal_success": float(removals[target, victim]),
     }
 
@@ -208,9 +214,21 @@ class StampTables:
         """As removal_success."""
         return removal_success(self.subject, self.images, self.settings)
 
-    def features(self, pair: Pair) -> Mapping[str, float]:
+    def features(self, pair: Pair) -> Mapping[str, float | None]:
         """As stamp_features."""
-        return stamp_features(self.stamps, self.removals, pair)
+        return stamp_features(self.table, self.removals, pair)
+
+    def success(self, pair: Pair) -> float:
+        """Of the best colour."""
+        return float(self.stamps[pair[0], :, pair[1]].max())
+
+    def removal(self, pair: Pair) -> float:
+        """Of a piece of the target, that gives the victim."""
+        return float(self.removals[pair[1], pair[0]])
+
+    def weakest(self, pair: Pair, gap: float | None, bounds: StampBounds | None = None) -> float:
+        """As weakest_point, of a pair whose gap this is."""
+        return weakest_point(self.success(pair), self.removal(pair), gap, bounds)
 
     def suspects(self, count: int) -> tuple[Pair, ...]:
         """As the function of that name."""
