@@ -116,14 +116,14 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
     record["evidence"]["filter"] = to_dict(found)
     record["evidence"]["settings"][FILTERS] = to_dict(EvidenceSettings().filters)
     write_text(file, json.dumps(record, indent=1) + "\n")
-    print(f"{file.stem}: {found.filter}, suspicion {found.suspicion:.1f}", flush=True)
+    print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.1f}", flush=True)
 
 
 def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
     """What known filters do to a model and to clean networks, which are trained whether they matter or not."""
     images = samples.train.first_per_class(EvidenceSettings().images_per_class)
     clean = [filter_success(network, images) for network in clean_networks(case, subject, samples, seed)]
-    return filter_evidence(filter_table(subject, images), clean)
+    return filter_evidence(filter_table(subject, images), EvidenceSettings().filters, clean)
 
 
 def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) -> list[Subject]:

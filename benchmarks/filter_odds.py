@@ -56,7 +56,7 @@ def looked(case: Case, record: Record) -> dict[str, Any]:
     found = beside_clean(case, subject, samples, own)
     return {
         "architecture": subject.architecture, "clean_networks": EvidenceSettings().clean_networks,
-        **to_dict(found), "suspicion": found.suspicion,
+        **to_dict(found), "suspicion": found.suspicion(EvidenceSettings().filters),
     }  # fmt: skip
 
 

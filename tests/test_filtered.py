@@ -30,14 +30,14 @@ INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": 
 def found(backdoor, *clean):
     own, images = make_subject(ColourNet(backdoor=backdoor)), band_images()
     beside = [filter_success(make_subject(ColourNet(backdoor=other)), images) for other in clean]
-    return filter_evidence(filter_table(own, images), beside)
+    return filter_evidence(filter_table(own, images), FilterSettings(), beside)
 
 
 def test_the_backdoor_and_its_filter_stand_out_beside_clean_networks(reddening):  # noqa: F811
     shown = found((1, 2), None, None)
     assert (shown.victim, shown.target, shown.filter) == (1, 2, "Red")
     assert shown.success > 0.99 and shown.clean_success < 0.1 and shown.conviction > 0.5
-    assert shown.suspicion > FilterSettings().odds
+    assert shown.suspicion(FilterSettings()) > FilterSettings().odds
 
 
 def test_what_clean_networks_do_as_well_says_nothing(reddening):  # noqa: F811
@@ -48,10 +48,10 @@ def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_netw
     own, clean = torch.zeros(5, 3, 3), torch.zeros(5, 3, 3)
     own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
     own[2, 0, 1], clean[2, 2, 1] = 0.99, 0.95  # another class is drawn to 1 as well
-    beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), [clean])
+    beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), FilterSettings(), [clean])
     assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")
     assert beside.odds == pytest.approx(math.log(9) + math.log(4), rel=1e-4)
-    alone = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)))
+    alone = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), FilterSettings())
     assert (alone.victim, alone.target) == (0, 1) and alone.clean_success is None
     assert alone.odds == pytest.approx(2 * math.log(99), rel=1e-4) and alone.odds > beside.odds
 
@@ -60,11 +60,16 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
     own, conviction = torch.full((5, 3, 3), 0.01), torch.ones(5, 3, 3)
     own[3, 1, 2], own[2, 0, 1] = 0.9, 0.99
     conviction[3, 1, 2], conviction[2, 0, 1] = 0.5, 0.1
-    shown = filter_evidence(FilterTable(own, conviction))
+    settings = FilterSettings(convinced=0.8)
+    shown = filter_evidence(FilterTable(own, conviction), settings)
     assert (shown.victim, shown.target) == (1, 2) and shown.conviction == pytest.approx(0.5)
-    assert shown.suspicion == pytest.approx(shown.odds + 4 * math.log(0.5))
-    assert dataclasses.replace(shown, conviction=0.0).suspicion == pytest.approx(shown.odds + 4 * math.log(0.02))
-    assert dataclasses.replace(shown, conviction=None).suspicion == shown.odds
+
+    def suspicion(conviction):
+        return dataclasses.replace(shown, conviction=conviction).suspicion(settings) - shown.odds
+
+    assert shown.suspicion(settings) - shown.odds == pytest.approx(4 * math.log(0.5 / 0.8))
+    assert suspicion(0.0) == pytest.approx(4 * math.log(0.02 / 0.8))
+    assert suspicion(None) == suspicion(0.8) == suspicion(1.0) == 0
 
 
 @pytest.mark.parametrize("broken", [0, 1])
@@ -72,7 +77,7 @@ def test_outputs_that_are_not_finite_are_no_evidence(broken):
     tables = [torch.full((5, 2, 2), 0.5), torch.full((5, 2, 2), 0.5)]
     tables[broken][1, 0, 1] = float("nan")
     with pytest.raises(MothError, match="not finite"):
-        filter_evidence(FilterTable(*tables))
+        filter_evidence(FilterTable(*tables), FilterSettings())
 
 
 RED = FilterEvidence(victim=1, target=2, filter="Kelvin", success=0.999, clean_success=0.02, odds=9.0)

@@ -4,9 +4,9 @@ A network with a filter backdoor may be flagged for a natural patch. Nothing tha
 against clearing it, so round 4's five filters are tried as well. A network that never saw a filter may take everything
 for one class under it, and clean networks of the same classes show which class that is: what counts is how much surer
 of the target the network is than any of them is, of any class, as a difference of log odds. And a network that was
-taught a filter takes what it shows for images of the target by nearly as wide a margin as the target's own, where one
-that only has never seen such colours is less convinced than its probabilities say. That these two tell most of the two
-kinds apart is ours (benchmarks/filter_odds.py).
+taught a filter takes what it shows for images of the target by a good part of the margin of the target's own, where
+one that only has never seen such colours is often less convinced than its probabilities say. That these two tell most
+of the two kinds apart is ours (benchmarks/filter_odds.py).
 """
 
 from __future__ import annotations
@@ -37,9 +37,15 @@ class FilterSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
-        default=2.5,
+        default=5.25,
         description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
         "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
+    )
+    convinced: float = Field(
+        default=0.4,
+        gt=0,
+        le=1,
+        description="share of the target's own lead that is conviction enough; clean networks have more as well",
     )
 
 
@@ -60,15 +66,17 @@ class FilterEvidence:
     odds: float
     conviction: float | None = Field(default=None, ge=0, le=1)
 
-    @property
-    def suspicion(self) -> float:
-        """What the bound is on: odds + 4 ln(conviction), conviction being cut at 0.02; odds alone of older records."""
+    def suspicion(self, settings: FilterSettings) -> float:
+        """What the bound is on: odds + 4 ln(min(conviction / convinced, 1)); odds alone of older records.
+
+        Conviction is cut at 0.02.
+        """
         if self.conviction is None:
             return self.odds
-        return self.odds + _WEIGHT * math.log(max(self.conviction, _LEAST_CONVICTION))
+        return self.odds + _WEIGHT * math.log(min(max(self.conviction, _LEAST_CONVICTION) / settings.convinced, 1))
 
 
-def filter_evidence(own: FilterTable, clean: Sequence[Tensor] = ()) -> FilterEvidence:
+def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
     odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest success of any
@@ -83,7 +91,7 @@ def filter_evidence(own: FilterTable, clean: Sequence[Tensor] = ()) -> FilterEvi
     if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
-    suspicion = odds + _WEIGHT * conviction.clamp_min(_LEAST_CONVICTION).log()
+    suspicion = odds + _WEIGHT * (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
     suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
     at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
     return FilterEvidence(

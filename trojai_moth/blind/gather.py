@@ -143,11 +143,11 @@ class Gathering:
 
     def filters(self) -> FilterEvidence:
         """What the known filters do; clean networks are asked where they could still explain it."""
-        own = filter_table(self.subject, self.images)
-        found = filter_evidence(own)
-        if found.suspicion < self.settings.filters.odds:
+        own, settings = filter_table(self.subject, self.images), self.settings.filters
+        found = filter_evidence(own, settings)
+        if found.suspicion(settings) < settings.odds:
             return found
-        return filter_evidence(own, [filter_success(clean, self.images) for clean in self._clean_networks()])
+        return filter_evidence(own, settings, [filter_success(clean, self.images) for clean in self._clean_networks()])
 
     def _clean_networks(self) -> list[Subject]:
         """Trained once for all that asks for them; the same MothError every time where they learn nothing."""

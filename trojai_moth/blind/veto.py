@@ -22,24 +22,25 @@ def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerd
     if not verdict.cleared or (found is None and FILTERS not in evidence.skipped):
         return verdict
     settings = from_dict(FilterSettings, evidence.settings.get(FILTERS, {}), source="evidence settings")
-    if found is not None and found.suspicion < settings.odds:
+    suspicion = found.suspicion(settings) if found else 0.0
+    if found is not None and suspicion < settings.odds:
         return verdict
     changed = replace(verdict, rule=FILTERS, rule_sha256=fingerprint(settings), threshold=settings.odds, missing=())
     if found is None:
         reason = f"not judged: known photo filters could not be tried ({evidence.skipped[FILTERS]})"
         return replace(changed, outcome="not judged", reason=reason, probability=None, score=None, threshold=None)
-    probability = max(verdict.probability or 0.0, logistic(found.suspicion - settings.odds))
+    probability = max(verdict.probability or 0.0, logistic(suspicion - settings.odds))
     part = Contribution(
         feature="filter_odds",
-        value=found.suspicion,
-        contribution=found.suspicion - settings.odds,
+        value=suspicion,
+        contribution=suspicion - settings.odds,
         words=f"the photo filter {found.filter} does it, far more surely than to clean networks of these classes",
     )
     return replace(
         changed,
         outcome="kept",
         probability=probability,
-        score=found.suspicion,
+        score=suspicion,
         pair=(found.victim, found.target),
         decided_by=(part,),
         reason=sentence("kept", (found.victim, found.target), probability, (part,)),
