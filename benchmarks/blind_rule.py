@@ -1,6 +1,7 @@
 """The rules that were learned from the blind experiment: the one that ships, and those that were tested on the way.
 
     python benchmarks/blind_rule.py [--out FILE]
+    python benchmarks/blind_rule.py --sets four-stamps --out FILE
     python benchmarks/blind_rule.py --sets first-stamps --out FILE
     python benchmarks/blind_rule.py --sets all --out FILE
     python benchmarks/blind_rule.py --sets both --out FILE [--report FILE]
@@ -52,9 +53,18 @@ LEARNED = ("development", "scored")
 SPENT = (*LEARNED, "fresh")
 STAMPED = ("fresh", "polygon")
 FOUR_SETS = (*STAMPED, "confirm", "second")
+CONVINCED = ("third", "anew")
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
-# Those that it is made of, and what the scanner gives, to be compared with it.
+# What ships: those bounds as one feature, and how much further the stamp convinces the network than clean ones.
+CONVICTION_FEATURES = ("stamp_weakest", "conviction_gap")
+# Which sets a rule is learned from, and which features it may use.
+STAMP_RULES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "conviction": (CONVINCED, CONVICTION_FEATURES),
+    "four-stamps": (FOUR_SETS, STAMP_FEATURES),
+    "first-stamps": (STAMPED, STAMP_FEATURES),
+}
+# Those that stamp_weakest is made of, and what the scanner gives, to be compared with it.
 STAMP_PARTS = ("stamp_success", "removal_success", "stamp_gap", "log_size")
 # What the rule of the development half chose from.
 FEATURES = ("burst_contrast", "rank_jump", "log_size", "transfer")
@@ -131,9 +141,11 @@ def from_all(folder: Path, features: Sequence[str]) -> LearnedRule:
     return fit_rule(flagged_models(folder, SPENT), settings_for(features), source(*SPENT))
 
 
-def from_stamps(folder: Path, halves: Sequence[str] = FOUR_SETS) -> LearnedRule:
-    """The rule that ships, from the records of ``blind.py --stamps``, or one from some of these sets."""
-    return fit_rule(stamped_models(folder, halves), settings_for(STAMP_FEATURES), source(*halves))
+def from_stamps(
+    folder: Path, halves: Sequence[str] = CONVINCED, features: Sequence[str] = CONVICTION_FEATURES
+) -> LearnedRule:
+    """The rule that ships, from the records of ``blind.py --stamps``, or one from other sets."""
+    return fit_rule(stamped_models(folder, halves), settings_for(features), source(*halves))
 
 
 def stamped_models(folder: Path, halves: Sequence[str]) -> list[LabelledModel]:
@@ -209,15 +221,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=RECORDS.parent, help="folder of the halves' records")
     parser.add_argument(
-        "--sets", choices=("stamps", "first-stamps", "all", "both", "development"), default="stamps", help="what from"
+        "--sets", choices=(*STAMP_RULES, "all", "both", "development"), default="conviction", help="what from"
     )
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--report", type=Path, help="choose anew without each part of both halves, and save that")
     arguments = parser.parse_args()
-    if arguments.sets == "stamps":
-        rule = from_stamps(STAMP_RESULTS)
-    elif arguments.sets == "first-stamps":
-        rule = from_stamps(STAMP_RESULTS, STAMPED)
+    if arguments.sets in STAMP_RULES:
+        rule = from_stamps(STAMP_RESULTS, *STAMP_RULES[arguments.sets])
     elif arguments.sets == "development":
         models = labelled(learned_from(arguments.records / "development"))
         rule = fit_rule(models, SETTINGS, source("development"))
