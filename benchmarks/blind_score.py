@@ -5,15 +5,16 @@
     python benchmarks/blind_score.py --half confirm [--out FILE]
     python benchmarks/blind_score.py --half second [--out FILE]
     python benchmarks/blind_score.py --half third [--out FILE]
+    python benchmarks/blind_score.py --half fourth [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
 rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
 (results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were
 added after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json) and
-for filters with conviction. Each was frozen by commit before a model of its set was examined, and refuses the
-models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be
-learned anew, is said here: every feature alone and left out, and every architecture left out. A twin whose other
-half is not examined yet counts too.
+for filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json). Each was
+frozen by commit before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth
+evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and
+left out, and every architecture left out. A twin whose other half is not examined yet counts too.
 """
 
 from __future__ import annotations
@@ -31,12 +32,10 @@ from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
     CANDIDATES,
     FEATURES,
-    FOUR_SETS,
     LEARNED,
     SETTINGS,
-    STAMP_FEATURES,
     STAMP_PARTS,
-    STAMPED,
+    STAMP_RULES,
     blind_to_filters,
     flagged_models,
     labelled,
@@ -58,13 +57,20 @@ from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
-CONFIRMING = ("confirm", "second", "third")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
 BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
 FOUR = Path(__file__).parent / "results" / "blind_rule_four.json"
+CONVICTION = Path(__file__).parent / "results" / "blind_rule_conviction.json"
+# Each confirming set with the rule that it tests, and which sets and features that is learned from.
+CONFIRMING = {
+    "confirm": (STAMPS, "first-stamps"),
+    "second": (STAMPS, "first-stamps"),
+    "third": (FOUR, "four-stamps"),
+    "fourth": (CONVICTION, "conviction"),
+}
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -120,11 +126,10 @@ class Experiment:
 def experiment(half: str, records: Path) -> Experiment:
     """Of the scored half, the fresh set or one of the confirming sets."""
     if half in CONFIRMING:
-        sets = {f"{name} alone": (name,) for name in STAMP_PARTS} | {"their sum": STAMP_PARTS}
-        sets |= {f"their sum without {name}": tuple(o for o in STAMP_PARTS if o != name) for name in STAMP_PARTS}
-        rule, learned = (FOUR, FOUR_SETS) if half == "third" else (STAMPS, STAMPED)
+        rule, name = CONFIRMING[half]
+        learned, used = STAMP_RULES[name]
         models = stamped_models(STAMP_RESULTS, learned)
-        return Experiment(rule, models, settings_for(STAMP_FEATURES), source(*learned), sets)
+        return Experiment(rule, models, settings_for(used), source(*learned), parts_of(used))
     if half == "scored":
         sets = {f"{name} alone": (name,) for name in FEATURES}
         sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}
@@ -132,6 +137,13 @@ def experiment(half: str, records: Path) -> Experiment:
         return Experiment(DEVELOPMENT, models, SETTINGS, source("development"), sets)
     settings = settings_for(read_rule(BOTH).features)
     return Experiment(BOTH, flagged_models(records, LEARNED), settings, source(*LEARNED), CANDIDATES)
+
+
+def parts_of(used: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What a rule of stamps is compared with: each of its features alone, what they are made of, and sums of that."""
+    alone = dict.fromkeys((*STAMP_PARTS, *(used if len(used) > 1 else ())))
+    sets = {f"{name} alone": (name,) for name in alone} | {"their sum": STAMP_PARTS}
+    return sets | {f"their sum without {name}": tuple(o for o in STAMP_PARTS if o != name) for name in STAMP_PARTS}
 
 
 def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, Any]]:

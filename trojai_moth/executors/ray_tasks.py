@@ -51,6 +51,8 @@ class RayTasks:
         self._started = not self._ray.is_initialized()
         if self._started:
             _connect(self._ray, run, workers)
+            if self._limit is not None and _own_places(run):  # as many places as asked for, so more tasks may wait
+                self._limit += _AHEAD
         sent = replace(run, reporter=_Notes(), check=_nothing)
         self._sent = self._ray.put(sent)
         place = {"num_gpus": 1} if run.device.type != "cpu" else {"num_cpus": 1}
@@ -68,7 +70,7 @@ class RayTasks:
 
     def submit(self, task: Task) -> None:
         """Hand a task to Ray."""
-        answer = self._remote.remote(self._sent, task, pickles_are_trusted())
+        answer = self._remote.remote([self._sent], task, pickles_are_trusted())
         self._running[answer] = (task, time.monotonic())
 
     def wait(self, seconds: float) -> list[Report]:
@@ -105,8 +107,22 @@ class RayTasks:
         return Report(task, got.outcome)
 
 
-def _turn(run: Run, task: Task, trust: bool) -> _Answer:
+# In a worker of Ray, the run that it works on by its reference: unpacking a round of 1000 models for each task would make
+# the cost of a round grow faster than the round. A reference in a list comes as it is.
+_runs: dict[str, Run] = {}
+
+
+def _fetched(reference: Any) -> Run:
+    name = reference.hex()
+    if name not in _runs:
+        _runs.clear()
+        _runs[name] = _import().get(reference)
+    return _runs[name]
+
+
+def _turn(sent: list[Any], task: Task, trust: bool) -> _Answer:
     """A task, in a worker of Ray, which shows it its own GPU only."""
+    run = _fetched(*sent)
     device = resolve_device("auto") if run.device.type != "cpu" else run.device
     prepare_process(device)
     if device.type == "cpu":
@@ -137,6 +153,11 @@ class _Notes:
         """A sign of life that nobody waits for."""
 
 
+def _own_places(run: Run) -> bool:
+    """Whether a cluster that is started here has no places but those asked for: of GPUs it has all of the machine's."""
+    return not run.fleet.address and run.device.type == "cpu"
+
+
 def _nothing() -> None:
     pass
 
@@ -154,7 +175,7 @@ def _connect(ray: ModuleType, run: Run, workers: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False, "logging_level": "ERROR"}
     if run.fleet.address:
         options = {"address": run.fleet.address, "log_to_driver": False, "logging_level": "ERROR"}
-    elif workers is not None and run.device.type == "cpu":
+    elif workers is not None and _own_places(run):
         options["num_cpus"] = workers
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
