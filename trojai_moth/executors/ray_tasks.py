@@ -107,8 +107,8 @@ class RayTasks:
         return Report(task, got.outcome)
 
 
-# In a worker of Ray, the run that it works on by its reference: unpacking a round of 1000 models for each task would make
-# the cost of a round grow faster than the round. A reference in a list comes as it is.
+# In a worker of Ray, the run that it works on by its reference: unpacked for every task, a round would cost more than
+# in proportion to its models. A reference in a list comes as it is.
 _runs: dict[str, Run] = {}
 
 
