@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and seven later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and eight later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -9,6 +9,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half third
     python benchmarks/blind_rounds.py ROUNDS --half anew
     python benchmarks/blind_rounds.py ROUNDS --half fourth
+    python benchmarks/blind_rounds.py ROUNDS --half fifth
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -17,9 +18,9 @@ of the strata, whose models cost the least. That set is spent, too, and the next
 from it and from the polygon round of benchmarks/scanners.py. The confirming set tests it: all three networks in those
 four strata. The second confirming set tests the same rule again, with what was added since: those strata once more, and
 two of triggers that are photo filters and of larger images. The third one has the second's strata and one of filters
-that work on one class only, and tests what was learned from all the others. The set
-called anew is the second one, made on another processor, where the same seeds train other weights. The fourth has the
-third one's strata, and tests what these two taught. Each call goes on where it stopped.
+that work on one class only, and tests what was learned from all the others. The set called anew is the second one, made
+on another processor, where the same seeds train other weights. The fourth has the third one's strata, and tests what
+these two taught; so has the fifth, which tests what the fourth one taught. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth", "anew")
+HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth", "fifth", "anew")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -62,7 +63,7 @@ _FRESH = dict(models=4, architecture="squeezenetv1_1")
 def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
     later = {"fresh": FRESH, "confirm": FRESH, "polygon": ("polygon",), "second": SECOND, "anew": SECOND}
-    return {**later, "third": THIRD, "fourth": THIRD}.get(half, BOTH)
+    return {**later, "third": THIRD, "fourth": THIRD, "fifth": THIRD}.get(half, BOTH)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:
