@@ -1,6 +1,7 @@
 """The rules that were learned from the blind experiment: the one that ships, and those that were tested on the way.
 
     python benchmarks/blind_rule.py [--out FILE]
+    python benchmarks/blind_rule.py --sets first-conviction --out FILE
     python benchmarks/blind_rule.py --sets four-stamps --out FILE
     python benchmarks/blind_rule.py --sets first-stamps --out FILE
     python benchmarks/blind_rule.py --sets all --out FILE
@@ -16,10 +17,12 @@ other parts alone, and twins are never parted (--report). The candidates themsel
 once, and it lost two of seven. A third (results/blind_rule_all.json) has the second one's features and all three sets;
 nothing has tested it. The fourth goes by plain stamps instead and is learned from the fresh set and the polygon round,
 which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it (blind_score.py --half
-confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The rule that
-ships is the same, learned anew from all four sets (results/blind_rule_four.json, too). Its threshold is lower, so that
-it clears nothing that the fourth one keeps; the third confirming set tested it (blind_score.py --half third). Models
-with filters are left out, and so is what filters say: they are another matter (blind/veto.py).
+confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The fifth is
+the same, learned anew from all four sets (results/blind_rule_four.json); the third confirming set tested it (--half
+third). The sixth goes by stamps and by how far they convince, and is learned from that set and from the second one made
+anew (results/blind_rule_conviction.json); the fourth set tested it (--half fourth). What ships is the same, learned
+from the fourth, too (results/blind_rule_shipped.json); the fifth set tested it (--half fifth). Models with filters are
+left out, and so is what filters say: they are another matter (blind/veto.py).
 """
 
 from __future__ import annotations
@@ -54,13 +57,15 @@ SPENT = (*LEARNED, "fresh")
 STAMPED = ("fresh", "polygon")
 FOUR_SETS = (*STAMPED, "confirm", "second")
 CONVINCED = ("third", "anew")
+ALL_CONVINCED = (*CONVINCED, "fourth")
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
 # What ships: those bounds as one feature, and how much further the stamp convinces the network than clean ones.
 CONVICTION_FEATURES = ("stamp_weakest", "conviction_gap")
 # Which sets a rule is learned from, and which features it may use.
 STAMP_RULES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "conviction": (CONVINCED, CONVICTION_FEATURES),
+    "conviction": (ALL_CONVINCED, CONVICTION_FEATURES),
+    "first-conviction": (CONVINCED, CONVICTION_FEATURES),
     "four-stamps": (FOUR_SETS, STAMP_FEATURES),
     "first-stamps": (STAMPED, STAMP_FEATURES),
 }
@@ -142,7 +147,7 @@ def from_all(folder: Path, features: Sequence[str]) -> LearnedRule:
 
 
 def from_stamps(
-    folder: Path, halves: Sequence[str] = CONVINCED, features: Sequence[str] = CONVICTION_FEATURES
+    folder: Path, halves: Sequence[str] = ALL_CONVINCED, features: Sequence[str] = CONVICTION_FEATURES
 ) -> LearnedRule:
     """The rule that ships, from the records of ``blind.py --stamps``, or one from other sets."""
     return fit_rule(stamped_models(folder, halves), settings_for(features), source(*halves))

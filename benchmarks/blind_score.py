@@ -6,15 +6,17 @@
     python benchmarks/blind_score.py --half second [--out FILE]
     python benchmarks/blind_score.py --half third [--out FILE]
     python benchmarks/blind_score.py --half fourth [--out FILE]
+    python benchmarks/blind_score.py --half fifth [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
 rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
-(results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were
-added after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json) and
-for filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json). Each was
-frozen by commit before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth
-evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and
-left out, and every architecture left out. A twin whose other half is not examined yet counts too.
+(results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were added
+after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json) and for
+filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json), the fifth
+for the same learned from the fourth as well (results/blind_rule_shipped.json) and another weight of conviction. Each
+was frozen by commit before a model of its set was examined, and refuses the models it was learned from. What
+``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here: every feature
+alone and left out, and every architecture left out. A twin whose other half is not examined yet counts too.
 """
 
 from __future__ import annotations
@@ -64,12 +66,14 @@ BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
 FOUR = Path(__file__).parent / "results" / "blind_rule_four.json"
 CONVICTION = Path(__file__).parent / "results" / "blind_rule_conviction.json"
+TESTED = Path(__file__).parent / "results" / "blind_rule_shipped.json"
 # Each confirming set with the rule that it tests, and which sets and features that is learned from.
 CONFIRMING = {
     "confirm": (STAMPS, "first-stamps"),
     "second": (STAMPS, "first-stamps"),
     "third": (FOUR, "four-stamps"),
-    "fourth": (CONVICTION, "conviction"),
+    "fourth": (CONVICTION, "first-conviction"),
+    "fifth": (TESTED, "conviction"),
 }
 
 

@@ -60,7 +60,7 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
     own, conviction = torch.full((5, 3, 3), 0.01), torch.ones(5, 3, 3)
     own[3, 1, 2], own[2, 0, 1] = 0.9, 0.99
     conviction[3, 1, 2], conviction[2, 0, 1] = 0.5, 0.1
-    settings = FilterSettings(convinced=0.8)
+    settings = FilterSettings(weight=4, convinced=0.8)
     shown = filter_evidence(FilterTable(own, conviction), settings)
     assert (shown.victim, shown.target) == (1, 2) and shown.conviction == pytest.approx(0.5)
 

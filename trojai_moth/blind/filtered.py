@@ -27,9 +27,8 @@ FILTERS: Final = "filters"
 # Probabilities count as no nearer to 0 or 1: those of the network, and of a few small ones beside it.
 _LEAST = 1e-3
 _LEAST_CLEAN = 1e-2
-# Conviction counts as no smaller, and its logarithm so many times.
+# Conviction counts as no smaller.
 _LEAST_CONVICTION = 0.02
-_WEIGHT = 4.0
 
 
 @record
@@ -37,15 +36,13 @@ class FilterSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
-        default=5.25,
+        default=4.25,
         description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
         "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
     )
+    weight: float = Field(default=2.0, ge=0, description="how often a lack of conviction counts, as a logarithm")
     convinced: float = Field(
-        default=0.4,
-        gt=0,
-        le=1,
-        description="share of the target's own lead that is conviction enough; clean networks have more as well",
+        default=1.0, gt=0, le=1, description="share of the target's own lead that is conviction enough"
     )
 
 
@@ -67,13 +64,14 @@ class FilterEvidence:
     conviction: float | None = Field(default=None, ge=0, le=1)
 
     def suspicion(self, settings: FilterSettings) -> float:
-        """What the bound is on: odds + 4 ln(min(conviction / convinced, 1)); odds alone of older records.
+        """What the bound is on: odds + weight * ln(min(conviction / convinced, 1)); odds alone of older records.
 
         Conviction is cut at 0.02.
         """
         if self.conviction is None:
             return self.odds
-        return self.odds + _WEIGHT * math.log(min(max(self.conviction, _LEAST_CONVICTION) / settings.convinced, 1))
+        lack = math.log(min(max(self.conviction, _LEAST_CONVICTION) / settings.convinced, 1))
+        return self.odds + settings.weight * lack
 
 
 def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
@@ -91,7 +89,8 @@ def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[
     if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
-    suspicion = odds + _WEIGHT * (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
+    lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
+    suspicion = odds + settings.weight * lack
     suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
     at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
     return FilterEvidence(
