@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
 
 
-MODELS = {"confirm": 24, "second": 29, "third": 40}
-RULES = {"confirm": blind_score.STAMPS, "second": blind_score.STAMPS, "third": blind_score.FOUR}
+MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 40}
+RULES = {half: rule for half, (rule, _) in blind_score.CONFIRMING.items()}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -46,6 +46,19 @@ def test_no_model_or_twin_of_it_was_learned_from(half, held):
     assert not {record["twin_group"] for record in held} & {model.group for model in made}
 
 
+def test_stamps_with_conviction_lost_no_polygon_of_the_fourth_set_and_filters_two_of_theirs():
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / "fourth")
+    rule = read_rule(blind_score.CONVICTION)
+    lost = [one.model_id for one in blind_score.score(held, rule) if one.poisoned and one.cleared_blind]
+    assert [name.split()[1] for name in lost] == ["filter-class", "filter"]
+    blind = blind_score.score(list(map(blind_score.blind_to_filters, held)), rule)
+    assert {one.model_id.split()[1] for one in blind if one.poisoned and one.cleared_blind} == {
+        "filter-class",
+        "filter",
+    }
+    assert sum(one.cleared_blind for one in blind if not one.poisoned) == 15
+
+
 def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
     held = blind_score.read_records(blind_score.STAMP_RESULTS / "second")
     rule = read_rule(blind_score.STAMPS)
@@ -55,9 +68,9 @@ def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
     assert not any(one.poisoned and one.cleared_blind for one in blind_score.score(held, rule))
 
 
-def test_what_ships_is_what_the_third_set_tested_and_lost_none():
-    assert read_rule(SHIPPED) == read_rule(blind_score.FOUR)
-    held = blind_score.read_records(blind_score.STAMP_RESULTS / "third")
+def test_what_ships_is_what_the_fifth_set_tested_and_lost_none():
+    assert read_rule(SHIPPED) == read_rule(RULES["fifth"])
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / "fifth")
     asked = {json.dumps(record["evidence"]["settings"]["filters"]) for record in held if record.get("evidence")}
     assert asked == {json.dumps(to_dict(FilterSettings()))}
     scored = blind_score.score(held, read_rule(SHIPPED))

@@ -94,7 +94,7 @@ def test_a_filter_keeps_what_patches_would_clear():
     assert kept.outcome == "kept" and kept.pair == (1, 2) and kept.rule == FILTERS
     assert kept.score >= kept.threshold and kept.probability > 0.8
     assert "1->2 still looks injected" in kept.reason and "photo filter Kelvin" in kept.reason
-    weak = dataclasses.replace(RED, conviction=0.1)
+    weak = dataclasses.replace(RED, conviction=0.05)
     assert judged(pair(**NATURAL), rule=learned(), filter=weak) == without
 
 

@@ -43,13 +43,19 @@ def test_it_aims_at_no_true_positive_lost_and_is_learned_from_all_sets_of_stamps
     below = [model.score for model in made.models if not model.poisoned and model.score < min(poisoned)]
     assert shipped.threshold == pytest.approx((min(poisoned) + max(below)) / 2)
     assert shipped.retention.bound == 1 / (shipped.retention.true_positives + 1)
-    assert {one.round.partition("/")[0] for one in made.rounds} == set(blind_rule.CONVINCED)
-    assert {model.group.partition("-")[0] for model in made.models} == set(blind_rule.CONVINCED)
+    assert {one.round.partition("/")[0] for one in made.rounds} == set(blind_rule.ALL_CONVINCED)
+    assert {model.group.partition("-")[0] for model in made.models} == set(blind_rule.ALL_CONVINCED)
     assert not any("-filter" in model.group for model in made.models)
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("first-stamps", blind_score.STAMPS), ("four-stamps", blind_score.FOUR)], ids=["first", "four"]
+    ("name", "file"),
+    [
+        ("first-stamps", blind_score.STAMPS),
+        ("four-stamps", blind_score.FOUR),
+        ("first-conviction", blind_score.CONVICTION),
+    ],
+    ids=["first", "four", "conviction"],
 )
 def test_the_rules_of_stamps_that_were_tested_before_are_made_again_from_their_records(name, file):
     sets, features = blind_rule.STAMP_RULES[name]
@@ -60,7 +66,7 @@ def test_the_rules_of_stamps_that_were_tested_before_are_made_again_from_their_r
 
 
 def test_its_feature_is_what_the_records_say_of_every_pair():
-    for half in (*blind_rule.FOUR_SETS, *blind_rule.CONVINCED):
+    for half in (*blind_rule.FOUR_SETS, *blind_rule.ALL_CONVINCED):
         for record in blind_score.read_records(blind_rule.STAMP_RESULTS / half):
             for pair in record.get("evidence", {}).get("candidates", ()):
                 found = weakest_point(pair["stamp_success"], pair["removal_success"], pair["stamp_gap"])
@@ -118,7 +124,7 @@ def test_a_model_it_was_learned_from_can_not_be_scored(half):
         blind_score.score(records, third)
 
 
-@pytest.mark.parametrize("half", blind_rule.CONVINCED)
+@pytest.mark.parametrize("half", blind_rule.ALL_CONVINCED)
 def test_nor_one_that_the_shipped_rule_was_learned_from(shipped, half):
     records = blind_score.read_records(blind_rule.STAMP_RESULTS / half)
     with pytest.raises(AssertionError, match="learned from it"):
