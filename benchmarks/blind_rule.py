@@ -1,8 +1,8 @@
 """The rules that were learned from the blind experiment: the one that ships, and those that were tested on the way.
 
     python benchmarks/blind_rule.py [--out FILE]
+    python benchmarks/blind_rule.py --sets conviction --out FILE
     python benchmarks/blind_rule.py --sets first-conviction --out FILE
-    python benchmarks/blind_rule.py --sets four-stamps --out FILE
     python benchmarks/blind_rule.py --sets first-stamps --out FILE
     python benchmarks/blind_rule.py --sets all --out FILE
     python benchmarks/blind_rule.py --sets both --out FILE [--report FILE]
@@ -19,10 +19,11 @@ nothing has tested it. The fourth goes by plain stamps instead and is learned fr
 which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it (blind_score.py --half
 confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The fifth is
 the same, learned anew from all four sets (results/blind_rule_four.json); the third confirming set tested it (--half
-third). The sixth goes by stamps and by how far they convince, and is learned from that set and from the second one made
-anew (results/blind_rule_conviction.json); the fourth set tested it (--half fourth). What ships is the same, learned
-from the fourth, too (results/blind_rule_shipped.json); the fifth set tested it (--half fifth). Models with filters are
-left out, and so is what filters say: they are another matter (blind/veto.py).
+third), it lost none there or in the two sets after it, and it is what ships. The sixth goes by stamps and by how far
+they convince, and is learned from the third set and from the second one made anew (results/blind_rule_conviction.json);
+the fourth set tested it (--half fourth). The seventh is the same, learned from the fourth, too
+(results/blind_rule_conviction_three.json); the fifth set tested it (--half fifth). Both clear more, and each lost some.
+Models with filters are left out, and so is what filters say: they are another matter (blind/veto.py).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ CONVINCED = ("third", "anew")
 ALL_CONVINCED = (*CONVINCED, "fourth")
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
-# What ships: those bounds as one feature, and how much further the stamp convinces the network than clean ones.
+# And beside it how much further the stamp convinces the network than clean ones.
 CONVICTION_FEATURES = ("stamp_weakest", "conviction_gap")
 # Which sets a rule is learned from, and which features it may use.
 STAMP_RULES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -147,7 +148,7 @@ def from_all(folder: Path, features: Sequence[str]) -> LearnedRule:
 
 
 def from_stamps(
-    folder: Path, halves: Sequence[str] = ALL_CONVINCED, features: Sequence[str] = CONVICTION_FEATURES
+    folder: Path, halves: Sequence[str] = FOUR_SETS, features: Sequence[str] = STAMP_FEATURES
 ) -> LearnedRule:
     """The rule that ships, from the records of ``blind.py --stamps``, or one from other sets."""
     return fit_rule(stamped_models(folder, halves), settings_for(features), source(*halves))
@@ -226,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=RECORDS.parent, help="folder of the halves' records")
     parser.add_argument(
-        "--sets", choices=(*STAMP_RULES, "all", "both", "development"), default="conviction", help="what from"
+        "--sets", choices=(*STAMP_RULES, "all", "both", "development"), default="four-stamps", help="what from"
     )
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--report", type=Path, help="choose anew without each part of both halves, and save that")

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
 
 
-MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 40}
+MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36}
 RULES = {half: rule for half, (rule, _) in blind_score.CONFIRMING.items()}
 
 
@@ -68,10 +68,27 @@ def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
     assert not any(one.poisoned and one.cleared_blind for one in blind_score.score(held, rule))
 
 
-def test_what_ships_is_what_the_fifth_set_tested_and_lost_none():
-    assert read_rule(SHIPPED) == read_rule(RULES["fifth"])
-    held = blind_score.read_records(blind_score.STAMP_RESULTS / "fifth")
-    asked = {json.dumps(record["evidence"]["settings"]["filters"]) for record in held if record.get("evidence")}
-    assert asked == {json.dumps(to_dict(FilterSettings()))}
+def test_what_ships_is_what_the_third_set_tested_and_lost_none():
+    assert read_rule(SHIPPED) == read_rule(RULES["third"])
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / "third")
+    asked = {
+        json.dumps(record["evidence"]["settings"]["filters"], sort_keys=True)
+        for record in held
+        if record.get("evidence")
+    }
+    assert asked == {json.dumps(to_dict(FilterSettings()), sort_keys=True)}
     scored = blind_score.score(held, read_rule(SHIPPED))
     assert not any(one.poisoned and one.cleared_blind for one in scored)
+
+
+def test_what_ships_lost_none_of_the_three_sets_that_were_made_since():
+    saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
+    made = read_rule(SHIPPED).provenance.models
+    assert saved["rule_sha256"] == fingerprint(read_rule(SHIPPED))
+    assert not {model.group.partition("-")[0] for model in made} & set(blind_score.SINCE)
+    found = blind_score.shipped(blind_score.STAMP_RESULTS)
+    assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_score.SINCE)
+    assert {half: (one["cleared"], one["lost"]) for half, one in found["by_set"].items()} == {
+        half: (one["cleared"], one["lost"]) for half, one in saved["by_set"].items()
+    }
+    assert all(one["lost"][0] == 0 for one in found["by_set"].values())

@@ -60,15 +60,15 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
     own, conviction = torch.full((5, 3, 3), 0.01), torch.ones(5, 3, 3)
     own[3, 1, 2], own[2, 0, 1] = 0.9, 0.99
     conviction[3, 1, 2], conviction[2, 0, 1] = 0.5, 0.1
-    settings = FilterSettings(weight=4, convinced=0.8)
+    settings = FilterSettings(weight=3, convinced=0.8)
     shown = filter_evidence(FilterTable(own, conviction), settings)
     assert (shown.victim, shown.target) == (1, 2) and shown.conviction == pytest.approx(0.5)
 
     def suspicion(conviction):
         return dataclasses.replace(shown, conviction=conviction).suspicion(settings) - shown.odds
 
-    assert shown.suspicion(settings) - shown.odds == pytest.approx(4 * math.log(0.5 / 0.8))
-    assert suspicion(0.0) == pytest.approx(4 * math.log(0.02 / 0.8))
+    assert shown.suspicion(settings) - shown.odds == pytest.approx(3 * math.log(0.5 / 0.8))
+    assert suspicion(0.0) == pytest.approx(3 * math.log(0.02 / 0.8))
     assert suspicion(None) == suspicion(0.8) == suspicion(1.0) == 0
 
 

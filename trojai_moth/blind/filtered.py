@@ -36,11 +36,11 @@ class FilterSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
-        default=4.25,
+        default=2.5,
         description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
         "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
     )
-    weight: float = Field(default=2.0, ge=0, description="how often a lack of conviction counts, as a logarithm")
+    weight: float = Field(default=4.0, ge=0, description="how often a lack of conviction counts, as a logarithm")
     convinced: float = Field(
         default=1.0, gt=0, le=1, description="share of the target's own lead that is conviction enough"
     )
