@@ -2,7 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--conviction]
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--conviction] [--shipped]
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
@@ -25,8 +25,9 @@ import torch
 from blind_rounds import HALVES, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
+from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
-from trojai_moth.blind.rule import SHIPPED, cascade, read_rule
+from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
 from trojai_moth.blind.stamps import StampTables, conviction_gap
@@ -36,7 +37,7 @@ from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.known_filters import filter_success, filter_table
 from trojai_moth.opening import open_case
-from trojai_moth.records import read_record, to_dict
+from trojai_moth.records import from_dict, read_record, to_dict
 from trojai_moth.round_settings import RoundSummary
 from trojai_moth.rounds import Case, read_round
 from trojai_moth.samples import DataSettings, Samples, collect_samples
@@ -48,6 +49,8 @@ SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
 STAMPS = Cascade(frozenset({*STAGES["stamps"], *STAGES["clean_stamps"]}), settled=lambda *_: None)
+# What filters do by the settings that ship, in records of sets that tested others.
+SHIPPED_FILTER = "filter_as_shipped"
 # What a candidate was found with; the settings stand once in every record's evidence.
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
@@ -117,6 +120,21 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
     record["evidence"]["settings"][FILTERS] = to_dict(EvidenceSettings().filters)
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.1f}", flush=True)
+
+
+def add_shipped(case: Case, seed: int, file: Path) -> None:
+    """What filters do by the settings that ship, where the record has others and what ships would clear the model."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    wanted, evidence = to_dict(EvidenceSettings().filters), record.get("evidence")
+    if record["before"]["outcome"] != "flagged" or SHIPPED_FILTER in record or evidence["settings"][FILTERS] == wanted:
+        return
+    evidence["settings"][FILTERS] = wanted
+    if not judge(from_dict(BlindEvidence, evidence, source=file.stem), read_rule(SHIPPED)).cleared:
+        return
+    found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
+    kept = json.loads(file.read_text(encoding="utf-8")) | {SHIPPED_FILTER: to_dict(found)}
+    write_text(file, json.dumps(kept, indent=1) + "\n")
+    print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.2f}", flush=True)
 
 
 def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
@@ -193,6 +211,7 @@ def main() -> None:
     parser.add_argument("--naive", action="store_true", help="add naive hardening to records that are there without it")
     parser.add_argument("--filters", action="store_true", help="add known filters to records that are without them")
     parser.add_argument("--conviction", action="store_true", help="add conviction gaps to records without them")
+    parser.add_argument("--shipped", action="store_true", help="add what filters do by the settings that ship")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -218,6 +237,8 @@ def main() -> None:
                 add_filters(case, seed, file)
             if arguments.conviction:
                 add_conviction(case, seed, file)
+            if arguments.shipped:
+                add_shipped(case, seed, file)
             continue
         began = time.monotonic()
         record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)
