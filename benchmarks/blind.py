@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,14 @@ def _group(round_dir: Path, model_id: str) -> int:
     return int(table.loc[model_id, "twin_group"])
 
 
+ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
+    "naive": (add_naive, "naive hardening, to records that are there without it"),
+    "filters": (add_filters, "known filters, to records that are without them"),
+    "conviction": (add_conviction, "conviction, to records without it"),
+    "shipped": (add_shipped, "what filters do by the settings that ship, to records with others"),
+}
+
+
 def main() -> None:
     """Examine what has no record yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,10 +216,8 @@ def main() -> None:
     parser.add_argument("--share", default="0/1", help="which part of the models, as in 0/2 and 1/2")
     parser.add_argument("--rule-only", action="store_true", help="nothing that the rule that ships does not ask for")
     parser.add_argument("--stamps", action="store_true", help="only the evidence of plain stamps, all of it")
-    parser.add_argument("--naive", action="store_true", help="add naive hardening to records that are there without it")
-    parser.add_argument("--filters", action="store_true", help="add known filters to records that are without them")
-    parser.add_argument("--conviction", action="store_true", help="add conviction gaps to records without them")
-    parser.add_argument("--shipped", action="store_true", help="add what filters do by the settings that ship")
+    for name, (_, words) in ADDITIONS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=f"add {words}")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -231,14 +237,9 @@ def main() -> None:
         file = results / arguments.half / f"{stratum}-{case.model_id}.json"
         seed = derive_seed(0, arguments.half, stratum, case.model_id)
         if file.exists():
-            if arguments.naive:
-                add_naive(case, seed, file)
-            if arguments.filters:
-                add_filters(case, seed, file)
-            if arguments.conviction:
-                add_conviction(case, seed, file)
-            if arguments.shipped:
-                add_shipped(case, seed, file)
+            for name, (add, _) in ADDITIONS.items():
+                if getattr(arguments, name):
+                    add(case, seed, file)
             continue
         began = time.monotonic()
         record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blind import STAMP_RESULTS
+from blind import SHIPPED_FILTER, STAMP_RESULTS
 from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
     CANDIDATES,
@@ -196,14 +196,15 @@ def filtered(held: Sequence[Record]) -> bool:
 def shipped(folder: Path) -> dict[str, Any]:
     """What ships, of all sets that it has not seen.
 
-    A record's filter and pair were the most suspicious ones by the settings of its set. By those that ship others may
-    be more so: what is kept here is kept, and of what is cleared a little may be kept.
+    Where a record's filter is by other settings, it has one by those that ship beside it (blind.py --shipped) if that
+    could keep the model; elsewhere another pair could only be more suspicious.
     """
     held = [record for half in SINCE for record in read_records(folder / half)]
     rule, settings = read_rule(SHIPPED), to_dict(FilterSettings())
     for record in held:
         if "evidence" in record:
             record["evidence"]["settings"][FILTERS] = settings
+            record["evidence"]["filter"] = record.get(SHIPPED_FILTER, record["evidence"]["filter"])
     models = score(held, rule)
     by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE}
     return {
