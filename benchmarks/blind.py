@@ -125,16 +125,24 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
 def add_shipped(case: Case, seed: int, file: Path) -> None:
     """What filters do by the settings that ship, where the record has others and what ships would clear the model."""
     record = json.loads(file.read_text(encoding="utf-8"))
-    wanted, evidence = to_dict(EvidenceSettings().filters), record.get("evidence")
-    if record["before"]["outcome"] != "flagged" or SHIPPED_FILTER in record or evidence["settings"][FILTERS] == wanted:
+    if record["before"]["outcome"] != "flagged" or SHIPPED_FILTER in record:
         return
-    evidence["settings"][FILTERS] = wanted
+    evidence = as_shipped(record)["evidence"]
+    if evidence == record["evidence"]:
+        return
     if not judge(from_dict(BlindEvidence, evidence, source=file.stem), read_rule(SHIPPED)).cleared:
         return
     found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
-    kept = json.loads(file.read_text(encoding="utf-8")) | {SHIPPED_FILTER: to_dict(found)}
-    write_text(file, json.dumps(kept, indent=1) + "\n")
+    write_text(file, json.dumps(record | {SHIPPED_FILTER: to_dict(found)}, indent=1) + "\n")
     print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.2f}", flush=True)
+
+
+def as_shipped(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with filters by the settings that ship, where these were added, and their bound."""
+    evidence = record["evidence"]
+    settings = evidence["settings"] | {FILTERS: to_dict(EvidenceSettings().filters)}
+    shown = record.get(SHIPPED_FILTER, evidence["filter"])
+    return {**record, "evidence": {**evidence, "settings": settings, "filter": shown}}
 
 
 def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
@@ -167,14 +175,11 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
         found = tables.features((one["victim"], one["target"]))
         assert abs((found["stamp_success"] or 0) - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
         one["stamp_conviction"] = found["stamp_conviction"]
-    if all("conviction_gap" in one for one in candidates):
-        write_text(file, json.dumps(record, indent=1) + "\n")
-        return
-    networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence"))
-    beside = [tables.on(network, {one["victim"] for one in candidates}) for network in networks]
-    for one in candidates:
-        pair = one["victim"], one["target"]
-        one["conviction_gap"] = conviction_gap(tables.table, beside, pair)
+    without = [one for one in candidates if "conviction_gap" not in one]
+    networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence")) if without else []
+    beside = [tables.on(network, {one["victim"] for one in without}) for network in networks]
+    for one in without:
+        one["conviction_gap"] = conviction_gap(tables.table, beside, (one["victim"], one["target"]))
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {[round(one['conviction_gap'], 2) for one in candidates]}", flush=True)
 

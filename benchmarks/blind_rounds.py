@@ -57,13 +57,18 @@ BOTH = ("plain", "class", "few", "many", "large", "spatial")
 FRESH = ("plain", "class", "few", "spatial")
 SECOND = (*FRESH, "filter", "large")
 THIRD = (*SECOND, "filter-class")
+LATER: Mapping[str, tuple[str, ...]] = {
+    "polygon": ("polygon",),
+    **dict.fromkeys(("fresh", "confirm"), FRESH),
+    **dict.fromkeys(("second", "anew"), SECOND),
+    **dict.fromkeys(("third", "fourth", "fifth"), THIRD),
+}
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
 
 def strata_of(half: str) -> tuple[str, ...]:
     """The strata that a half, or a later set, is made of."""
-    later = {"fresh": FRESH, "confirm": FRESH, "polygon": ("polygon",), "second": SECOND, "anew": SECOND}
-    return {**later, "third": THIRD, "fourth": THIRD, "fifth": THIRD}.get(half, BOTH)
+    return LATER.get(half, BOTH)
 
 
 def settings_of(stratum: str, half: str) -> MakeRoundSettings:

@@ -18,8 +18,8 @@ for the same learned from the fourth as well (results/blind_rule_conviction_thre
 conviction. Each was frozen by commit before a model of its set was examined, and refuses the models it was learned
 from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here:
 every feature alone and left out, and every architecture left out. A twin whose other half is not examined yet counts
-too. With --shipped what ships is asked about all sets that were made after it was frozen, also those that were made to
-test another rule: SINCE.
+too. With --shipped what ships is asked about all sets that were first looked at after it was frozen, also those
+that were made to test another rule: SINCE.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blind import SHIPPED_FILTER, STAMP_RESULTS
+from blind import STAMP_RESULTS, as_shipped
 from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
     CANDIDATES,
@@ -51,7 +51,6 @@ from blind_rule import (
 )
 
 from trojai_moth.blind.fallback import FEATURES_USED
-from trojai_moth.blind.filtered import FILTERS, FilterSettings
 from trojai_moth.blind.learned import LearnedRule
 from trojai_moth.blind.rule import SHIPPED, judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
@@ -63,7 +62,7 @@ from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
-# The sets made since the rule that ships was frozen, with the filters that it was frozen with.
+# The sets whose models were first looked at after what ships was frozen, rule and filters.
 SINCE = ("third", "fourth", "fifth")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
@@ -200,12 +199,8 @@ def shipped(folder: Path) -> dict[str, Any]:
     could keep the model; elsewhere another pair could only be more suspicious.
     """
     held = [record for half in SINCE for record in read_records(folder / half)]
-    rule, settings = read_rule(SHIPPED), to_dict(FilterSettings())
-    for record in held:
-        if "evidence" in record:
-            record["evidence"]["settings"][FILTERS] = settings
-            record["evidence"]["filter"] = record.get(SHIPPED_FILTER, record["evidence"]["filter"])
-    models = score(held, rule)
+    rule = read_rule(SHIPPED)
+    models = score([as_shipped(record) if "evidence" in record else record for record in held], rule)
     by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE}
     return {
         "rule_sha256": fingerprint(rule),
@@ -251,7 +246,7 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="default: results/blind, or results/stamps for the confirming set")
     parser.add_argument("--half", choices=("scored", "fresh", *CONFIRMING), default="scored")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--shipped", action="store_true", help="what ships, of all sets that were made since")
+    parser.add_argument("--shipped", action="store_true", help="what ships, of all sets looked at since")
     arguments = parser.parse_args()
     if arguments.shipped:
         save(shipped(STAMP_RESULTS), arguments.out)

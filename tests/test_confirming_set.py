@@ -81,7 +81,7 @@ def test_what_ships_is_what_the_third_set_tested_and_lost_none():
     assert not any(one.poisoned and one.cleared_blind for one in scored)
 
 
-def test_what_ships_lost_none_of_the_three_sets_that_were_made_since():
+def test_what_ships_lost_none_of_the_three_sets_that_were_looked_at_since():
     saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
     made = read_rule(SHIPPED).provenance.models
     assert saved["rule_sha256"] == fingerprint(read_rule(SHIPPED))

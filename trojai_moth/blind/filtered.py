@@ -11,7 +11,6 @@ of the two kinds apart is ours (benchmarks/filter_odds.py).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -70,8 +69,8 @@ class FilterEvidence:
         """
         if self.conviction is None:
             return self.odds
-        lack = math.log(min(max(self.conviction, _LEAST_CONVICTION) / settings.convinced, 1))
-        return self.odds + settings.weight * lack
+        odds, conviction = torch.tensor([self.odds, self.conviction], dtype=torch.float64)
+        return float(_suspicion(odds, conviction, settings))
 
 
 def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
@@ -89,8 +88,7 @@ def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[
     if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
-    lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
-    suspicion = odds + settings.weight * lack
+    suspicion = _suspicion(odds, conviction, settings)
     suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
     at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
     return FilterEvidence(
@@ -102,3 +100,8 @@ def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[
         odds=float(odds[at, victim, target]),
         conviction=float(conviction[at, victim, target]),
     )
+
+
+def _suspicion(odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+    lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
+    return odds + settings.weight * lack

@@ -126,21 +126,6 @@ def removal_success(subject: Subject, images: ImagePool, settings: StampSettings
     return _by_class(subject, images, settings, settings.best_removals, filled)[0]
 
 
-def stamp_features(table: StampTable, removals: Tensor, pair: Pair) -> Mapping[str, float | None]:
-    """Of victim v and target t: the stamp of the best colour on v, and a piece taken from t that gives v.
-
-    stamp_conviction: that stamp's, None where there is nothing to compare its lead with.
-    """
-    victim, target = pair
-    colour = int(table.success[victim, :, target].argmax())
-    conviction = float(table.conviction[victim, colour, target])
-    return {
-        "stamp_success": float(table.success[victim, colour, target]),
-        "stamp_conviction": conviction if math.isfinite(conviction) else None,
-        "removal_success": float(removals[target, victim]),
-    }
-
-
 def stamp_gap(stamps: Tensor, clean: Sequence[Tensor], pair: Pair) -> float:
     """Ln of how much better the best stamp works than the same one on clean networks of the same classes.
 
@@ -148,7 +133,7 @@ def stamp_gap(stamps: Tensor, clean: Sequence[Tensor], pair: Pair) -> float:
     colour, e 0.01: 0 where they are as easily turned, at most ln 101.
     """
     victim, target = pair
-    colour = int(stamps[victim, :, target].argmax())
+    colour = _best_colour(stamps, pair)
     own = float(stamps[victim, colour, target])
     others = fmean(float(table[victim, colour, target]) for table in clean)
     return math.log((own + _LEAST) / (others + _LEAST))
@@ -163,7 +148,7 @@ def conviction_gap(subject: StampTable, clean: Sequence[StampTable], pair: Pair)
     where there is nothing to compare.
     """
     victim, target = pair
-    colour = int(subject.success[victim, :, target].argmax())
+    colour = _best_colour(subject.success, pair)
     gap = float(subject.conviction[victim, colour, target]) - fmean(
         float(table.conviction[victim, colour, target]) for table in clean
     )
@@ -215,8 +200,16 @@ class StampTables:
         return removal_success(self.subject, self.images, self.settings)
 
     def features(self, pair: Pair) -> Mapping[str, float | None]:
-        """As stamp_features."""
-        return stamp_features(self.table, self.removals, pair)
+        """Of the stamp of the best colour on the victim, and of a piece taken from the target that gives the victim.
+
+        stamp_conviction: that stamp's, None where there is nothing to compare its lead with.
+        """
+        conviction = float(self.table.conviction[pair[0], _best_colour(self.stamps, pair), pair[1]])
+        return {
+            "stamp_success": self.success(pair),
+            "stamp_conviction": conviction if math.isfinite(conviction) else None,
+            "removal_success": self.removal(pair),
+        }
 
     def success(self, pair: Pair) -> float:
         """Of the best colour."""
@@ -239,6 +232,11 @@ class StampTables:
         wanted = torch.tensor(sorted(victims), dtype=self.images.y.dtype, device=self.images.y.device)
         images = self.images.take(torch.nonzero(torch.isin(self.images.y, wanted)).flatten())
         return stamp_table(other, images, self.settings, own=self.images)
+
+
+def _best_colour(stamps: Tensor, pair: Pair) -> int:
+    """The colour whose stamp works best."""
+    return int(stamps[pair[0], :, pair[1]].argmax())
 
 
 def _by_class(

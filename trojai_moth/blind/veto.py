@@ -22,13 +22,13 @@ def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerd
     if not verdict.cleared or (found is None and FILTERS not in evidence.skipped):
         return verdict
     settings = from_dict(FilterSettings, evidence.settings.get(FILTERS, {}), source="evidence settings")
-    suspicion = found.suspicion(settings) if found else 0.0
-    if found is not None and suspicion < settings.odds:
-        return verdict
     changed = replace(verdict, rule=FILTERS, rule_sha256=fingerprint(settings), threshold=settings.odds, missing=())
     if found is None:
         reason = f"not judged: known photo filters could not be tried ({evidence.skipped[FILTERS]})"
         return replace(changed, outcome="not judged", reason=reason, probability=None, score=None, threshold=None)
+    suspicion = found.suspicion(settings)
+    if suspicion < settings.odds:
+        return verdict
     probability = max(verdict.probability or 0.0, logistic(suspicion - settings.odds))
     part = Contribution(
         feature="filter_odds",

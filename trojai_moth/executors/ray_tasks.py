@@ -6,6 +6,7 @@ is then taken up again as everywhere else. All machines must see the round and t
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -107,21 +108,15 @@ class RayTasks:
         return Report(task, got.outcome)
 
 
-# In a worker of Ray, the run that it works on by its reference: unpacked for every task, a round would cost more than
-# in proportion to its models. A reference in a list comes as it is.
-_runs: dict[str, Run] = {}
-
-
+@functools.lru_cache(maxsize=1)
 def _fetched(reference: Any) -> Run:
-    name = reference.hex()
-    if name not in _runs:
-        _runs.clear()
-        _runs[name] = _import().get(reference)
-    return _runs[name]
+    """The run, once for each worker: unpacked for every task, a large round would cost more for each of its models."""
+    found: Run = _import().get(reference)
+    return found
 
 
 def _turn(sent: list[Any], task: Task, trust: bool) -> _Answer:
-    """A task, in a worker of Ray, which shows it its own GPU only."""
+    """A task, in a worker of Ray, which shows it its own GPU only; a reference in a list comes as it is."""
     run = _fetched(*sent)
     device = resolve_device("auto") if run.device.type != "cpu" else run.device
     prepare_process(device)
