@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and eight later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and nine later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -10,6 +10,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half anew
     python benchmarks/blind_rounds.py ROUNDS --half fourth
     python benchmarks/blind_rounds.py ROUNDS --half fifth
+    python benchmarks/blind_rounds.py ROUNDS --half sixth
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -20,7 +21,8 @@ four strata. The second confirming set tests the same rule again, with what was 
 two of triggers that are photo filters and of larger images. The third one has the second's strata and one of filters
 that work on one class only, and tests what was learned from all the others. The set called anew is the second one, made
 on another processor, where the same seeds train other weights. The fourth has the third one's strata, and tests what
-these two taught; so has the fifth, which tests what the fourth one taught. Each call goes on where it stopped.
+these two taught; so have the fifth and the sixth, each of which tests what the one before it taught. Each call goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth", "fifth", "anew")
+HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth", "fifth", "sixth", "anew")
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -61,7 +63,7 @@ LATER: Mapping[str, tuple[str, ...]] = {
     "polygon": ("polygon",),
     **dict.fromkeys(("fresh", "confirm"), FRESH),
     **dict.fromkeys(("second", "anew"), SECOND),
-    **dict.fromkeys(("third", "fourth", "fifth"), THIRD),
+    **dict.fromkeys(("third", "fourth", "fifth", "sixth"), THIRD),
 }
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
