@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,34 @@ SPENT = (*LEARNED, "fresh")
 STAMPED = ("fresh", "polygon")
 FOUR_SETS = (*STAMPED, "confirm", "second")
 CONVINCED = ("third", "anew")
-ALL_CONVINCED = (*CONVINCED, "fourth")
+THREE_CONVINCED = (*CONVINCED, "fourth")
+FOUR_CONVINCED = (*THREE_CONVINCED, "fifth")
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
 # And beside it how much further the stamp convinces the network than clean ones.
 CONVICTION_FEATURES = ("stamp_weakest", "conviction_gap")
-# Which sets a rule is learned from, and which features it may use.
-STAMP_RULES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "conviction": (ALL_CONVINCED, CONVICTION_FEATURES),
-    "first-conviction": (CONVINCED, CONVICTION_FEATURES),
-    "four-stamps": (FOUR_SETS, STAMP_FEATURES),
-    "first-stamps": (STAMPED, STAMP_FEATURES),
+
+
+@dataclass(frozen=True)
+class StampRule:
+    """Which sets a rule is learned from, which features it may use, and what its threshold is asked beyond its rank."""
+
+    sets: tuple[str, ...]
+    features: tuple[str, ...] = STAMP_FEATURES
+    tail_loss: float | None = None
+
+    @property
+    def settings(self) -> RuleSettings:
+        """How it is learned."""
+        return settings_for(self.features, self.tail_loss)
+
+
+STAMP_RULES: Mapping[str, StampRule] = {
+    "conviction": StampRule(FOUR_CONVINCED, CONVICTION_FEATURES, tail_loss=0.01),
+    "second-conviction": StampRule(THREE_CONVINCED, CONVICTION_FEATURES),
+    "first-conviction": StampRule(CONVINCED, CONVICTION_FEATURES),
+    "four-stamps": StampRule(FOUR_SETS),
+    "first-stamps": StampRule(STAMPED),
 }
 # Those that stamp_weakest is made of, and what the scanner gives, to be compared with it.
 STAMP_PARTS = ("stamp_success", "removal_success", "stamp_gap", "log_size")
@@ -88,9 +106,9 @@ FOLDS = 10
 LATE = ("spatial-id-00000004.json",)
 
 
-def settings_for(features: Sequence[str]) -> RuleSettings:
+def settings_for(features: Sequence[str], tail_loss: float | None = None) -> RuleSettings:
     """How a rule over these features is learned."""
-    return RuleSettings(folds=FOLDS, weights=WeightSettings(features=tuple(features)))
+    return RuleSettings(tail_loss=tail_loss, folds=FOLDS, weights=WeightSettings(features=tuple(features)))
 
 
 SETTINGS = settings_for(FEATURES)
@@ -147,11 +165,9 @@ def from_all(folder: Path, features: Sequence[str]) -> LearnedRule:
     return fit_rule(flagged_models(folder, SPENT), settings_for(features), source(*SPENT))
 
 
-def from_stamps(
-    folder: Path, halves: Sequence[str] = FOUR_SETS, features: Sequence[str] = STAMP_FEATURES
-) -> LearnedRule:
-    """The rule that ships, from the records of ``blind.py --stamps``, or one from other sets."""
-    return fit_rule(stamped_models(folder, halves), settings_for(features), source(*halves))
+def from_stamps(folder: Path, rule: StampRule) -> LearnedRule:
+    """A rule of plain stamps, from the records of ``blind.py --stamps``."""
+    return fit_rule(stamped_models(folder, rule.sets), rule.settings, source(*rule.sets))
 
 
 def stamped_models(folder: Path, halves: Sequence[str]) -> list[LabelledModel]:
@@ -233,7 +249,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="choose anew without each part of both halves, and save that")
     arguments = parser.parse_args()
     if arguments.sets in STAMP_RULES:
-        rule = from_stamps(STAMP_RESULTS, *STAMP_RULES[arguments.sets])
+        rule = from_stamps(STAMP_RESULTS, STAMP_RULES[arguments.sets])
     elif arguments.sets == "development":
         models = labelled(learned_from(arguments.records / "development"))
         rule = fit_rule(models, SETTINGS, source("development"))

@@ -7,6 +7,7 @@
     python benchmarks/blind_score.py --half third [--out FILE]
     python benchmarks/blind_score.py --half fourth [--out FILE]
     python benchmarks/blind_score.py --half fifth [--out FILE]
+    python benchmarks/blind_score.py --half sixth [--out FILE]
     python benchmarks/blind_score.py --shipped [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
@@ -15,7 +16,8 @@ rule of both halves (results/blind_rule_both.json), both confirming sets for the
 after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json) and for
 filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json), the fifth
 for the same learned from the fourth as well (results/blind_rule_conviction_three.json) and another weight of
-conviction. Each was frozen by commit before a model of its set was examined, and refuses the models it was learned
+conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
+(results/blind_rule_conviction_four.json), and for filters of which two count more. Each was frozen by commit before a model of its set was examined, and refuses the models it was learned
 from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here:
 every feature alone and left out, and every architecture left out. A twin whose other half is not examined yet counts
 too. With --shipped what ships is asked about all sets that were first looked at after it was frozen, also those
@@ -72,13 +74,15 @@ STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
 FOUR = Path(__file__).parent / "results" / "blind_rule_four.json"
 CONVICTION = Path(__file__).parent / "results" / "blind_rule_conviction.json"
 THREE = Path(__file__).parent / "results" / "blind_rule_conviction_three.json"
+CONVINCING = Path(__file__).parent / "results" / "blind_rule_conviction_four.json"
 # Each confirming set with the rule that it tests, and which sets and features that is learned from.
 CONFIRMING = {
     "confirm": (STAMPS, "first-stamps"),
     "second": (STAMPS, "first-stamps"),
     "third": (FOUR, "four-stamps"),
     "fourth": (CONVICTION, "first-conviction"),
-    "fifth": (THREE, "conviction"),
+    "fifth": (THREE, "second-conviction"),
+    "sixth": (CONVINCING, "conviction"),
 }
 
 
@@ -136,9 +140,9 @@ def experiment(half: str, records: Path) -> Experiment:
     """Of the scored half, the fresh set or one of the confirming sets."""
     if half in CONFIRMING:
         rule, name = CONFIRMING[half]
-        learned, used = STAMP_RULES[name]
-        models = stamped_models(STAMP_RESULTS, learned)
-        return Experiment(rule, models, settings_for(used), source(*learned), parts_of(used))
+        how = STAMP_RULES[name]
+        models = stamped_models(STAMP_RESULTS, how.sets)
+        return Experiment(rule, models, how.settings, source(*how.sets), parts_of(how.features))
     if half == "scored":
         sets = {f"{name} alone": (name,) for name in FEATURES}
         sets |= {f"without {name}": tuple(other for other in FEATURES if other != name) for name in FEATURES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 from ..blind.learned import Retention
 from ..errors import SettingsError
@@ -51,3 +52,22 @@ def with_room(found: Retention, clean_scores: Sequence[float]) -> Retention:
     """
     below = [score for score in clean_scores if score < found.threshold]
     return replace(found, threshold=(found.threshold + max(below)) / 2) if below else found
+
+
+def with_tail(found: Retention, tp_scores: Sequence[float], share: float) -> Retention:
+    """The same with its threshold no higher than where a normal distribution of these scores (n,) has ``share`` below.
+
+    For few true positives: below the lowest of n scores a share of about 1 / (n + 1) is to be expected, and that they
+    are about normal says more of it than they do. Only ever lowers the threshold, so that the promise holds. The same
+    where fewer than two scores are given. SettingsError for a share outside of (0, 0.5].
+
+    >>> with_tail(retention_threshold([1.0, 2.0, 3.0], 0.02), [1.0, 2.0, 3.0], 0.01).threshold < 0
+    True
+    """
+    if not 0 < share <= 0.5:
+        raise SettingsError(f"tail_loss is {share}; a share above 0 and at most 0.5 is needed")
+    if len(tp_scores) < 2:
+        return found
+    tail = NormalDist.from_samples(tp_scores)
+    lowest = tail.inv_cdf(share) if tail.stdev > 0 else tail.mean
+    return replace(found, threshold=min(found.threshold, lowest))

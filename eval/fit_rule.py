@@ -25,7 +25,7 @@ from ..records import Field, record
 from .blind_runs import BlindRun, LabelledModel
 from .calibrate import assign_folds, fit_curve
 from .calibration_metrics import ranking_quality
-from .conformal import retention_threshold, with_room
+from .conformal import retention_threshold, with_room, with_tail
 from .metrics import clopper_pearson, cross_entropy
 from .rule_weights import WeightSettings, fit_weights, make_rows
 
@@ -39,6 +39,12 @@ class RuleSettings:
     """How a rule is learned."""
 
     tolerate_loss: float = Field(default=0.02, ge=0, lt=1, description="share of true positives that may be lost")
+    tail_loss: float | None = Field(
+        default=None,
+        gt=0,
+        le=0.5,
+        description="share of true positives below the threshold if their scores are normal; none: not asked",
+    )
     folds: int = Field(default=5, ge=2, description="parts of the cross-fit; more where a part would lack a label")
     weights: WeightSettings = Field(default_factory=WeightSettings)
 
@@ -211,7 +217,9 @@ def _retention(models: Sequence[LabelledModel], scores: Floats, wanted: Bools, s
     clean = [
         score for model, score, one in zip(models, scores.tolist(), wanted, strict=True) if one and not model.poisoned
     ]
-    return with_room(retention_threshold(_lowest_scores(models, scores, wanted), settings.tolerate_loss), clean)
+    bad = _lowest_scores(models, scores, wanted)
+    found = with_room(retention_threshold(bad, settings.tolerate_loss), clean)
+    return found if settings.tail_loss is None else with_tail(found, bad, settings.tail_loss)
 
 
 def _curve(scores: Floats, poisoned: Bools) -> LogisticCurve:

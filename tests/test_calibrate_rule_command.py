@@ -72,6 +72,14 @@ def test_the_file_holds_what_the_evidence_gives(call, run_dir, round_dir, tmp_pa
     assert judge(evidence(pair(growth_residual=3.0)), rule).outcome == "kept"
 
 
+def test_a_tail_can_be_asked_for(call, run_dir, round_dir, tmp_path):
+    result = call(run_dir, "--truth", round_dir, "--out", "rule.json", "--tail-loss", 1e-6)
+    assert result.exit_code == 0, result.output
+    safer = learn_rule([open_blind_run(run_dir, round_dir)], RuleSettings(tail_loss=1e-6))
+    assert read_rule(tmp_path / "rule.json") == safer
+    assert safer.threshold < learn_rule([open_blind_run(run_dir, round_dir)]).threshold
+
+
 def test_too_few_models_for_the_promise_are_told(call, run_dir, round_dir):
     result = call(run_dir, "--truth", round_dir, "--out", "rule.json")
     assert "loses at most 0.200 of poisoned models like these on average" in result.stdout

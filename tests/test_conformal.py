@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trojai_moth.errors import SettingsError
-from trojai_moth.eval.conformal import retention_threshold, with_room
+from trojai_moth.eval.conformal import retention_threshold, with_room, with_tail
 
 DRAWS, SEED = 40_000, 7
 
@@ -63,3 +63,28 @@ def test_room_is_left_down_to_the_next_clean_score_and_never_above():
     assert with_room(found, [1.0, 0.0, 2.5]).threshold == 1.5
     assert with_room(found, [2.5]) == found == with_room(found, [])
     assert with_room(found, [1.0]).bound == found.bound
+
+
+def test_the_tail_of_normal_scores_lowers_the_threshold_and_never_raises_it():
+    scores = np.random.default_rng(SEED).normal(4.0, 2.0, 400).tolist()
+    found = retention_threshold(scores[:20], 0.02)
+    assert with_tail(found, scores, 0.001).threshold == pytest.approx(4.0 - 3.09 * 2.0, abs=0.5)
+    assert with_tail(found, scores, 0.5) == found
+    assert with_tail(found, scores, 0.001).bound == found.bound
+    assert with_tail(found, [1.0], 0.01) == found
+    assert with_tail(retention_threshold([1.0, 1.0], 0.02), [1.0, 1.0], 0.01).threshold == 1.0
+
+
+def test_further_normal_scores_are_below_the_tail_about_as_often_as_asked():
+    """Of 40 scores, and of a further one, both normal: their spread is estimated, so a little more often."""
+    scores = np.random.default_rng(SEED).normal(size=(4000, 41))
+    by_rank = [retention_threshold(row[:-1].tolist(), 0.02) for row in scores]
+    by_tail = [with_tail(one, row[:-1].tolist(), 0.01) for one, row in zip(by_rank, scores, strict=True)]
+    ranked, lost = (np.mean(scores[:, -1] < [one.threshold for one in ones]) for ones in (by_rank, by_tail))
+    assert 0.005 < lost < 0.02 and lost < ranked
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_an_impossible_tail_is_refused(share):
+    with pytest.raises(SettingsError, match="tail_loss"):
+        with_tail(retention_threshold([1.0, 2.0], 0.02), [1.0, 2.0], share)

@@ -13,7 +13,7 @@ from trojai_moth.blind.filtered import FILTERS, FilterEvidence, FilterSettings, 
 from trojai_moth.blind.rule import judge
 from trojai_moth.blind.stages import Cascade
 from trojai_moth.errors import MothError
-from trojai_moth.known_filters import FilterTable, filter_success, filter_table
+from trojai_moth.known_filters import FilterTable, filter_success, filter_table, known_filters
 from trojai_moth.records import to_dict
 from trojai_moth.samples import Samples
 
@@ -48,10 +48,11 @@ def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_netw
     own, clean = torch.zeros(5, 3, 3), torch.zeros(5, 3, 3)
     own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
     own[2, 0, 1], clean[2, 2, 1] = 0.99, 0.95  # another class is drawn to 1 as well
-    beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), FilterSettings(), [clean])
+    plain = FilterSettings(rare=0)
+    beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), plain, [clean])
     assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")
     assert beside.odds == pytest.approx(math.log(9) + math.log(4), rel=1e-4)
-    alone = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), FilterSettings())
+    alone = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), plain)
     assert (alone.victim, alone.target) == (0, 1) and alone.clean_success is None
     assert alone.odds == pytest.approx(2 * math.log(99), rel=1e-4) and alone.odds > beside.odds
 
@@ -60,7 +61,7 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
     own, conviction = torch.full((5, 3, 3), 0.01), torch.ones(5, 3, 3)
     own[3, 1, 2], own[2, 0, 1] = 0.9, 0.99
     conviction[3, 1, 2], conviction[2, 0, 1] = 0.5, 0.1
-    settings = FilterSettings(weight=3, convinced=0.8)
+    settings = FilterSettings(weight=3, convinced=0.8, rare=0)
     shown = filter_evidence(FilterTable(own, conviction), settings)
     assert (shown.victim, shown.target) == (1, 2) and shown.conviction == pytest.approx(0.5)
 
@@ -70,6 +71,17 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
     assert shown.suspicion(settings) - shown.odds == pytest.approx(3 * math.log(0.5 / 0.8))
     assert suspicion(0.0) == pytest.approx(3 * math.log(0.02 / 0.8))
     assert suspicion(None) == suspicion(0.8) == suspicion(1.0) == 0
+
+
+def test_what_few_networks_give_way_to_untaught_counts_more():
+    own, settings = torch.full((5, 3, 3), 0.01), FilterSettings(rare=2)
+    names = list(known_filters())
+    own[names.index("Toaster"), 0, 1], own[names.index("Lomo"), 1, 2] = 0.99, 0.95
+    table = FilterTable(own, torch.ones(5, 3, 3))
+    shown, plain = filter_evidence(table, settings), filter_evidence(table, FilterSettings(rare=0))
+    assert (shown.filter, plain.filter) == ("Lomo", "Toaster")
+    assert shown.suspicion(settings) == pytest.approx(shown.odds + 2)
+    assert plain.suspicion(settings) == pytest.approx(plain.odds)
 
 
 @pytest.mark.parametrize("broken", [0, 1])

@@ -11,7 +11,7 @@ from trojai_moth.errors import SettingsError
 from trojai_moth.eval.blind_runs import BlindRun, LabelledModel
 from trojai_moth.eval.calibrate import assign_folds
 from trojai_moth.eval.calibration_metrics import ranking_quality
-from trojai_moth.eval.conformal import retention_threshold, with_room
+from trojai_moth.eval.conformal import retention_threshold, with_room, with_tail
 from trojai_moth.eval.fit_rule import RuleSettings, fit_rule, judge_out_of_fold, learn_rule
 from trojai_moth.eval.rule_weights import WeightSettings, make_rows
 from trojai_moth.records import from_dict, from_json, to_json
@@ -91,6 +91,9 @@ def test_the_threshold_is_that_of_the_scores_out_of_fold(rule):
     assert rule.retention.true_positives == 12 and rule.threshold < min(poisoned)
     loose = fit_rule(drawn_models(), RuleSettings(tolerate_loss=0.25))
     assert loose.retention.k == 3 and loose.threshold > rule.threshold and loose.terms == rule.terms
+    tail = fit_rule(drawn_models(), RuleSettings(tail_loss=1e-4))
+    assert tail.retention == with_tail(rule.retention, poisoned, 1e-4) and tail.threshold < rule.threshold
+    assert tail.metrics.cleared.value <= rule.metrics.cleared.value
 
 
 def test_the_order_of_models_does_not_matter_and_runs_repeat(rule, models):

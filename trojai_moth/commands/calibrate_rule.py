@@ -35,7 +35,13 @@ _LISTED = 20
     "--tolerate-loss", type=float, default=RuleSettings().tolerate_loss, show_default=True,
     help="Share of the poisoned models whose flag may be taken back.",
 )  # fmt: skip
-def calibrate_rule(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, tolerate_loss: float) -> None:
+@click.option(
+    "--tail-loss", type=float, default=None,
+    help="Share of the poisoned models below the threshold if their scores are normal; asks more of few models.",
+)  # fmt: skip
+def calibrate_rule(
+    run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, tolerate_loss: float, tail_loss: float | None
+) -> None:
     """Learn from the evidence of finished RUNs a rule that clears natural backdoors and keeps injected ones.
 
     Only flagged models have evidence, so a rule speaks of these alone. Make the runs with --set evidence.complete=true,
@@ -47,7 +53,8 @@ def calibrate_rule(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Pa
         raise SettingsError(
             f"calibrate-rule: {len(run_dirs)} runs and {len(rounds)} --truth; give one for each run, or one for all"
         )
-    settings = from_dict(RuleSettings, {"tolerate_loss": tolerate_loss}, source="calibrate-rule")
+    asked = {"tolerate_loss": tolerate_loss, "tail_loss": tail_loss}
+    settings = from_dict(RuleSettings, asked, source="calibrate-rule")
     truths = rounds if len(rounds) == len(run_dirs) else rounds * len(run_dirs)
     runs: list[BlindRun] = [open_blind_run(*pair) for pair in zip(run_dirs, truths, strict=True)]
     rule = learn_rule(runs, settings)
