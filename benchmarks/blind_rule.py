@@ -2,6 +2,7 @@
 
     python benchmarks/blind_rule.py [--out FILE]
     python benchmarks/blind_rule.py --sets conviction --out FILE
+    python benchmarks/blind_rule.py --sets second-conviction --out FILE
     python benchmarks/blind_rule.py --sets first-conviction --out FILE
     python benchmarks/blind_rule.py --sets first-stamps --out FILE
     python benchmarks/blind_rule.py --sets all --out FILE

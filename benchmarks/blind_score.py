@@ -17,11 +17,11 @@ after the first was scored, the third for the same rule learned from four sets (
 filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json), the fifth
 for the same learned from the fourth as well (results/blind_rule_conviction_three.json) and another weight of
 conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
-(results/blind_rule_conviction_four.json), and for filters of which two count more. Each was frozen by commit before a model of its set was examined, and refuses the models it was learned
-from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be learned anew, is said here:
-every feature alone and left out, and every architecture left out. A twin whose other half is not examined yet counts
-too. With --shipped what ships is asked about all sets that were first looked at after it was frozen, also those
-that were made to test another rule: SINCE.
+(results/blind_rule_conviction_four.json), and for filters of which two count more. Each was frozen by commit before a
+model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of
+finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and every
+architecture left out. A twin whose other half is not examined yet counts too. With --shipped what ships is asked about
+all sets that were first looked at after it was frozen, also those that were made to test another rule: SINCE.
 """
 
 from __future__ import annotations
