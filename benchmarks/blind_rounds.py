@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and nine later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and ten later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -11,6 +11,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half fourth
     python benchmarks/blind_rounds.py ROUNDS --half fifth
     python benchmarks/blind_rounds.py ROUNDS --half sixth
+    python benchmarks/blind_rounds.py ROUNDS --half seventh
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -21,8 +22,8 @@ four strata. The second confirming set tests the same rule again, with what was 
 two of triggers that are photo filters and of larger images. The third one has the second's strata and one of filters
 that work on one class only, and tests what was learned from all the others. The set called anew is the second one, made
 on another processor, where the same seeds train other weights. The fourth has the third one's strata, and tests what
-these two taught; so have the fifth and the sixth, each of which tests what the one before it taught. Each call goes on
-where it stopped.
+these two taught; so have the fifth and the sixth, each of which tests what the one before it taught. The seventh does,
+too, and has no larger images. Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +37,20 @@ from typing import Any
 from trojai_moth.make_round import make_round
 from trojai_moth.round_settings import MakeRoundSettings
 
-HALVES = ("development", "scored", "fresh", "confirm", "polygon", "second", "third", "fourth", "fifth", "sixth", "anew")
+HALVES = (
+    "development",
+    "scored",
+    "fresh",
+    "confirm",
+    "polygon",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "anew",
+)
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
@@ -59,11 +73,13 @@ BOTH = ("plain", "class", "few", "many", "large", "spatial")
 FRESH = ("plain", "class", "few", "spatial")
 SECOND = (*FRESH, "filter", "large")
 THIRD = (*SECOND, "filter-class")
+SEVENTH = (*FRESH, "filter", "filter-class")
 LATER: Mapping[str, tuple[str, ...]] = {
     "polygon": ("polygon",),
     **dict.fromkeys(("fresh", "confirm"), FRESH),
     **dict.fromkeys(("second", "anew"), SECOND),
     **dict.fromkeys(("third", "fourth", "fifth", "sixth"), THIRD),
+    "seventh": SEVENTH,
 }
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
 
