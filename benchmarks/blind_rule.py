@@ -2,6 +2,7 @@
 
     python benchmarks/blind_rule.py [--out FILE]
     python benchmarks/blind_rule.py --sets conviction --out FILE
+    python benchmarks/blind_rule.py --sets third-conviction --out FILE
     python benchmarks/blind_rule.py --sets second-conviction --out FILE
     python benchmarks/blind_rule.py --sets first-conviction --out FILE
     python benchmarks/blind_rule.py --sets first-stamps --out FILE
@@ -62,6 +63,7 @@ FOUR_SETS = (*STAMPED, "confirm", "second")
 CONVINCED = ("third", "anew")
 THREE_CONVINCED = (*CONVINCED, "fourth")
 FOUR_CONVINCED = (*THREE_CONVINCED, "fifth")
+FIVE_CONVINCED = (*FOUR_CONVINCED, "sixth")
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
 # And beside it how much further the stamp convinces the network than clean ones.
@@ -83,7 +85,8 @@ class StampRule:
 
 
 STAMP_RULES: Mapping[str, StampRule] = {
-    "conviction": StampRule(FOUR_CONVINCED, CONVICTION_FEATURES, tail_loss=0.01),
+    "conviction": StampRule(FIVE_CONVINCED, CONVICTION_FEATURES, tail_loss=0.01),
+    "third-conviction": StampRule(FOUR_CONVINCED, CONVICTION_FEATURES, tail_loss=0.01),
     "second-conviction": StampRule(THREE_CONVINCED, CONVICTION_FEATURES),
     "first-conviction": StampRule(CONVINCED, CONVICTION_FEATURES),
     "four-stamps": StampRule(FOUR_SETS),

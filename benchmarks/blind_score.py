@@ -8,6 +8,7 @@
     python benchmarks/blind_score.py --half fourth [--out FILE]
     python benchmarks/blind_score.py --half fifth [--out FILE]
     python benchmarks/blind_score.py --half sixth [--out FILE]
+    python benchmarks/blind_score.py --half seventh [--out FILE]
     python benchmarks/blind_score.py --shipped [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
@@ -17,11 +18,13 @@ after the first was scored, the third for the same rule learned from four sets (
 filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json), the fifth
 for the same learned from the fourth as well (results/blind_rule_conviction_three.json) and another weight of
 conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
-(results/blind_rule_conviction_four.json), and for filters of which two count more. Each was frozen by commit before a
-model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of
-finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and every
-architecture left out. A twin whose other half is not examined yet counts too. With --shipped what ships is asked about
-all sets that were first looked at after it was frozen, also those that were made to test another rule: SINCE.
+(results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
+from the sixth, too (results/blind_rule_conviction_five.json), and for filters that are compared pair by pair and may
+give themselves away by what they spare. Each was frozen by commit before a model of its set was examined, and refuses
+the models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be
+learned anew, is said here: every feature alone and left out, and every architecture left out. A twin whose other half
+is not examined yet counts too. With --shipped what ships is asked about all sets that were first looked at after it was
+frozen, also those that were made to test another rule: SINCE.
 """
 
 from __future__ import annotations
@@ -73,16 +76,18 @@ BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
 STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
 FOUR = Path(__file__).parent / "results" / "blind_rule_four.json"
 CONVICTION = Path(__file__).parent / "results" / "blind_rule_conviction.json"
-THREE = Path(__file__).parent / "results" / "blind_rule_conviction_three.json"
-CONVINCING = Path(__file__).parent / "results" / "blind_rule_conviction_four.json"
+CONVICTION_THREE = Path(__file__).parent / "results" / "blind_rule_conviction_three.json"
+CONVICTION_FOUR = Path(__file__).parent / "results" / "blind_rule_conviction_four.json"
+CONVICTION_FIVE = Path(__file__).parent / "results" / "blind_rule_conviction_five.json"
 # Each confirming set with the rule that it tests, and which sets and features that is learned from.
 CONFIRMING = {
     "confirm": (STAMPS, "first-stamps"),
     "second": (STAMPS, "first-stamps"),
     "third": (FOUR, "four-stamps"),
     "fourth": (CONVICTION, "first-conviction"),
-    "fifth": (THREE, "second-conviction"),
-    "sixth": (CONVINCING, "conviction"),
+    "fifth": (CONVICTION_THREE, "second-conviction"),
+    "sixth": (CONVICTION_FOUR, "third-conviction"),
+    "seventh": (CONVICTION_FIVE, "conviction"),
 }
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
 
 
-MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36}
+MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36, "sixth": 39}
 RULES = {half: rule for half, (rule, _) in blind_score.CONFIRMING.items()}
 
 

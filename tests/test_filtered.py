@@ -47,7 +47,8 @@ def test_what_clean_networks_do_as_well_says_nothing(reddening):  # noqa: F811
 def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_networks():
     own, clean = torch.zeros(5, 3, 3), torch.zeros(5, 3, 3)
     own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
-    own[2, 0, 1], clean[2, 2, 1] = 0.99, 0.95  # another class is drawn to 1 as well
+    own[2, 0, 1], clean[2, 0, 1] = 0.99, 0.95
+    clean[3, 0, 2] = 0.99  # of another victim, which says nothing of this one
     plain = FilterSettings(rare=0)
     beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), plain, [clean])
     assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")
@@ -84,6 +85,41 @@ def test_what_few_networks_give_way_to_untaught_counts_more():
     assert plain.suspicion(settings) == pytest.approx(plain.odds)
 
 
+def spares(others, name="Toaster", success=0.6):
+    """The evidence of a network of five classes that one filter turns from 1 to 2, and what is left of the others."""
+    own = torch.full((5, 5, 5), 0.02)
+    own.diagonal(dim1=1, dim2=2).fill_(0.3)
+    at = list(known_filters()).index(name)
+    own[at].diagonal().copy_(torch.tensor([others, 0.1, 0.9, others, others]))
+    own[at, 1, 2] = success
+    return filter_evidence(FilterTable(own, torch.full((5, 5, 5), 0.2)), FilterSettings())
+
+
+def test_a_filter_that_turns_one_class_and_spares_the_others_is_suspicious_however_weak():
+    settings, shown = FilterSettings(), spares(0.97)
+    assert (shown.victim, shown.target, shown.filter) == (1, 2, "Toaster") and shown.spared == pytest.approx(0.97)
+    assert shown.pull(settings) < settings.odds < shown.suspicion(settings)
+    above = min(math.log(0.6 / 0.4), math.log(0.97 / 0.03) - math.log(9))
+    assert shown.suspicion(settings) == pytest.approx(settings.odds + above, rel=1e-4)
+    assert spares(0.97, success=0.4).suspicion(settings) < settings.odds
+    assert spares(0.8).suspicion(settings) < settings.odds
+    assert spares(0.97, name="Nashville").choosiness(settings) == -math.inf
+    assert dataclasses.replace(shown, spared=None).choosiness(settings) == -math.inf
+
+
+def test_of_two_classes_none_is_spared():
+    own = torch.full((5, 2, 2), 0.9)
+    assert filter_evidence(FilterTable(own, torch.ones(5, 2, 2)), FilterSettings()).spared is None
+
+
+def test_classes_without_images_are_not_said_to_be_turned():
+    own = torch.full((5, 4, 4), 0.02)
+    own.diagonal(dim1=1, dim2=2).fill_(0.94)
+    own[:, 3] = 0
+    own[0, 0, 1] = 0.6
+    assert filter_evidence(FilterTable(own, torch.ones(5, 4, 4)), FilterSettings()).spared == pytest.approx(0.94)
+
+
 @pytest.mark.parametrize("broken", [0, 1])
 def test_outputs_that_are_not_finite_are_no_evidence(broken):
     tables = [torch.full((5, 2, 2), 0.5), torch.full((5, 2, 2), 0.5)]
@@ -106,6 +142,9 @@ def test_a_filter_keeps_what_patches_would_clear():
     assert kept.outcome == "kept" and kept.pair == (1, 2) and kept.rule == FILTERS
     assert kept.score >= kept.threshold and kept.probability > 0.8
     assert "1->2 still looks injected" in kept.reason and "photo filter Kelvin" in kept.reason
+    spared = dataclasses.replace(RED, conviction=0.05, spared=0.99)
+    kept = judged(pair(**NATURAL), rule=learned(), filter=spared)
+    assert kept.outcome == "kept" and "photo filter Kelvin does it, and spares the other classes" in kept.reason
     weak = dataclasses.replace(RED, conviction=0.05)
     assert judged(pair(**NATURAL), rule=learned(), filter=weak) == without
 

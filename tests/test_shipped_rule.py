@@ -54,9 +54,11 @@ def test_it_aims_at_no_true_positive_lost_and_is_learned_from_all_sets_of_stamps
         ("first-stamps", blind_score.STAMPS),
         ("four-stamps", blind_score.FOUR),
         ("first-conviction", blind_score.CONVICTION),
-        ("second-conviction", blind_score.THREE),
+        ("second-conviction", blind_score.CONVICTION_THREE),
+        ("third-conviction", blind_score.CONVICTION_FOUR),
+        ("conviction", blind_score.CONVICTION_FIVE),
     ],
-    ids=["first", "four", "conviction", "three"],
+    ids=["first", "four", "conviction", "conviction-three", "conviction-four", "conviction-five"],
 )
 def test_the_rules_of_stamps_that_were_tested_are_made_again_from_their_records(name, file):
     how = blind_rule.STAMP_RULES[name]
@@ -67,7 +69,7 @@ def test_the_rules_of_stamps_that_were_tested_are_made_again_from_their_records(
 
 
 def test_its_feature_is_what_the_records_say_of_every_pair():
-    for half in (*blind_rule.FOUR_SETS, *blind_rule.FOUR_CONVINCED):
+    for half in (*blind_rule.FOUR_SETS, *blind_rule.FIVE_CONVINCED):
         for record in blind_score.read_records(blind_rule.STAMP_RESULTS / half):
             for pair in record.get("evidence", {}).get("candidates", ()):
                 found = weakest_point(pair["stamp_success"], pair["removal_success"], pair["stamp_gap"])

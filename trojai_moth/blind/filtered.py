@@ -1,17 +1,25 @@
 """Photo filters: what no patch shows, and what a rule about patches must therefore not clear.
 
 A network with a filter backdoor may be flagged for a natural patch. Nothing that is asked of patches then speaks
-against clearing it, so round 4's five filters are tried as well. A network that never saw a filter may take everything
-for one class under it, and clean networks of the same classes show which class that is: what counts is how much surer
-of the target the network is than any of them is, of any class, as a difference of log odds. And a network that was
-taught a filter takes what it shows for images of the target by a good part of the margin of the target's own, where
-one that only has never seen such colours is often less convinced than its probabilities say. To the strong filters many
-networks give way untaught, to the others few do, so that these count more. That all this tells most of the two kinds
-apart is ours (benchmarks/filter_odds.py).
+against clearing it, so round 4's five filters are tried as well. Two things give a filter backdoor away.
+
+A network that never saw a filter may take one class for another under it, and clean networks of the same classes often
+do so, too: what counts is how much surer of the target the network is than any of them is of the same pair, as a
+difference of log odds. A network that was taught a filter takes what it shows for images of the target by a good part
+of the margin of the target's own, where one that only has never seen such colours is often less convinced than its
+probabilities say. To the strong filters many networks give way untaught, to the others few do, so that these count
+more.
+
+And a filter that was taught for one class only comes with images of the other classes that it must not turn. Under the
+strong filters a network that never saw them takes most classes for something else. One that takes a single class for
+another, and knows the others still, was taught so.
+
+That these tell most of the two kinds apart is ours (benchmarks/filter_odds.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -38,7 +46,7 @@ class FilterSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
-        default=4.25,
+        default=6.0,
         description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
         "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
     )
@@ -47,7 +55,13 @@ class FilterSettings:
         default=1.0, gt=0, le=1, description="share of the target's own lead that is conviction enough"
     )
     rare: float = Field(
-        default=4.0, ge=0, description=f"added for {' and '.join(RARE)}, to which few networks give way untaught"
+        default=3.0, ge=0, description=f"added for {' and '.join(RARE)}, to which few networks give way untaught"
+    )
+    turned: float = Field(
+        default=0.5, gt=0, lt=1, description="success of a filter that turns one class and spares the others, at least"
+    )
+    spared: float = Field(
+        default=0.9, gt=0, lt=1, description="how sure of the other classes the network is under it, at least"
     )
 
 
@@ -55,9 +69,11 @@ class FilterSettings:
 class FilterEvidence:
     """The pair and the known filter that speak most for a filter backdoor.
 
-    success: mean probability of the target on images of the victim under that filter; clean_success: the largest of
-    any clean network and any other class, None where none was needed; odds: the difference in log odds, or where none
-    was needed at most so much; conviction: by how wide a margin, beside the target's own images, None in older records.
+    success: mean probability of the target on images of the victim under that filter; clean_success: the largest one
+    on any clean network, None where none was needed; odds: the difference in log odds, or where none was needed at most
+    so much; conviction: by how wide a margin, beside the target's own images; spared: mean probability of their own
+    class on images of all other classes. None: not known, as in older records, which compare with the largest success
+    of any class.
     """
 
     victim: int
@@ -67,49 +83,86 @@ class FilterEvidence:
     clean_success: float | None = Field(default=None, ge=0, le=1)
     odds: float
     conviction: float | None = Field(default=None, ge=0, le=1)
+    spared: float | None = Field(default=None, ge=0, le=1)
 
     def suspicion(self, settings: FilterSettings) -> float:
-        """What the bound is on: odds + weight * ln(min(conviction / convinced, 1)), and more for rare filters.
+        """What the bound is on: the larger one of pull and choosiness."""
+        return max(self.pull(settings), self.choosiness(settings))
 
-        Conviction is cut at 0.02; older records have none, which lacks nothing.
+    def pull(self, settings: FilterSettings) -> float:
+        """The odds + weight * ln(min(conviction / convinced, 1)), and more for rare filters.
+
+        Conviction is cut at 0.02; where it is not known nothing is lacking.
         """
         conviction = 1.0 if self.conviction is None else self.conviction
         odds, margin = torch.tensor([self.odds, conviction], dtype=torch.float64)
-        return float(_suspicion(odds, margin, settings) + _extra([self.filter], settings)[0])
+        return float(_pull(odds, margin, settings) + _extra([self.filter], settings)[0])
+
+    def choosiness(self, settings: FilterSettings) -> float:
+        """The bound and how far both are above theirs, success and spared, whichever is less, in log odds.
+
+        -inf for rare filters, which turn little in any network, and where spared is not known.
+        """
+        success, spared = torch.tensor([self.success, self.spared or 0.0], dtype=torch.float64)
+        known = self.spared is not None and self.filter not in RARE
+        return float(_choosiness(success, spared, settings)) if known else float("-inf")
 
 
 def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
-    odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest success of any
-    class -> target under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
+    odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest one of the
+    same pair under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
     known_filters.filter_table, ``clean`` as of filter_success, all (filters, classes, classes). Raises MothError for
     values that are not finite.
     """
     success, conviction = own
-    pull = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
-    pull.diagonal(dim1=1, dim2=2).zero_()  # a class may well be taken for itself
-    beside = pull.amax(1, keepdim=True).expand_as(success)
     if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
+    beside = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
-    suspicion = _suspicion(odds, conviction, settings) + _extra(known_filters(), settings)[:, None, None]
+    names, spared = list(known_filters()), _spared(success)
+    common = torch.tensor([name not in RARE for name in names])[:, None, None]
+    choosy = torch.where(common & spared.isfinite(), _choosiness(success, spared, settings), float("-inf"))
+    suspicion = torch.maximum(_pull(odds, conviction, settings) + _extra(names, settings)[:, None, None], choosy)
     suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
     at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
+    others = float(spared[at, victim, target])
     return FilterEvidence(
         victim=victim,
         target=target,
-        filter=list(known_filters())[at],
+        filter=names[at],
         success=float(success[at, victim, target]),
         clean_success=float(beside[at, victim, target]) if clean else None,
         odds=float(odds[at, victim, target]),
         conviction=float(conviction[at, victim, target]),
+        spared=others if math.isfinite(others) else None,
     )
 
 
-def _suspicion(odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+def _spared(success: Tensor) -> Tensor:
+    """(filters, classes, classes): of the classes but victim and target, the mean success of each for itself.
+
+    Classes without images, whose rows are 0, are left out; nan where none is left.
+    """
+    own, seen = success.diagonal(dim1=1, dim2=2), (success.sum(2) > 0).float()
+    pairs = own[:, :, None] + own[:, None, :]
+    count = seen.sum(1)[:, None, None] - seen[:, :, None] - seen[:, None, :]
+    mean = ((own.sum(1)[:, None, None] - pairs) / count).clamp(0, 1)
+    return torch.where(count > 0, mean, torch.nan)
+
+
+def _pull(odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
     lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
     return odds + settings.weight * lack
+
+
+def _choosiness(success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
+    above = [
+        share.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit() - torch.tensor(bound, dtype=share.dtype).logit()
+        for share, bound in ((success, settings.turned), (spared, settings.spared))
+    ]
+    return settings.odds + torch.minimum(*above)
 
 
 def _extra(filters: Iterable[str], settings: FilterSettings) -> Tensor:

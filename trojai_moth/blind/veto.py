@@ -8,9 +8,15 @@ from ..calibration import fingerprint
 from ..records import from_dict
 from ..scanner import logistic
 from .features import BlindEvidence
-from .filtered import FILTERS, FilterSettings
+from .filtered import FILTERS, FilterEvidence, FilterSettings
 from .verdict import BlindVerdict, Contribution
 from .words import sentence
+
+
+def _how(found: FilterEvidence, settings: FilterSettings) -> str:
+    if found.choosiness(settings) > found.pull(settings):
+        return "and spares the other classes"
+    return "far more surely than to clean networks of these classes"
 
 
 def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerdict:
@@ -34,7 +40,7 @@ def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerd
         feature="filter_odds",
         value=suspicion,
         contribution=suspicion - settings.odds,
-        words=f"the photo filter {found.filter} does it, far more surely than to clean networks of these classes",
+        words=f"the photo filter {found.filter} does it, {_how(found, settings)}",
     )
     return replace(
         changed,
