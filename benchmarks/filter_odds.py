@@ -1,21 +1,22 @@
-"""What known filters do to a labelled round's models beside clean networks: where the bound on their odds may lie.
+"""What known filters do to labelled models beside clean networks: where the bounds on them may lie.
 
     trojai-moth make-round ROUND --models 12 --classes 5 --size 32 --architecture resnet18,squeezenetv1_1 \
         --images-per-class 10 --lookalikes 1 --trigger filter --seed 40
-    python benchmarks/blind_rounds.py ROUNDS --half second --only filter --only plain --only few
-    python benchmarks/filter_odds.py ROUND ROUNDS/second/filter [...] --out benchmarks/results/filter_odds.json
+    python benchmarks/filter_odds.py ROUND ROUNDS --out benchmarks/results/filter_odds.json
 
-The folders of the second set were called second-filter and so on for the record. The weight of conviction and the bound
-that ship (trojai_moth/blind/filtered.py) were set on these models, and on the third, fourth and anew sets of
-blind_rounds.py, and must not be judged on them. Of the poisoned ones, those of the strata plain and few have polygons.
-The pairs of the record were chosen with conviction counted four times, as was usual then.
+``ROUNDS`` is what blind_rounds.py made. All models of ROUND, and of the SETS the flagged ones that are clean or were
+taught a filter, with the images and the clean networks of their records. The weight of conviction and the bounds that
+ship (trojai_moth/blind/filtered.py) were set on these models, and must not be judged on them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from blind import beside_clean, opened
+from blind import STAMP_RESULTS, beside_clean, opened
+from blind_gates import read_records
+from blind_rounds import folder_of
+from blind_rule import FIVE_CONVINCED, has_filters
 from record import Record, parser
 
 from trojai_moth.blind.filtered import FilterEvidence, FilterSettings
@@ -25,30 +26,53 @@ from trojai_moth.records import from_dict, to_dict
 from trojai_moth.rounds import Case, read_round
 from trojai_moth.seeding import derive_seed
 
+SETS = FIVE_CONVINCED
+ROUND = "filter round"
+
 
 def main() -> None:
     """Every model, then how the two kinds lie."""
     options = parser(__doc__)
-    options.add_argument("rounds", type=Path, nargs="+")
+    options.add_argument("round", type=Path)
+    options.add_argument("rounds", type=Path)
     chosen = options.parse_args()
-    folders = chosen.rounds
-    chosen.rounds = [folder.name for folder in folders]
-    record = Record("filter odds", chosen)
-    for folder in folders:
-        labels = read_labels(folder)
-        for case in read_round(folder):
-            if isinstance(case, Case):
-                name = f"{folder.name} {case.model_id}"
-                record.part(name, lambda c=case, bad=labels[case.model_id]: {"poisoned": bad} | looked(c, record))
+    record = Record("filter odds", chosen, sets=list(SETS))
+    for name, poisoned, case, own, known in [*models(chosen.round), *flagged(chosen.rounds)]:
+        record.part(name, lambda c=case, b=poisoned, s=own, k=known: {"poisoned": b} | looked(c, s, k, record))
     parts = record.data["parts"]
-    odds = {bad: sorted(suspicion(one) for one in parts.values() if one["poisoned"] is bad) for bad in (True, False)}
+    pulls = {bad: sorted(suspicion(one) for one in parts.values() if one["poisoned"] is bad) for bad in (True, False)}
+    bound = FilterSettings().odds
     record.finish(
-        poisoned=odds[True],
-        clean=odds[False],
-        bound=FilterSettings().odds,
-        kept={str(bad): [sum(value >= FilterSettings().odds for value in odds[bad]), len(odds[bad])] for bad in odds},
+        poisoned=pulls[True],
+        clean=pulls[False],
+        bound=bound,
+        kept={str(bad): [sum(value >= bound for value in pulls[bad]), len(pulls[bad])] for bad in pulls},
     )
     print(record.data["summary"])
+
+
+Model = tuple[str, bool, Case, int, Mapping[str, Any] | None]
+
+
+def models(folder: Path) -> Iterator[Model]:
+    """Name, label, case, seed and record, of which there is none, of all models of the filter round."""
+    labels = read_labels(folder)
+    for case in read_round(folder):
+        if isinstance(case, Case):
+            yield f"{ROUND} {case.model_id}", labels[case.model_id], case, derive_seed(0, case.model_id), None
+
+
+def flagged(rounds: Path) -> Iterator[Model]:
+    """The same of the flagged models of the sets that are clean or were taught a filter."""
+    for half in SETS:
+        for known in read_records(STAMP_RESULTS / half):
+            if "evidence" not in known or (known["poisoned"] and not has_filters(known)):
+                continue
+            stratum, model_id = known["stratum"], known["model_id"]
+            folder = folder_of(rounds, stratum, half)
+            case = next(one for one in read_round(folder) if isinstance(one, Case) and one.model_id == model_id)
+            seed = derive_seed(0, half, stratum, model_id)
+            yield f"{half} {stratum} {model_id}", known["poisoned"], case, seed, known
 
 
 def suspicion(part: Mapping[str, Any]) -> float:
@@ -57,11 +81,10 @@ def suspicion(part: Mapping[str, Any]) -> float:
     return from_dict(FilterEvidence, found, source="the record").suspicion(FilterSettings())
 
 
-def looked(case: Case, record: Record) -> dict[str, Any]:
+def looked(case: Case, seed: int, known: Mapping[str, Any] | None, record: Record) -> dict[str, Any]:
     """As rescan with composed images does it, with clean networks for every model."""
-    own = derive_seed(0, case.model_id)
-    subject, samples = opened(case, own, device=record.device)
-    found = beside_clean(case, subject, samples, own)
+    subject, samples = opened(case, seed, known, device=record.device)
+    found = beside_clean(case, subject, samples, derive_seed(seed, "evidence"))
     return {
         "architecture": subject.architecture, "clean_networks": EvidenceSettings().clean_networks,
         **to_dict(found),
