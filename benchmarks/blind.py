@@ -127,11 +127,9 @@ def add_shipped(case: Case, seed: int, file: Path) -> None:
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged" or SHIPPED_FILTER in record:
         return
-    evidence = as_shipped(record)["evidence"]
-    if evidence == record["evidence"]:
-        return
-    if not judge(from_dict(BlindEvidence, evidence, source=file.stem), read_rule(SHIPPED)).cleared:
-        return
+    patches = as_shipped(record)["evidence"] | {"filter": None}
+    if not judge(from_dict(BlindEvidence, patches, source=file.stem), read_rule(SHIPPED)).cleared:
+        return  # a patch keeps it, whatever filters do
     found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
     write_text(file, json.dumps(record | {SHIPPED_FILTER: to_dict(found)}, indent=1) + "\n")
     print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.2f}", flush=True)

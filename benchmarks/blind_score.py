@@ -68,7 +68,7 @@ from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
 # The sets whose models were first looked at after what ships was frozen, rule and filters.
-SINCE = ("third", "fourth", "fifth")
+SINCE = ("third", "fourth", "fifth", "sixth", "seventh")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
