@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
 
 
-MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36, "sixth": 39}
+MODELS = {"confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36, "sixth": 39, "seventh": 29}
 RULES = {half: rule for half, (rule, _) in blind_score.CONFIRMING.items()}
 
 
@@ -71,17 +71,21 @@ def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
 def test_what_ships_is_what_the_third_set_tested_and_lost_none():
     assert read_rule(SHIPPED) == read_rule(RULES["third"])
     held = blind_score.read_records(blind_score.STAMP_RESULTS / "third")
-    asked = {
-        json.dumps(record["evidence"]["settings"]["filters"], sort_keys=True)
-        for record in held
-        if record.get("evidence")
-    }
-    assert asked == {json.dumps(to_dict(FilterSettings()), sort_keys=True)}
+    asked = [record["evidence"]["settings"]["filters"] for record in held if record.get("evidence")]
+    usual = to_dict(FilterSettings())
+    assert asked and all(usual | one == usual | {"rare": 0.0} for one in asked)  # what is new only keeps more
     scored = blind_score.score(held, read_rule(SHIPPED))
     assert not any(one.poisoned and one.cleared_blind for one in scored)
 
 
-def test_what_ships_lost_none_of_the_three_sets_that_were_looked_at_since():
+@pytest.mark.parametrize(("half", "model"), [("sixth", "filter-class id-00000005"), ("seventh", "filter id-00000000")])
+def test_each_of_the_last_two_sets_lost_one_model_with_a_filter(half, model):
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / half)
+    scored = blind_score.score(held, read_rule(RULES[half]))
+    assert [one.model_id for one in scored if one.poisoned and one.cleared_blind] == [f"{half} {model}"]
+
+
+def test_what_ships_lost_none_of_the_five_sets_that_were_looked_at_since():
     saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
     made = read_rule(SHIPPED).provenance.models
     assert saved["rule_sha256"] == fingerprint(read_rule(SHIPPED))
