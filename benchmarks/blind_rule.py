@@ -21,11 +21,13 @@ nothing has tested it. The fourth goes by plain stamps instead and is learned fr
 which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it (blind_score.py --half
 confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The fifth is
 the same, learned anew from all four sets (results/blind_rule_four.json); the third confirming set tested it (--half
-third), it lost none there or in the two sets after it, and it is what ships. The sixth goes by stamps and by how far
-they convince, and is learned from the third set and from the second one made anew (results/blind_rule_conviction.json);
-the fourth set tested it (--half fourth). The seventh is the same, learned from the fourth, too
-(results/blind_rule_conviction_three.json); the fifth set tested it (--half fifth). Both clear more, and each lost some.
-Models with filters are left out, and so is what filters say: they are another matter (blind/veto.py).
+third), it lost no polygon there or in the four sets after it, and it is what ships. The sixth goes by stamps and by how
+far they convince, and is learned from the third set and from the second one made anew
+(results/blind_rule_conviction.json); the fourth set tested it (--half fourth). Those after it are the same, each learned
+from the set before as well, and tested by the next one: results/blind_rule_conviction_three.json by the fifth set,
+blind_rule_conviction_four.json by the sixth and blind_rule_conviction_five.json by the seventh, these two with room below
+what they were learned from. They were meant to clear more, and each set lost some. Models with filters are left out, and
+so is what filters say: they are another matter (blind/veto.py).
 """
 
 from __future__ import annotations
