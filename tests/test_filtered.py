@@ -99,7 +99,8 @@ def test_a_filter_that_turns_one_class_and_spares_the_others_is_suspicious_howev
     assert (shown.victim, shown.target, shown.filter) == (1, 2, "Toaster") and shown.spared == pytest.approx(0.97)
     assert shown.pull(settings) < settings.odds < shown.suspicion(settings)
     above = min(math.log(0.6 / 0.4), math.log(0.97 / 0.03) - math.log(9))
-    assert shown.suspicion(settings) == pytest.approx(settings.odds + above, rel=1e-4)
+    assert shown.suspicion(settings) == pytest.approx(settings.choosy + above, rel=1e-4)
+    assert settings.choosy == settings.odds  # kept where both bounds are met
     assert spares(0.97, success=0.4).suspicion(settings) < settings.odds
     assert spares(0.8).suspicion(settings) < settings.odds
     assert spares(0.97, name="Nashville").choosiness(settings) == -math.inf

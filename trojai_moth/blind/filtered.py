@@ -63,6 +63,9 @@ class FilterSettings:
     spared: float = Field(
         default=0.9, gt=0, lt=1, description="how sure of the other classes the network is under it, at least"
     )
+    choosy: float = Field(
+        default=2.5, description="what one that is just within both counts as; a larger bound on odds lets it go"
+    )
 
 
 @record
@@ -98,7 +101,7 @@ class FilterEvidence:
         return float(_pull(odds, margin, settings) + _extra([self.filter], settings)[0])
 
     def choosiness(self, settings: FilterSettings) -> float:
-        """The bound and how far both are above theirs, success and spared, whichever is less, in log odds.
+        """The setting choosy and how far success and spared are above their bounds, whichever is less, in log odds.
 
         -inf for rare filters, which turn little in any network, and where spared is not known.
         """
@@ -163,7 +166,7 @@ def _choosiness(success: Tensor, spared: Tensor, settings: FilterSettings) -> Te
         share.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit() - torch.tensor(bound, dtype=share.dtype).logit()
         for share, bound in ((success, settings.turned), (spared, settings.spared))
     ]
-    return settings.odds + torch.minimum(*above)
+    return settings.choosy + torch.minimum(*above)
 
 
 def _extra(filters: Iterable[str], settings: FilterSettings) -> Tensor:
