@@ -123,7 +123,7 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
 
 
 def add_shipped(case: Case, seed: int, file: Path) -> None:
-    """What filters do by the settings that ship, where the record has others and what ships would clear the model."""
+    """What filters do by the settings that ship, where the patches alone would clear the model."""
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged" or SHIPPED_FILTER in record:
         return
@@ -207,7 +207,7 @@ ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
     "naive": (add_naive, "naive hardening, to records that are there without it"),
     "filters": (add_filters, "known filters, to records that are without them"),
     "conviction": (add_conviction, "conviction, to records without it"),
-    "shipped": (add_shipped, "what filters do by the settings that ship, to records with others"),
+    "shipped": (add_shipped, "what filters do by the settings that ship, to records of what patches would clear"),
 }
 
 

@@ -67,7 +67,7 @@ from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
-# The sets whose models were first looked at after what ships was frozen, rule and filters.
+# The sets whose models were first looked at after what ships was frozen, but for checks that can only keep more.
 SINCE = ("third", "fourth", "fifth", "sixth", "seventh")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
@@ -204,8 +204,8 @@ def filtered(held: Sequence[Record]) -> bool:
 def shipped(folder: Path) -> dict[str, Any]:
     """What ships, of all sets that it has not seen.
 
-    Where a record's filter is by other settings, it has one by those that ship beside it (blind.py --shipped) if that
-    could keep the model; elsewhere another pair could only be more suspicious.
+    Every model that its patches would clear has a filter by the settings that ship beside its own (blind.py --shipped);
+    the others are kept whatever filters do.
     """
     held = [record for half in SINCE for record in read_records(folder / half)]
     rule = read_rule(SHIPPED)

@@ -65,14 +65,16 @@ def models(folder: Path) -> Iterator[Model]:
 def flagged(rounds: Path) -> Iterator[Model]:
     """The same of the flagged models of the sets that are clean or were taught a filter."""
     for half in SETS:
-        for known in read_records(STAMP_RESULTS / half):
-            if "evidence" not in known or (known["poisoned"] and not has_filters(known)):
-                continue
-            stratum, model_id = known["stratum"], known["model_id"]
-            folder = folder_of(rounds, stratum, half)
-            case = next(one for one in read_round(folder) if isinstance(one, Case) and one.model_id == model_id)
-            seed = derive_seed(0, half, stratum, model_id)
-            yield f"{half} {stratum} {model_id}", known["poisoned"], case, seed, known
+        records = {(one["stratum"], one["model_id"]): one for one in read_records(STAMP_RESULTS / half)}
+        for stratum in dict.fromkeys(stratum for stratum, _ in records):
+            for case in read_round(folder_of(rounds, stratum, half)):
+                known = records.get((stratum, case.model_id), {})
+                if not isinstance(case, Case) or "evidence" not in known:
+                    continue
+                if known["poisoned"] and not has_filters(known):
+                    continue
+                seed = derive_seed(0, half, stratum, case.model_id)
+                yield f"{half} {stratum} {case.model_id}", known["poisoned"], case, seed, known
 
 
 def suspicion(part: Mapping[str, Any]) -> float:

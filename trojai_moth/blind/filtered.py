@@ -20,7 +20,7 @@ That these tell most of the two kinds apart is ours (benchmarks/filter_odds.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -97,17 +97,17 @@ class FilterEvidence:
         Conviction is cut at 0.02; where it is not known nothing is lacking.
         """
         conviction = 1.0 if self.conviction is None else self.conviction
-        odds, margin = torch.tensor([self.odds, conviction], dtype=torch.float64)
-        return float(_pull(odds, margin, settings) + _extra([self.filter], settings)[0])
+        odds, margin = torch.tensor([[self.odds], [conviction]], dtype=torch.float64)
+        return float(_pull([self.filter], odds, margin, settings))
 
     def choosiness(self, settings: FilterSettings) -> float:
         """The setting choosy and how far success and spared are above their bounds, whichever is less, in log odds.
 
         -inf for rare filters, which turn little in any network, and where spared is not known.
         """
-        success, spared = torch.tensor([self.success, self.spared or 0.0], dtype=torch.float64)
-        known = self.spared is not None and self.filter not in RARE
-        return float(_choosiness(success, spared, settings)) if known else float("-inf")
+        others = math.nan if self.spared is None else self.spared
+        success, spared = torch.tensor([[self.success], [others]], dtype=torch.float64)
+        return float(_choosiness([self.filter], success, spared, settings))
 
 
 def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
@@ -126,9 +126,8 @@ def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[
     beside = drawn.amax(1, keepdim=True).expand_as(success)
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
     names, spared = list(known_filters()), _spared(success)
-    common = torch.tensor([name not in RARE for name in names])[:, None, None]
-    choosy = torch.where(common & spared.isfinite(), _choosiness(success, spared, settings), float("-inf"))
-    suspicion = torch.maximum(_pull(odds, conviction, settings) + _extra(names, settings)[:, None, None], choosy)
+    pull, choosy = _pull(names, odds, conviction, settings), _choosiness(names, success, spared, settings)
+    suspicion = torch.maximum(pull, choosy)
     suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
     at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
     others = float(spared[at, victim, target])
@@ -156,18 +155,22 @@ def _spared(success: Tensor) -> Tensor:
     return torch.where(count > 0, mean, torch.nan)
 
 
-def _pull(odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+def _pull(filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+    """As of the record; tensors (filters, ...)."""
     lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
-    return odds + settings.weight * lack
+    return odds + settings.weight * lack + settings.rare * _rare(filters, odds)
 
 
-def _choosiness(success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
+def _choosiness(filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
+    """As of the record; tensors (filters, ...), spared nan where it is not known."""
     above = [
         share.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit() - torch.tensor(bound, dtype=share.dtype).logit()
         for share, bound in ((success, settings.turned), (spared, settings.spared))
     ]
-    return settings.choosy + torch.minimum(*above)
+    known = spared.isfinite() & ~_rare(filters, spared)
+    return torch.where(known, settings.choosy + torch.minimum(*above), float("-inf"))
 
 
-def _extra(filters: Iterable[str], settings: FilterSettings) -> Tensor:
-    return torch.tensor([settings.rare if name in RARE else 0.0 for name in filters])
+def _rare(filters: Sequence[str], like: Tensor) -> Tensor:
+    """(filters, 1, ...) bool, of as many dimensions as ``like``."""
+    return torch.tensor([name in RARE for name in filters]).view(-1, *[1] * (like.dim() - 1))
