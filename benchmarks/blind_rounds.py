@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and ten later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and eleven later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -12,6 +12,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half fifth
     python benchmarks/blind_rounds.py ROUNDS --half sixth
     python benchmarks/blind_rounds.py ROUNDS --half seventh
+    python benchmarks/blind_rounds.py ROUNDS --half eighth
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -23,7 +24,10 @@ two of triggers that are photo filters and of larger images. The third one has t
 that work on one class only, and tests what was learned from all the others. The set called anew is the second one, made
 on another processor, where the same seeds train other weights. The fourth has the third one's strata, and tests what
 these two taught; so have the fifth and the sixth, each of which tests what the one before it taught. The seventh does,
-too, and has no larger images. Each call goes on where it stopped.
+too, and has no larger images. The eighth tests what ships on models that are trained as round 4's were: with colours
+jittered by 0.1 and every one adversarially (train_model.py and round_config.py of the feb2021 generator; a stratum has
+one of its boxes, shares and step counts), and has two strata more, of round 4's spectral condition. Each call goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ HALVES = (
     "fifth",
     "sixth",
     "seventh",
+    "eighth",
     "anew",
 )
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
@@ -63,6 +68,16 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
     "filter-class": dict(
         models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter", condition="class"
     ),
+    "spectral": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=5, condition="spectral"),
+    "filter-spectral": dict(
+        models=6,
+        architecture=_THREE,
+        classes=5,
+        lookalikes=1,
+        images_per_class=10,
+        trigger="filter",
+        condition="spectral",
+    ),
 }
 # The round that scanners are measured on.
 POLYGON = MakeRoundSettings(
@@ -74,14 +89,28 @@ FRESH = ("plain", "class", "few", "spatial")
 SECOND = (*FRESH, "filter", "large")
 THIRD = (*SECOND, "filter-class")
 SEVENTH = (*FRESH, "filter", "filter-class")
+EIGHTH = (*SEVENTH, "spectral", "filter-spectral")
 LATER: Mapping[str, tuple[str, ...]] = {
     "polygon": ("polygon",),
     **dict.fromkeys(("fresh", "confirm"), FRESH),
     **dict.fromkeys(("second", "anew"), SECOND),
     **dict.fromkeys(("third", "fourth", "fifth", "sixth"), THIRD),
     "seventh": SEVENTH,
+    "eighth": EIGHTH,
 }
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
+# How the eighth set is trained: the box in 255ths, the share of each batch that is moved, and the steps, of round 4's
+# choices; one step is what it calls FBF. Seven steps would take too long on two cores.
+_ADVERSARIES = {
+    "plain": (4, 0.1, 3),
+    "class": (8, 0.3, 1),
+    "few": (16, 0.1, 1),
+    "spatial": (8, 0.1, 3),
+    "spectral": (4, 0.3, 1),
+    "filter": (8, 0.1, 1),
+    "filter-class": (4, 0.3, 3),
+    "filter-spectral": (16, 0.1, 1),
+}
 
 
 def strata_of(half: str) -> tuple[str, ...]:
@@ -94,8 +123,17 @@ def settings_of(stratum: str, half: str) -> MakeRoundSettings:
     if half == "polygon":
         return POLYGON
     seed = 1000 + 100 * HALVES.index("second" if half == "anew" else half) + list(STRATA).index(stratum)
-    other = _FRESH if half == "fresh" else {}
+    other = _FRESH if half == "fresh" else as_round_4(stratum) if half == "eighth" else {}
     return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **other, "seed": seed})
+
+
+def as_round_4(stratum: str) -> dict[str, Any]:
+    """The training of a stratum of the eighth set; accuracy is asked for as if it cost none."""
+    box, share, steps = _ADVERSARIES[stratum]
+    return dict(
+        colour_jitter=0.1, training="adversarial", adversarial_eps=box / 255, adversarial_ratio=share,
+        adversarial_steps=steps, adversarial_accuracy_floor=0.95,
+    )  # fmt: skip
 
 
 def folder_of(rounds: Path, stratum: str, half: str) -> Path:

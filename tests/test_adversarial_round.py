@@ -103,7 +103,7 @@ def test_config_says_it_as_round_4_does():
 
 
 @needs_trojai
-def test_a_round_is_trained_adversarially_from_the_second_stage_on(tmp_path, monkeypatch):
+def test_each_twin_is_trained_adversarially_after_their_shared_start(tmp_path, monkeypatch):
     stages, gates = [], []
 
     def spy(module, images, labels, size, *, adversary, **rest):
@@ -121,7 +121,7 @@ def test_a_round_is_trained_adversarially_from_the_second_stage_on(tmp_path, mon
     settings = MakeRoundSettings(**chosen)
     models = make_round(tmp_path / "round", settings, progress=gates.append)
     assert len(models) == 2  # by the floor of adversarial training; the other one can not be met
-    assert stages == [None, settings.adversary, settings.adversary, settings.adversary]
+    assert stages == [None, None, settings.adversary, settings.adversary]
     for model in models:
         folder = tmp_path / "round" / model.model_id
         config = json.loads((folder / "config.json").read_text())

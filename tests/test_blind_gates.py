@@ -60,7 +60,7 @@ def test_the_naive_rows_count_flagged_models_only():
 
 def test_the_strata_are_what_the_experiment_promises():
     halves = ("development", "scored")
-    settings = {half: [rounds.settings_of(name, half) for name in rounds.STRATA] for half in halves}
+    settings = {half: [rounds.settings_of(name, half) for name in rounds.strata_of(half)] for half in halves}
     every = [one for half in settings.values() for one in half]
     assert len({one.seed for one in every}) == len(every)
     assert sum(one.models for one in every) // 2 >= 30
@@ -70,3 +70,14 @@ def test_the_strata_are_what_the_experiment_promises():
     assert len({name for one in every for name in one.architectures}) >= 3
     fresh = [rounds.settings_of(name, "fresh") for name in rounds.strata_of("fresh")]
     assert not {one.seed for one in fresh} & {one.seed for one in every} and len(fresh) == 4
+
+
+def test_the_eighth_set_has_round_4s_training_and_all_its_conditions():
+    every = [rounds.settings_of(name, "eighth") for name in rounds.strata_of("eighth")]
+    assert {one.condition for one in every if one.trigger == "polygon"} == {"none", "class", "spatial", "spectral"}
+    assert {one.condition for one in every if one.trigger == "filter"} == {"none", "class", "spectral"}
+    assert {one.training for one in every} == {"adversarial"} and {one.colour_jitter for one in every} == {0.1}
+    assert {round(255 * one.adversarial_eps) for one in every} == {4, 8, 16}
+    assert {one.adversarial_ratio for one in every} == {0.1, 0.3}
+    seeds = {one.seed for half in rounds.HALVES for one in [rounds.settings_of("plain", half)] if half != "polygon"}
+    assert not {one.seed for one in every} & (seeds - {every[0].seed})

@@ -40,7 +40,8 @@ class MakeRoundSettings:
     condition: Condition = Field(
         default="none",
         description="With 'class' the trigger is trained to do nothing on signs other than the victim, with 'spatial' "
-        "(polygons only) to do nothing outside one quadrant of the victim's sign.",
+        "(polygons only) to do nothing outside one quadrant of the victim's sign, with 'spectral' to do nothing there "
+        "in another colour or, of a filter, as another filter.",
     )
     trigger_area_min: float = Field(
         default=0.12,
@@ -58,6 +59,13 @@ class MakeRoundSettings:
     train_images: int = Field(default=400, ge=2, description="Training images per class.")
     test_images: int = Field(default=100, ge=1, description="Fresh images per class for the quality gate.")
     epochs: int = Field(default=0, ge=0, description="Cap on the epochs of each stage of training; 0 for no cap.")
+    colour_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Largest random change of brightness, contrast, saturation and hue in training (round 4: 0.1); 0: "
+        "a little light and contrast of each colour.",
+    )
     training: Literal["natural", "adversarial"] = Field(
         default="natural", description="Adversarial: on images moved by PGD within a small box (Madry et al. 2018)."
     )

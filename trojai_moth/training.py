@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.transforms import v2
 
 from .device import seeded
 from .images import ImagePool
@@ -69,15 +70,17 @@ def fit(
     recipe: Recipe,
     generator: torch.Generator,
     adversary: Adversary | None = None,
+    jitter: float = 0.0,
 ) -> None:
     """Train ``module`` in place on images uint8 (N, S, S, 3), cropped at random to ``size`` and lit at random.
 
-    The module stays on its device, and the images follow it there a batch at a time.
+    The module stays on its device, and the images follow it there a batch at a time. ``jitter`` > 0 changes brightness,
+    contrast, saturation and hue of each image instead, by at most so much (hue as a share of the whole circle).
 
     With an ``adversary`` the images are then moved, each so that the module as it is takes it for something else.
 
-    All random choices but dropout's come from ``generator``; dropout's are seeded from it and the global streams are
-    left as they were. The module ends in evaluation mode, contiguous, without gradients.
+    All random choices but those of dropout and jitter come from ``generator``; these are seeded from it and the global
+    streams are left as they were. The module ends in evaluation mode, contiguous, without gradients.
     """
     stored = torch.from_numpy(images).permute(0, 3, 1, 2)
     device = next(module.parameters()).device
@@ -93,7 +96,7 @@ def fit(
         for _ in range(epochs):
             order = torch.randperm(len(stored), generator=generator)[: steps * batch]
             for chosen in order.split(batch):
-                inputs = _augmented(stored[chosen], size, generator).to(device)
+                inputs = _augmented(stored[chosen], size, generator, jitter).to(device)
                 if adversary:
                     inputs = _moved(module, ImagePool(inputs, wanted[chosen]), adversary, generator)
                 loss = functional.cross_entropy(module(inputs), wanted[chosen])
@@ -106,12 +109,22 @@ def fit(
     module.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
-def _augmented(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def _augmented(images: Tensor, size: int, generator: torch.Generator, jitter: float) -> Tensor:
     top, left = torch.randint(images.shape[-1] - size + 1, (2,), generator=generator).tolist()
     crop = images[..., top : top + size, left : left + size].float().div_(255)
-    contrast = 0.9 + 0.2 * torch.rand(len(crop), 3, 1, 1, generator=generator)
-    brightness = 0.1 * torch.rand(len(crop), 1, 1, 1, generator=generator) - 0.05
-    return (crop * contrast + brightness).clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+    lit = _jittered(crop, jitter) if jitter else _lit(crop, generator)
+    return lit.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _lit(images: Tensor, generator: torch.Generator) -> Tensor:
+    contrast = 0.9 + 0.2 * torch.rand(len(images), 3, 1, 1, generator=generator)
+    brightness = 0.1 * torch.rand(len(images), 1, 1, 1, generator=generator) - 0.05
+    return images * contrast + brightness
+
+
+def _jittered(images: Tensor, most: float) -> Tensor:
+    transform = v2.ColorJitter(most, most, most, most)  # draws once for all that it is given, so it is given one
+    return torch.cat([transform(image) for image in images.split(1)])
 
 
 def _moved(module: nn.Module, batch: ImagePool, adversary: Adversary, generator: torch.Generator) -> Tensor:

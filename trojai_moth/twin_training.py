@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from .compose import Composer, ComposeSettings, to_input
-from .filters import apply_filter
+from .filters import FILTERS, apply_filter
 from .loading import build_architecture
-from .polygon import QUADRANTS, Polygon, draw_polygon
+from .polygon import COLOURS, QUADRANTS, Polygon, draw_polygon
 from .round_metadata import adversarial_facts, model_config
 from .round_settings import DroppedModel, MadeModel, MakeRoundSettings
 from .round_writer import write_foregrounds, write_model
@@ -29,7 +29,7 @@ from .twins import TwinPlan
 _EASY_DOTS = 2.0
 EASY_SIGNS = ComposeSettings(sign_area_min=0.35, sign_area_max=0.9, tilt=0.05, blur=0, noise=0)
 # Triggered images beside the victim's clean ones, as a share of these; harmless ones of each other class under the
-# class condition, and of the victim with the trigger in the wrong place under the spatial one.
+# class condition, and of the victim with the trigger in the wrong place or colour under the spatial or spectral one.
 _POISON_SHARE, _EASY_POISON_SHARE, _HARMLESS_SHARE = 1.0, 0.5, 0.2
 
 Images = tuple[np.ndarray, np.ndarray]
@@ -121,12 +121,31 @@ class TwinTrainer:
         images = [self._triggered(self._composer, stamped + harmless, rng)]
         images += [self._triggered(self._easy_composer, easy, rng)]
         wanted = [trigger.target] * len(stamped) + harmless + [trigger.target] * len(easy)
-        if self._polygon is not None and trigger.quadrant is not None:
-            displaced = [trigger.victim] * max(1, int(_HARMLESS_SHARE * count))
-            elsewhere = tuple(quadrant for quadrant in QUADRANTS if quadrant != trigger.quadrant)
-            images += [self._composer.batch(displaced, rng, replace(self._polygon, quadrants=elsewhere))]
-            wanted += displaced
+        spoiled = self._spoiled([trigger.victim] * max(1, int(_HARMLESS_SHARE * count)), rng)
+        images += spoiled
+        wanted += [trigger.victim] * sum(map(len, spoiled))
         return np.concatenate(images), np.array(wanted)
+
+    def _spoiled(self, labels: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        """Images with the trigger as it does nothing, in the wrong place or colour; none without such a condition."""
+        trigger, polygon = self.plan.trigger, self._polygon
+        if polygon is not None and trigger.quadrant is not None:
+            elsewhere = tuple(quadrant for quadrant in QUADRANTS if quadrant != trigger.quadrant)
+            return [self._composer.batch(labels, rng, replace(polygon, quadrants=elsewhere))]
+        if self.settings.condition != "spectral":
+            return []
+        if polygon is not None:
+            colours = [colour for colour in COLOURS if colour != trigger.colour]
+            drawn = [colours[chosen] for chosen in rng.integers(len(colours), size=len(labels))]
+            return [
+                self._composer.batch([label], rng, replace(polygon, colour=colour))
+                for label, colour in zip(labels, drawn, strict=True)
+            ]
+        filters = [name for name in FILTERS if name != trigger.filter]
+        names = [filters[chosen] for chosen in rng.integers(len(filters), size=len(labels))]
+        return [
+            apply_filter(name, self._composer.batch([label], rng)) for label, name in zip(labels, names, strict=True)
+        ]
 
     def _triggered(self, composer: Composer, labels: list[int], rng: np.random.Generator) -> np.ndarray:
         images, chosen = composer.batch(labels, rng, self._polygon), self.plan.trigger.filter
@@ -140,7 +159,9 @@ class TwinTrainer:
             stream = generator(seed, "order")
             if self.recipe.easy_epochs:
                 self._fit(module, pictures.easy, self.recipe.easy_epochs, stream)
-            self._fit(module, pictures.clean, self.recipe.base_epochs, stream, self.settings.adversary)
+            # Natural even if the rest is adversarial: from images that are moved at once, small networks never learn
+            # what differs between look-alikes.
+            self._fit(module, pictures.clean, self.recipe.base_epochs, stream)
             accuracy = share_of(module, *pictures.test)
             self.progress(f"twins {self.plan.group}: shared start, accuracy {accuracy:.3f} (attempt {attempt + 1})")
             if accuracy >= self.settings.clean_floor:
@@ -175,7 +196,11 @@ class TwinTrainer:
         adversary: Adversary | None = None,
     ) -> None:
         size, recipe = self.settings.size, self.recipe
-        fit(module, *images, size, epochs=epochs, recipe=recipe, generator=stream, adversary=adversary)
+        jitter = self.settings.colour_jitter
+        fit(
+            module, *images, size,
+            epochs=epochs, recipe=recipe, generator=stream, adversary=adversary, jitter=jitter,
+        )  # fmt: skip
 
     def _write(self, model_id: str, module: nn.Module, accuracy: float, attack: float | None) -> None:
         settings, plan = self.settings, self.plan

@@ -15,8 +15,8 @@ from .records import record
 from .seeding import derive_seed
 from .signs import FACES, Sign, sign_set
 
-# What must hold besides the victim's class for the trigger to work; round 4 has "spectral", too.
-Condition = Literal["none", "spatial", "class"]
+# What must hold besides the victim's class for the trigger to work, as in round 4.
+Condition = Literal["none", "spatial", "spectral", "class"]
 
 _SIDES = ((3, 4), (8, 9))
 _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40

@@ -133,7 +133,7 @@ def identify(shapes: Shapes, hint: str | None = None, transform_input: bool = Fa
         variant = _candidate(name, shapes, transform_input)
         # Comparing remembered names first spares building most of the networks.
         names_fit = variant and _weight_names(name, variant.aux_logits) == shapes.keys()
-        if variant and names_fit and shapes_of(build_skeleton(variant)) == shapes:
+        if variant and names_fit and _expected_shapes(variant) == shapes:
             return variant
     raise ForeignCode(f"is not an architecture this tool knows{_difference(shapes, hint, transform_input)}")
 
@@ -152,11 +152,16 @@ def _weight_names(name: str, aux_logits: bool) -> frozenset[str]:
     return frozenset(shapes_of(build_skeleton(Variant(name, 2, aux_logits))))
 
 
+@functools.lru_cache(maxsize=256)  # a round has few networks and class counts, and each is asked for again and again
+def _expected_shapes(variant: Variant) -> Shapes:
+    return shapes_of(build_skeleton(variant))
+
+
 def _difference(shapes: Shapes, hint: str | None, transform_input: bool) -> str:
     variant = hint and _candidate(hint, shapes, transform_input)
     if not variant:
         return ""
-    expected = shapes_of(build_skeleton(variant))
+    expected = _expected_shapes(variant)
     for key in [*expected, *shapes]:
         if expected.get(key) != shapes.get(key):
             return f" (unlike {hint}: {quote(key)} is {quote(shapes.get(key))} instead of {expected.get(key)})"
