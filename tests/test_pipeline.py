@@ -271,3 +271,25 @@ def without_times(value):
     if not isinstance(value, dict):
         return value
     return {key: without_times(item) for key, item in value.items() if key != "seconds"}
+
+
+def test_what_a_stage_took_includes_reading_the_model_where_that_was_still_to_be_done(start, monkeypatch):
+    clock, real = [0.0], model_run.open_case
+
+    def open_slowly(*arguments):
+        clock[0] += 100
+        return real(*arguments)
+
+    monkeypatch.setattr(model_run, "open_case", open_slowly)
+    monkeypatch.setattr(model_run, "perf_counter", lambda: clock[0])
+
+    def seconds():
+        _, _, journal, _ = start({A: "flagged clean", B: "clean", C: "clean"})
+        kinds = {"before": ScanRecord, "harden": HardeningTrace, "after": ScanRecord}
+        return journal, {stage: journal.read(A, stage, kind).seconds for stage, kind in kinds.items()}
+
+    journal, at_one_go = seconds()
+    assert at_one_go == {"before": 100, "harden": 0, "after": 0}
+    for path in (journal.path(A, "harden"), journal.path(A, "after"), journal.weights(A), journal.root / "finished" / A):
+        path.unlink()
+    assert seconds()[1] == {"before": 100, "harden": 100, "after": 0}

@@ -40,7 +40,8 @@ class HardeningTrace:
     """Everything there is to know afterwards about one hardening.
 
     accuracy_before, accuracy_after: on the ``held_images`` of ``samples.clean``, which the guard watched; what that
-    flatters, ``audit`` does not, where there were images for one.
+    flatters, ``audit`` does not, where there were images for one. seconds: in a run also those of reading the model and
+    its images, where that was still to be done.
     """
 
     hardener: str

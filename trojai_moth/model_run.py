@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -211,11 +212,14 @@ class ModelRun:
 
     def _hardened(self) -> Hardened:
         self._begin("load")
+        started = perf_counter()
         subject, data, images = self.opened.subject, self.run_.settings.data, derive_seed(self.seed, "images")
         samples = with_unseen(self.samples, self._on_disk, self.opened, data, images)
         self._require_space(subject)  # before hours of work, too
         limit, seed = self._begin("harden", self.run_.settings.hardener_budget), derive_seed(self.seed, "harden")
-        return self.run_.hardener(subject, samples, seed=seed, progress=self.reporter.step, time_budget=limit)
+        hardened = self.run_.hardener(subject, samples, seed=seed, progress=self.reporter.step, time_budget=limit)
+        # What was spent on reading the model counts where it was spent, as with a scan.
+        return replace(hardened, trace=replace(hardened.trace, seconds=perf_counter() - started))
 
     def _save(self, hardened: Hardened) -> None:
         path = self.run_.journal.weights(self.case.model_id)
