@@ -290,6 +290,11 @@ def test_what_a_stage_took_includes_reading_the_model_where_that_was_still_to_be
 
     journal, at_one_go = seconds()
     assert at_one_go == {"before": 100, "harden": 0, "after": 0}
-    for path in (journal.path(A, "harden"), journal.path(A, "after"), journal.weights(A), journal.root / "finished" / A):
+    for path in (
+        journal.path(A, "harden"),
+        journal.path(A, "after"),
+        journal.weights(A),
+        journal.root / "finished" / A,
+    ):
         path.unlink()
     assert seconds()[1] == {"before": 100, "harden": 100, "after": 0}
