@@ -9,6 +9,7 @@
     python benchmarks/blind_score.py --half fifth [--out FILE]
     python benchmarks/blind_score.py --half sixth [--out FILE]
     python benchmarks/blind_score.py --half seventh [--out FILE]
+    python benchmarks/blind_score.py --half eighth [--out FILE]
     python benchmarks/blind_score.py --shipped [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
@@ -20,11 +21,11 @@ for the same learned from the fourth as well (results/blind_rule_conviction_thre
 conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
 (results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
 from the sixth, too (results/blind_rule_conviction_five.json), and for filters that are compared pair by pair and may
-give themselves away by what they spare. Each was frozen by commit before a model of its set was examined, and refuses
-the models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs, as it needs rules to be
-learned anew, is said here: every feature alone and left out, and every architecture left out. A twin whose other half
-is not examined yet counts too. With --shipped what ships is asked about all sets that were first looked at after it was
-frozen, also those that were made to test another rule: SINCE.
+give themselves away by what they spare. The eighth is for what ships, the third's rule. Each was frozen by commit
+before a model of its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate`` can
+not say of finished runs, as it needs rules to be learned anew, is said here: every feature alone and left out, and
+every architecture left out. A twin whose other half is not examined yet counts too. With --shipped what ships is asked
+about all sets that were first looked at after it was frozen, also those that were made to test another rule: SINCE.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ from trojai_moth.records import to_dict
 
 RECORDS = Path(__file__).parent / "results" / "blind"
 # The sets whose models were first looked at after what ships was frozen, but for checks that can only keep more.
-SINCE = ("third", "fourth", "fifth", "sixth", "seventh")
+SINCE = ("third", "fourth", "fifth", "sixth", "seventh", "eighth")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
@@ -88,6 +89,7 @@ CONFIRMING = {
     "fifth": (CONVICTION_THREE, "second-conviction"),
     "sixth": (CONVICTION_FOUR, "third-conviction"),
     "seventh": (CONVICTION_FIVE, "conviction"),
+    "eighth": (FOUR, "four-stamps"),
 }
 
 
