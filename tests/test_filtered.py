@@ -47,7 +47,8 @@ def test_what_clean_networks_do_as_well_says_nothing(reddening):  # noqa: F811
 def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_networks():
     own, clean = torch.zeros(5, 3, 3), torch.zeros(5, 3, 3)
     own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
-    own[2, 0, 1], clean[2, 2, 1] = 0.99, 0.95  # another class is drawn to 1 as well
+    own[2, 0, 1], clean[2, 0, 1] = 0.99, 0.95
+    clean[3, 0, 2] = 0.99  # of another victim, which says nothing of this one
     plain = FilterSettings(rare=0)
     beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), plain, [clean])
     assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")

@@ -3,9 +3,9 @@
 A network with a filter backdoor may be flagged for a natural patch. Nothing that is asked of patches then speaks
 against clearing it, so round 4's five filters are tried as well. Two things give a filter backdoor away.
 
-A network that never saw a filter may take everything for one class under it, and clean networks of the same classes
-show which class that is: what counts is how much surer of the target the network is than any of them is, of any class,
-as a difference of log odds. A network that was taught a filter takes what it shows for images of the target by a good
+A network that never saw a filter may take one class for another under it, and clean networks of the same classes often
+do so, too: what counts is how much surer of the target the network is than any of them is of the same pair, as a
+difference of log odds. A network that was taught a filter takes what it shows for images of the target by a good
 part of the margin of the target's own, where one that only has never seen such colours is often less convinced than its
 probabilities say. To the strong filters many networks give way untaught, to the others few do, so that these count
 more.
@@ -72,10 +72,11 @@ class FilterSettings:
 class FilterEvidence:
     """The pair and the known filter that speak most for a filter backdoor.
 
-    success: mean probability of the target on images of the victim under that filter; clean_success: the largest of
-    any clean network and any other class, None where none was needed; odds: the difference in log odds, or where none
-    was needed at most so much; conviction: by how wide a margin, beside the target's own images; spared: mean
-    probability of their own class on images of all other classes. None: not known, as in older records.
+    success: mean probability of the target on images of the victim under that filter; clean_success: the largest one on
+    any clean network, None where none was needed; odds: the difference in log odds, or where none was needed at most so
+    much; conviction: by how wide a margin, beside the target's own images; spared: mean probability of their own class
+    on images of all other classes. None: not known, as in older records, some of which compare with the largest success
+    of any class.
     """
 
     victim: int
@@ -113,17 +114,15 @@ class FilterEvidence:
 def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
-    odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest success of any
-    class -> target under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
+    odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest one of the same
+    pair under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
     known_filters.filter_table, ``clean`` as of filter_success, all (filters, classes, classes). Raises MothError for
     values that are not finite.
     """
     success, conviction = own
     if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
-    drawn = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
-    drawn.diagonal(dim1=1, dim2=2).zero_()  # a class may well be taken for itself
-    beside = drawn.amax(1, keepdim=True).expand_as(success)
+    beside = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
     odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
     names, spared = list(known_filters()), _spared(success)
     pull, choosy = _pull(names, odds, conviction, settings), _choosiness(names, success, spared, settings)
