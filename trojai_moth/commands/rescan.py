@@ -50,7 +50,7 @@ _BOUNDS_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided. Of flagged models never seen before it cleared 35 of 79 clean ones and 0 of 77 "
+    "The package's own rule decided. Of flagged models never seen before it cleared 44 of 97 clean ones and 0 of 89 "
     "poisoned ones. It knows patches of one colour and round 4's photo filters: a cleared model may hide another kind "
     "of trigger."
 )
