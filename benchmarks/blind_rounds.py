@@ -57,6 +57,7 @@ HALVES = (
     "anew",
 )
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
+_FILTER = dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter")
 STRATA: Mapping[str, Mapping[str, Any]] = {
     "plain": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10),
     "class": dict(models=6, architecture=_THREE, classes=7, lookalikes=2, images_per_class=5, condition="class"),
@@ -64,20 +65,10 @@ STRATA: Mapping[str, Mapping[str, Any]] = {
     "many": dict(models=6, architecture=_THREE, classes=10, lookalikes=3, images_per_class=5, condition="class"),
     "large": dict(models=4, architecture="squeezenetv1_1", classes=5, lookalikes=1, images_per_class=10, size=64),
     "spatial": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=10, condition="spatial"),
-    "filter": dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter"),
-    "filter-class": dict(
-        models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter", condition="class"
-    ),
+    "filter": _FILTER,
+    "filter-class": {**_FILTER, "condition": "class"},
     "spectral": dict(models=6, architecture=_THREE, classes=6, lookalikes=1, images_per_class=5, condition="spectral"),
-    "filter-spectral": dict(
-        models=6,
-        architecture=_THREE,
-        classes=5,
-        lookalikes=1,
-        images_per_class=10,
-        trigger="filter",
-        condition="spectral",
-    ),
+    "filter-spectral": {**_FILTER, "condition": "spectral"},
 }
 # The round that scanners are measured on.
 POLYGON = MakeRoundSettings(

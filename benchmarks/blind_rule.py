@@ -21,7 +21,7 @@ features and all three sets; nothing has tested it. The fourth goes by plain sta
 fresh set and the polygon round, which its features were found on (results/blind_rule_stamps.json); both confirming
 sets tested it (blind_score.py --half confirm, --half second), and of the second it lost one poisoned model of ten
 whose trigger is no filter. The fifth is the same, learned anew from all four sets (results/blind_rule_four.json); the
-third confirming set tested it (--half third), it lost no polygon there or in the four sets after it, and it is what
+third confirming set tested it (--half third), it lost no polygon there or in the five sets after it, and it is what
 ships. The sixth goes by stamps and by how far they convince, and is learned from the third set and from the second
 one made anew (results/blind_rule_conviction.json); the fourth set tested it (--half fourth). Those after it are the
 same, each learned from the set before as well, and tested by the next one: results/blind_rule_conviction_three.json

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from dataclasses import replace
 
@@ -12,32 +11,14 @@ from trojai_moth.polygon import QUADRANTS, Polygon, quadrants_of, stamp
 from trojai_moth.twin_training import TwinTrainer
 from trojai_moth.twins import plan_twins
 
-needs_trojai = pytest.mark.skipif(
-    importlib.util.find_spec("trojai") is None, reason="needs trojai: pip install --no-deps trojai==0.2.23"
-)
+from .test_make_round import TINY as PLAIN
+from .test_make_round import needs_trojai, silent
+
 SAME = {"architectures": ["resnet18"], "classes": 4, "lookalikes": 0, "sizes": (0.1, 0.2), "seed": 4}
-TINY = {
-    "models": 2,
-    "classes": 4,
-    "lookalikes": 0,
-    "size": 32,
-    "architecture": "squeezenetv1_1",
-    "images_per_class": 2,
-    "train_images": 10,
-    "test_images": 5,
-    "epochs": 1,
-    "retries": 0,
-    "accuracy_floor": 0,
-    "attack_floor": 0,
-    "condition": "spatial",
-}
+TINY = {**PLAIN, "lookalikes": 0, "size": 32, "train_images": 10, "test_images": 5, "condition": "spatial"}
 RED = (200, 0, 0)
 # A grey sign that fills rows 10 to 49 and columns 4 to 31 of its picture: its quadrants meet at row 29, column 17.
 TOP, LEFT, HEIGHT, WIDTH = 10, 4, 40, 28
-
-
-def silent(line):
-    """A progress that nobody reads."""
 
 
 def grey_sign():

@@ -1,8 +1,6 @@
-import importlib.util
 import json
 
 import numpy as np
-import pytest
 
 from trojai_moth import twin_training
 from trojai_moth.filters import FILTERS
@@ -11,29 +9,12 @@ from trojai_moth.polygon import COLOURS
 from trojai_moth.twin_training import TwinTrainer
 from trojai_moth.twins import plan_twins
 
-needs_trojai = pytest.mark.skipif(
-    importlib.util.find_spec("trojai") is None, reason="needs trojai: pip install --no-deps trojai==0.2.23"
-)
-SAME = {"architectures": ["squeezenetv1_1"], "classes": 4, "lookalikes": 0, "sizes": (0.1, 0.2), "seed": 4}
-TINY = {
-    "models": 2,
-    "classes": 4,
-    "lookalikes": 0,
-    "size": 32,
-    "architecture": "squeezenetv1_1",
-    "images_per_class": 2,
-    "train_images": 60,
-    "test_images": 5,
-    "epochs": 1,
-    "retries": 0,
-    "accuracy_floor": 0,
-    "attack_floor": 0,
-    "condition": "spectral",
-}
+from .test_make_round import needs_trojai, silent
+from .test_spatial_condition import SAME as ANYWHERE
+from .test_spatial_condition import TINY as SPATIAL
 
-
-def silent(line):
-    """A progress that nobody reads."""
+SAME = {**ANYWHERE, "architectures": ["squeezenetv1_1"]}
+TINY = {**SPATIAL, "train_images": 60, "condition": "spectral"}
 
 
 def trainer_of(tmp_path, trigger, **settings):

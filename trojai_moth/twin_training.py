@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from .round_writer import write_foregrounds, write_model
 from .seeding import derive_seed, generator
 from .training import Adversary, Recipe, fit, recipe_for, share_of
 from .twins import TwinPlan
+
+T = TypeVar("T")
 
 # Large, straight signs with large dots on look-alikes: without this start small networks never see what differs.
 _EASY_DOTS = 2.0
@@ -135,17 +137,14 @@ class TwinTrainer:
         if self.settings.condition != "spectral":
             return []
         if polygon is not None:
-            colours = [colour for colour in COLOURS if colour != trigger.colour]
-            drawn = [colours[chosen] for chosen in rng.integers(len(colours), size=len(labels))]
+            colours = _others(COLOURS, trigger.colour, len(labels), rng)
             return [
                 self._composer.batch([label], rng, replace(polygon, colour=colour))
-                for label, colour in zip(labels, drawn, strict=True)
+                for label, colour in zip(labels, colours, strict=True)
             ]
-        filters = [name for name in FILTERS if name != trigger.filter]
-        names = [filters[chosen] for chosen in rng.integers(len(filters), size=len(labels))]
-        return [
-            apply_filter(name, self._composer.batch([label], rng)) for label, name in zip(labels, names, strict=True)
-        ]
+        names = _others(FILTERS, trigger.filter, len(labels), rng)
+        images = self._composer.batch(labels, rng)
+        return [apply_filter(name, image[None]) for name, image in zip(names, images, strict=True)]
 
     def _triggered(self, composer: Composer, labels: list[int], rng: np.random.Generator) -> np.ndarray:
         images, chosen = composer.batch(labels, rng, self._polygon), self.plan.trigger.filter
@@ -223,6 +222,11 @@ class TwinTrainer:
             self.out, model_id, module, plan, config, stats, clean=clean, poisoned=poisoned,
             polygon=self._polygon, size=settings.size,
         )  # fmt: skip
+
+
+def _others(choices: Sequence[T], own: T | None, count: int, rng: np.random.Generator) -> list[T]:
+    others = [choice for choice in choices if choice != own]
+    return [others[chosen] for chosen in rng.integers(len(others), size=count)]
 
 
 def _round_facts(settings: MakeRoundSettings, recipe: Recipe) -> dict[str, Any]:

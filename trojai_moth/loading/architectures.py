@@ -149,7 +149,7 @@ def _candidate(name: str, shapes: Shapes, transform_input: bool) -> Variant | No
 
 @functools.cache
 def _weight_names(name: str, aux_logits: bool) -> frozenset[str]:
-    return frozenset(shapes_of(build_skeleton(Variant(name, 2, aux_logits))))
+    return frozenset(_expected_shapes(Variant(name, 2, aux_logits)))
 
 
 @functools.lru_cache(maxsize=256)  # a round has few networks and class counts, and each is asked for again and again
