@@ -54,6 +54,7 @@ HALVES = (
     "sixth",
     "seventh",
     "eighth",
+    "ninth",
     "anew",
 )
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
@@ -81,6 +82,7 @@ SECOND = (*FRESH, "filter", "large")
 THIRD = (*SECOND, "filter-class")
 SEVENTH = (*FRESH, "filter", "filter-class")
 EIGHTH = (*SEVENTH, "spectral", "filter-spectral")
+NINTH = ("filter", "filter-class", "filter-spectral")
 LATER: Mapping[str, tuple[str, ...]] = {
     "polygon": ("polygon",),
     **dict.fromkeys(("fresh", "confirm"), FRESH),
@@ -88,19 +90,23 @@ LATER: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("third", "fourth", "fifth", "sixth"), THIRD),
     "seventh": SEVENTH,
     "eighth": EIGHTH,
+    "ninth": NINTH,
 }
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
-# How the eighth set is trained: the box in 255ths, the share of each batch that is moved, and the steps, of round 4's
-# choices; one step is what it calls FBF. Seven steps would take too long on two cores.
-_ADVERSARIES = {
-    "plain": (4, 0.1, 3),
-    "class": (8, 0.3, 1),
-    "few": (16, 0.1, 1),
-    "spatial": (8, 0.1, 3),
-    "spectral": (4, 0.3, 1),
-    "filter": (8, 0.1, 1),
-    "filter-class": (4, 0.3, 3),
-    "filter-spectral": (16, 0.1, 1),
+# How sets that are trained as round 4's are: the box in 255ths, the share of each batch that is moved, and the steps, of
+# round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
+_ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
+    "eighth": {
+        "plain": (4, 0.1, 3),
+        "class": (8, 0.3, 1),
+        "few": (16, 0.1, 1),
+        "spatial": (8, 0.1, 3),
+        "spectral": (4, 0.3, 1),
+        "filter": (8, 0.1, 1),
+        "filter-class": (4, 0.3, 3),
+        "filter-spectral": (16, 0.1, 1),
+    },
+    "ninth": {"filter": (8, 0.3, 1), "filter-class": (8, 0.1, 3), "filter-spectral": (4, 0.3, 3)},
 }
 
 
@@ -114,13 +120,15 @@ def settings_of(stratum: str, half: str) -> MakeRoundSettings:
     if half == "polygon":
         return POLYGON
     seed = 1000 + 100 * HALVES.index("second" if half == "anew" else half) + list(STRATA).index(stratum)
-    other = _FRESH if half == "fresh" else as_round_4(stratum) if half == "eighth" else {}
+    other = _FRESH if half == "fresh" else as_round_4(stratum, half) if half in _ADVERSARIES else {}
+    if half == "ninth":
+        other["models"] = 12
     return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **other, "seed": seed})
 
 
-def as_round_4(stratum: str) -> dict[str, Any]:
-    """The training of a stratum of the eighth set; accuracy is asked for as if it cost none."""
-    box, share, steps = _ADVERSARIES[stratum]
+def as_round_4(stratum: str, half: str) -> dict[str, Any]:
+    """The training of a stratum of a set that is trained as round 4 was; accuracy is asked for as if it cost none."""
+    box, share, steps = _ADVERSARIES[half][stratum]
     return dict(
         colour_jitter=0.1, training="adversarial", adversarial_eps=box / 255, adversarial_ratio=share,
         adversarial_steps=steps, adversarial_accuracy_floor=0.95,
