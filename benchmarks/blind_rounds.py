@@ -55,6 +55,7 @@ HALVES = (
     "seventh",
     "eighth",
     "ninth",
+    "tenth",
     "anew",
 )
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
@@ -89,7 +90,7 @@ LATER: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("second", "anew"), SECOND),
     **dict.fromkeys(("third", "fourth", "fifth", "sixth"), THIRD),
     "seventh": SEVENTH,
-    "eighth": EIGHTH,
+    **dict.fromkeys(("eighth", "tenth"), EIGHTH),
     "ninth": NINTH,
 }
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
@@ -107,6 +108,16 @@ _ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
         "filter-spectral": (16, 0.1, 1),
     },
     "ninth": {"filter": (8, 0.3, 1), "filter-class": (8, 0.1, 3), "filter-spectral": (4, 0.3, 3)},
+    "tenth": {
+        "plain": (8, 0.3, 1),
+        "class": (4, 0.1, 3),
+        "few": (16, 0.1, 1),
+        "spatial": (4, 0.3, 3),
+        "spectral": (8, 0.1, 3),
+        "filter": (4, 0.1, 1),
+        "filter-class": (8, 0.3, 1),
+        "filter-spectral": (8, 0.1, 1),
+    },
 }
 
 
