@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from blind_rounds import HALVES, folder_of, settings_of, strata_of
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
+from trojai_moth.blind.relearned import relearn
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
@@ -125,14 +126,18 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
 def add_shipped(case: Case, seed: int, file: Path) -> None:
     """What filters do by the settings that ship, where the patches alone would clear the model."""
     record = json.loads(file.read_text(encoding="utf-8"))
-    if record["before"]["outcome"] != "flagged" or SHIPPED_FILTER in record:
+    if record["before"]["outcome"] != "flagged":
+        return
+    settings, known = EvidenceSettings().filters, record.get(SHIPPED_FILTER)
+    shown = known and from_dict(FilterEvidence, known, source=file.stem)
+    if shown and (shown.unexplained or shown.suspicion(settings) < settings.odds):
         return
     patches = as_shipped(record)["evidence"] | {"filter": None}
     if not judge(from_dict(BlindEvidence, patches, source=file.stem), read_rule(SHIPPED)).cleared:
         return  # a patch keeps it, whatever filters do
     found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
     write_text(file, json.dumps(record | {SHIPPED_FILTER: to_dict(found)}, indent=1) + "\n")
-    print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.2f}", flush=True)
+    print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(settings):.2f}", flush=True)
 
 
 def as_shipped(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,19 +149,33 @@ def as_shipped(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
-    """What known filters do to a model and to clean networks, which are trained whether they matter or not."""
-    images = samples.train.first_per_class(EvidenceSettings().images_per_class)
-    clean = [filter_success(network, images) for network in clean_networks(case, subject, samples, seed)]
-    return filter_evidence(filter_table(subject, images), EvidenceSettings().filters, clean)
+    """What known filters do to a model and to clean networks, which are trained whether they matter or not.
+
+    Relearned copies only where it would be kept without.
+    """
+    whole, signs = EvidenceSettings(), sorted(case.foregrounds.glob("*.png"))
+    images, settings = samples.train.first_per_class(whole.images_per_class), whole.filters
+    own = filter_table(subject, images)
+    clean = [filter_success(network, images) for network in clean_networks(subject, samples, signs, seed)]
+    found = filter_evidence(own, settings, clean)
+    if found.suspicion(settings) < settings.odds:
+        return found
+    copies = [
+        filter_success(
+            relearn(subject, samples, whole.relearning, kept, seed=derive_seed(seed, "relearned", number)), images
+        )
+        for number, kept in enumerate(whole.relearning.kept)
+    ]
+    return filter_evidence(own, settings, clean, copies)
 
 
-def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) -> list[Subject]:
+def clean_networks(subject: Subject, samples: Samples, signs: Sequence[Path], seed: int) -> list[Subject]:
     """Those that the evidence of this seed has."""
-    settings, signs, clean = EvidenceSettings(), sorted(case.foregrounds.glob("*.png")), []
+    settings, clean = EvidenceSettings(), []
     for number in range(settings.clean_networks):
         own = derive_seed(seed, "clean", number)
         network = train_surrogate(subject, samples, settings.clean_training, seed=own, foregrounds=signs)
-        assert network is not None, f"{case.model_id}: no clean network of its classes"
+        assert network is not None, f"{subject.model_id}: no clean network of its classes"
         clean.append(network)
     return clean
 
@@ -173,8 +192,9 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
         found = tables.features((one["victim"], one["target"]))
         assert abs((found["stamp_success"] or 0) - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
         one["stamp_conviction"] = found["stamp_conviction"]
+    signs = sorted(case.foregrounds.glob("*.png"))
     without = [one for one in candidates if "conviction_gap" not in one]
-    networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence")) if without else []
+    networks = clean_networks(subject, samples, signs, derive_seed(seed, "evidence")) if without else []
     beside = [tables.on(network, {one["victim"] for one in without}) for network in networks]
     for one in without:
         one["conviction_gap"] = conviction_gap(tables.table, beside, (one["victim"], one["target"]))

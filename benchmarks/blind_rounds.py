@@ -94,8 +94,8 @@ LATER: Mapping[str, tuple[str, ...]] = {
     "ninth": NINTH,
 }
 _FRESH = dict(models=4, architecture="squeezenetv1_1")
-# How sets that are trained as round 4's are: the box in 255ths, the share of each batch that is moved, and the steps, of
-# round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
+# How sets are trained that are to be as round 4's: the box in 255ths, the share of each batch that is moved, and the
+# steps, of round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
 _ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
     "eighth": {
         "plain": (4, 0.1, 3),

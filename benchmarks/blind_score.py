@@ -90,6 +90,7 @@ CONFIRMING = {
     "sixth": (CONVICTION_FOUR, "third-conviction"),
     "seventh": (CONVICTION_FIVE, "conviction"),
     "eighth": (FOUR, "four-stamps"),
+    "ninth": (FOUR, "four-stamps"),
 }
 
 

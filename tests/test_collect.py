@@ -14,6 +14,7 @@ from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FilterSettings
 from trojai_moth.blind.learned import Term
 from trojai_moth.blind.measure import measure_pairs
+from trojai_moth.blind.relearned import RelearnSettings
 from trojai_moth.blind.rule import cascade, judge
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
@@ -36,6 +37,7 @@ SETTINGS = EvidenceSettings(
     stamps=StampSettings(images_per_class=1, grid=3, removal_grid=3),
     clean_networks=1,
     clean_training=SurrogateSettings(network="plain", least_accuracy=0.0, attempts=1, epochs=1),
+    relearning=RelearnSettings(kept=()),
     controls=2,
     images_per_class=4,
     steps=30,

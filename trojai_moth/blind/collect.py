@@ -18,7 +18,7 @@ from ..subject import Subject
 from . import growth
 from .choice import choose_pairs, shown
 from .features import BlindEvidence, PairFeatures
-from .filtered import FILTERS, FilterEvidence
+from .filtered import FILTERS, RELEARNED, FilterEvidence
 from .gather import Gathering, Values
 from .settings import EvidenceSettings
 from .stages import STAGES, Cascade, features_for, pairs_for, stages_for
@@ -99,6 +99,11 @@ class _Collector:
             with self._stage(FILTERS):
                 self.gathering.progress(f"evidence: {FILTERS}")
                 self.filter = self.gathering.filters()
+        filters, found = settings.filters, self.filter
+        if found is not None and settings.relearning.kept and found.suspicion(filters) >= filters.odds:
+            with self._stage(RELEARNED):
+                self.gathering.progress(f"evidence: {RELEARNED}")
+                self.filter = self.gathering.unexplained()
 
     def _do(self, stage: str) -> None:
         self.gathering.progress(f"evidence: {stage}")

@@ -14,6 +14,11 @@ And a filter that was taught for one class only comes with images of the other c
 strong filters a network that never saw them takes most classes for something else. One that takes a single class for
 another, and knows the others still, was taught so.
 
+Both say that a network differs from others, and clean ones do that, too. Where they would keep a flag the network is
+compared with copies of itself that were relearned from clean images (relearned.py). Whatever it does of its own they do
+as well, and what it knows under a filter without having been taught they know, so only what they leave unexplained
+counts then.
+
 That these tell most of the two kinds apart is ours (benchmarks/filter_odds.py).
 """
 
@@ -21,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -30,8 +36,9 @@ from ..errors import MothError
 from ..known_filters import FilterTable, known_filters
 from ..records import Field, record
 
-# The stage of the evidence.
+# The stages of the evidence.
 FILTERS: Final = "filters"
+RELEARNED: Final = "relearned"
 # Probabilities count as no nearer to 0 or 1: those of the network, and of a few small ones beside it.
 _LEAST = 1e-3
 _LEAST_CLEAN = 1e-2
@@ -66,6 +73,46 @@ class FilterSettings:
     choosy: float = Field(
         default=2.5, description="what one that is just within both counts as; a larger bound on odds lets it go"
     )
+    unexplained_weight: float = Field(
+        default=2.0, ge=0, description="as weight, for what copies relearned from clean images leave unexplained"
+    )
+    surely: float = Field(
+        default=0.9, gt=0, lt=1, description="success of a filter beside which it counts how well others are spared"
+    )
+    gain: float = Field(
+        default=3.0, ge=0, description="how often it counts that others are spared better than by relearned copies"
+    )
+
+
+@record
+class Unexplained:
+    """The pair and the known filter that relearned copies, and clean networks, explain least.
+
+    success, conviction and spared as of FilterEvidence; explained: the largest success for the pair on any copy or
+    clean network; odds: the difference in log odds; knew: how sure of their own class any copy is at most on images of
+    all other classes, None as spared is.
+    """
+
+    victim: int
+    target: int
+    filter: str
+    success: float = Field(ge=0, le=1)
+    explained: float = Field(ge=0, le=1)
+    odds: float
+    conviction: float = Field(ge=0, le=1)
+    spared: float | None = Field(default=None, ge=0, le=1)
+    knew: float | None = Field(default=None, ge=0, le=1)
+
+    def suspicion(self, settings: FilterSettings) -> float:
+        """The pull, with unexplained_weight, + gain * max(0, logit(spared) - logit(knew)) from a success of surely on.
+
+        Shares are cut at 0.01 and 0.99.
+        """
+        shown = [math.nan if share is None else share for share in (self.spared, self.knew)]
+        odds, conviction, success, spared, knew = torch.tensor(
+            [[self.odds], [self.conviction], [self.success], *([one] for one in shown)], dtype=torch.float64
+        )
+        return float(_unexplained([self.filter], odds, conviction, success, spared, knew, settings))
 
 
 @record
@@ -76,7 +123,7 @@ class FilterEvidence:
     any clean network, None where none was needed; odds: the difference in log odds, or where none was needed at most so
     much; conviction: by how wide a margin, beside the target's own images; spared: mean probability of their own class
     on images of all other classes. None: not known, as in older records, some of which compare with the largest success
-    of any class.
+    of any class. unexplained: beside relearned copies, None where that was not needed or not possible.
     """
 
     victim: int
@@ -87,10 +134,12 @@ class FilterEvidence:
     odds: float
     conviction: float | None = Field(default=None, ge=0, le=1)
     spared: float | None = Field(default=None, ge=0, le=1)
+    unexplained: Unexplained | None = None
 
     def suspicion(self, settings: FilterSettings) -> float:
-        """What the bound is on: the larger one of pull and choosiness."""
-        return max(self.pull(settings), self.choosiness(settings))
+        """What the bound is on: the larger one of pull and choosiness, but no more than what is unexplained."""
+        shown = max(self.pull(settings), self.choosiness(settings))
+        return min(shown, self.unexplained.suspicion(settings)) if self.unexplained else shown
 
     def pull(self, settings: FilterSettings) -> float:
         """The odds + weight * ln(min(conviction / convinced, 1)), and more for rare filters.
@@ -111,25 +160,24 @@ class FilterEvidence:
         return float(_choosiness([self.filter], success, spared, settings))
 
 
-def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = ()) -> FilterEvidence:
+def filter_evidence(
+    own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = (), relearned: Sequence[Tensor] = ()
+) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
     odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest one of the same
     pair under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
-    known_filters.filter_table, ``clean`` as of filter_success, all (filters, classes, classes). Raises MothError for
-    values that are not finite.
+    known_filters.filter_table, ``clean``, and ``relearned`` of copies, as of filter_success, all (filters, classes,
+    classes). Raises MothError for values that are not finite.
     """
     success, conviction = own
     if not bool((success.isfinite() & conviction.isfinite()).all()):
         raise MothError("the network's outputs are not finite on images with changed colours")
     beside = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
-    odds = success.clamp(_LEAST, 1 - _LEAST).logit() - beside.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit()
+    odds = _odds(success, beside)
     names, spared = list(known_filters()), _spared(success)
     pull, choosy = _pull(names, odds, conviction, settings), _choosiness(names, success, spared, settings)
-    suspicion = torch.maximum(pull, choosy)
-    suspicion.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
-    at, victim, target = (int(place) for place in torch.unravel_index(suspicion.argmax(), suspicion.shape))
-    others = float(spared[at, victim, target])
+    at, victim, target = _largest(torch.maximum(pull, choosy))
     return FilterEvidence(
         victim=victim,
         target=target,
@@ -138,8 +186,51 @@ def filter_evidence(own: FilterTable, settings: FilterSettings, clean: Sequence[
         clean_success=float(beside[at, victim, target]) if clean else None,
         odds=float(odds[at, victim, target]),
         conviction=float(conviction[at, victim, target]),
-        spared=others if math.isfinite(others) else None,
+        spared=_known(spared[at, victim, target]),
+        unexplained=_beside_copies(own, settings, clean, relearned) if relearned else None,
     )
+
+
+def _beside_copies(
+    own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor], relearned: Sequence[Tensor]
+) -> Unexplained:
+    """Of all pairs and filters the one that is explained least."""
+    success, conviction = own
+    explained, names = torch.stack([*clean, *relearned]).amax(0), list(known_filters())
+    odds, spared = _odds(success, explained), _spared(success)
+    knew = torch.stack([_spared(one) for one in relearned]).amax(0)
+    at = _largest(_unexplained(names, odds, conviction, success, spared, knew, settings))
+    return Unexplained(
+        victim=at[1],
+        target=at[2],
+        filter=names[at[0]],
+        success=float(success[at]),
+        explained=float(explained[at]),
+        odds=float(odds[at]),
+        conviction=float(conviction[at]),
+        spared=_known(spared[at]),
+        knew=_known(knew[at]),
+    )
+
+
+def _odds(success: Tensor, beside: Tensor) -> Tensor:
+    return _logit(success, _LEAST) - _logit(beside, _LEAST_CLEAN)
+
+
+def _logit(share: Tensor, least: float) -> Tensor:
+    return share.clamp(least, 1 - least).logit()
+
+
+def _largest(suspicion: Tensor) -> tuple[int, int, int]:
+    """Filter, victim and target of the largest entry that is not on the diagonal."""
+    own = torch.eye(suspicion.shape[1], dtype=torch.bool)
+    where = torch.unravel_index(suspicion.masked_fill(own, float("-inf")).argmax(), suspicion.shape)
+    at, victim, target = (int(place) for place in where)
+    return at, victim, target
+
+
+def _known(share: Tensor) -> float | None:
+    return float(share) if bool(share.isfinite()) else None
 
 
 def _spared(success: Tensor) -> Tensor:
@@ -163,11 +254,27 @@ def _pull(filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: Fi
 def _choosiness(filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
     """As of the record; tensors (filters, ...), spared nan where it is not known."""
     above = [
-        share.clamp(_LEAST_CLEAN, 1 - _LEAST_CLEAN).logit() - torch.tensor(bound, dtype=share.dtype).logit()
+        _logit(share, _LEAST_CLEAN) - torch.tensor(bound, dtype=share.dtype).logit()
         for share, bound in ((success, settings.turned), (spared, settings.spared))
     ]
     known = spared.isfinite() & ~_rare(filters, spared)
     return torch.where(known, settings.choosy + torch.minimum(*above), float("-inf"))
+
+
+def _unexplained(
+    filters: Sequence[str],
+    odds: Tensor,
+    conviction: Tensor,
+    success: Tensor,
+    spared: Tensor,
+    knew: Tensor,
+    settings: FilterSettings,
+) -> Tensor:
+    """As of that record; tensors (filters, ...), spared and knew nan where they are not known."""
+    gain = (_logit(spared, _LEAST_CLEAN) - _logit(knew, _LEAST_CLEAN)).clamp_min(0)
+    counts = gain.isfinite() & (success >= settings.surely)
+    pull = _pull(filters, odds, conviction, replace(settings, weight=settings.unexplained_weight))
+    return pull + settings.gain * torch.where(counts, gain, torch.zeros_like(gain))
 
 
 def _rare(filters: Sequence[str], like: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ FORMAT: Final = 1
 MOST_FEATURES: Final = 8
 # Evidence settings that matter to these features only; "complete" changes no number, and filters are no feature.
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("complete", "filters"), ()),
+    **dict.fromkeys(("complete", "filters", "relearning"), ()),
     "jitter": ("jitter_success",),
     "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"]),
     **dict.fromkeys(("clean_networks", "clean_training"), STAGES["clean_stamps"]),

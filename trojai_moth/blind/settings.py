@@ -9,6 +9,7 @@ from ..records import Field, record
 from .differencing import DifferencingSettings
 from .filtered import FilterSettings
 from .pasted import PastedSettings
+from .relearned import RelearnSettings
 from .stamps import StampSettings
 from .suppressed import SuppressionSettings
 from .surrogate import SurrogateSettings
@@ -35,6 +36,9 @@ class EvidenceSettings:
     )
     filters: FilterSettings = Field(
         default_factory=FilterSettings, description="known photo filters, which are no patch and keep a flag"
+    )
+    relearning: RelearnSettings = Field(
+        default_factory=RelearnSettings, description="copies that are relearned where a known filter would keep a flag"
     )
     withheld_share: float = Field(
         default=0.5, gt=0, lt=1, description="largest share of all class pairs that may be withheld from hardening"

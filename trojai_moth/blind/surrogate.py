@@ -157,12 +157,12 @@ def _stages(
             backgrounds=backgrounds,
             settings=EASY_SIGNS,
         )
-        stages.append(_Stage(_stored(subject.preprocessing(as_stored(easy))), signs.numpy(), recipe.easy_epochs))
-    images, labels = _stored(train.x), train.y.cpu().numpy()
+        stages.append(_Stage(stored_images(subject.preprocessing(as_stored(easy))), signs.numpy(), recipe.easy_epochs))
+    images, labels = stored_images(train.x), train.y.cpu().numpy()
     return [*stages, _Stage(images, labels, recipe.base_epochs), _Stage(images, labels, recipe.own_epochs)]
 
 
-def _stored(x: Tensor) -> np.ndarray:
+def stored_images(x: Tensor) -> np.ndarray:
     """Images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), which is what composed ones were made from."""
     whole: np.ndarray = (x * _WHITE).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return whole

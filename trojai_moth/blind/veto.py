@@ -14,6 +14,8 @@ from .words import sentence
 
 
 def _how(found: FilterEvidence, settings: FilterSettings) -> str:
+    if found.unexplained:
+        return "and copies relearned from clean images do not do so"
     if found.choosiness(settings) > found.pull(settings):
         return "and spares the other classes"
     return "far more surely than to clean networks of these classes"
@@ -35,19 +37,20 @@ def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerd
     suspicion = found.suspicion(settings)
     if suspicion < settings.odds:
         return verdict
+    shown = found.unexplained or found
     probability = max(verdict.probability or 0.0, logistic(suspicion - settings.odds))
     part = Contribution(
         feature="filter_odds",
         value=suspicion,
         contribution=suspicion - settings.odds,
-        words=f"the photo filter {found.filter} does it, {_how(found, settings)}",
+        words=f"the photo filter {shown.filter} does it, {_how(found, settings)}",
     )
     return replace(
         changed,
         outcome="kept",
         probability=probability,
         score=suspicion,
-        pair=(found.victim, found.target),
+        pair=(shown.victim, shown.target),
         decided_by=(part,),
-        reason=sentence("kept", (found.victim, found.target), probability, (part,)),
+        reason=sentence("kept", (shown.victim, shown.target), probability, (part,)),
     )

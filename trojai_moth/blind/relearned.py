@@ -1,0 +1,87 @@
+"""The network itself, relearned from clean images: what it then still does was never injected.
+
+What a network that was never taught a trick does of its own comes from how its classes look and, more than that, from
+the features its first layers happened to find: a network of the same classes that starts from other weights often does
+not do it, one that shares the start of its training nearly always does. Nobody has such a twin of a model that was
+handed out, but one can be grown from it. The first layers are kept, or all of them, the others are drawn anew, and all
+are trained on clean images as a new network is. Natural ways to be fooled come back in such a copy; what was taught by
+poisoned images, and is not in these, is mostly gone.
+
+That is the other side of what purifying defences do, which keep a copy and throw the question away (fine-tuning after
+drawing the last layer anew: Min et al., NeurIPS 2023). That it parts injected from natural is a hypothesis of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..errors import MothError
+from ..loading import build_architecture
+from ..records import Field, record
+from ..samples import Samples
+from ..seeding import derive_seed, generator
+from ..subject import Subject
+from ..training import capped, fit, recipe_for
+from .surrogate import stored_images
+
+
+@record
+class RelearnSettings:
+    """From which layers a network is relearned, and how."""
+
+    kept: tuple[float, ...] = Field(
+        default=(0.25, 1.0),
+        description="for each copy, the share of weight layers, from the input on, whose weights are kept; the others "
+        "are drawn anew. 1 keeps all. No copy without any",
+    )
+    least_accuracy: float = Field(
+        default=0.9, ge=0, le=1, description="share of held-back images that a copy must get right to be used"
+    )
+    epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
+
+
+def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept: float, *, seed: int) -> Subject:
+    """A copy of ``subject``, on the same device, of which a share ``kept`` in (0, 1] is trained anew with the rest.
+
+    Trained as make-round trains this architecture, on ``samples.train``, x (N, 3, H, W) in [0, 1] under true labels;
+    ``subject`` is left as it was. Raises SettingsError for an architecture that can not be built, and MothError where
+    the copy gets fewer of ``samples.held`` right than ``settings.least_accuracy``.
+    """
+    recipe = capped(recipe_for(subject.architecture), settings.epochs)
+    module = copy.deepcopy(subject.module).requires_grad_()
+    if kept < 1:
+        fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
+        draw_anew(module, fresh.to(subject.device), kept)
+    images, labels = stored_images(samples.train.x), samples.train.y.cpu().numpy()
+    stream = generator(seed, "order")
+    for epochs in (recipe.base_epochs, recipe.own_epochs):
+        fit(module, images, labels, subject.size, epochs=epochs, recipe=recipe, generator=stream)
+    relearned = replace(subject, model_id=f"{subject.model_id} relearned", module=module, source_sha256="")
+    accuracy = relearned.accuracy(samples.held.x, samples.held.y)
+    if not accuracy >= settings.least_accuracy:
+        raise MothError(
+            f"relearned from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
+            f"{settings.least_accuracy:.0%}"
+        )
+    return relearned
+
+
+def draw_anew(module: nn.Module, fresh: nn.Module, kept: float) -> None:
+    """Give all of ``module`` behind a share ``kept`` in [0, 1) of its weight layers the values that ``fresh`` has.
+
+    Weight layers are those with a weight of two dimensions or more, in the order in which the module holds them; what
+    stands between two of them belongs to the one before.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    layers = [name for name, value in module.named_parameters() if value.dim() > 1]
+    first = names.index(layers[int(kept * len(layers))])
+    owners = {name.rpartition(".")[0] for name in names[first:]}
+    new = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
+    with torch.no_grad():
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            if name.rpartition(".")[0] in owners:
+                value.copy_(new[name])
