@@ -1,6 +1,7 @@
 """Known filters in the blind verdict: what they show of planted networks, and what they keep from being cleared."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -9,7 +10,8 @@ from toys import make_subject
 
 from trojai_moth.blind import gather as gather_module
 from trojai_moth.blind.collect import collect_evidence
-from trojai_moth.blind.filtered import FILTERS, FilterEvidence, FilterSettings, filter_evidence
+from trojai_moth.blind.filtered import FILTERS, RELEARNED, FilterEvidence, FilterSettings, filter_evidence
+from trojai_moth.blind.relearned import RelearnSettings
 from trojai_moth.blind.rule import judge
 from trojai_moth.blind.stages import Cascade
 from trojai_moth.errors import MothError
@@ -108,6 +110,49 @@ def test_a_filter_that_turns_one_class_and_spares_the_others_is_suspicious_howev
     assert dataclasses.replace(shown, spared=None).choosiness(settings) == -math.inf
 
 
+def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
+    """What copies leave unexplained of Toaster from 1 to 2, by the success for the pair and the other classes' own."""
+    own, copy, at = torch.full((5, 5, 5), 0.02), torch.full((5, 5, 5), 0.02), list(known_filters()).index("Toaster")
+    for table, pair_success, spared in ((own, success, others), (copy, copy_success, copy_others)):
+        table[at].diagonal().copy_(torch.tensor([spared, 0.02, 0.9, spared, spared]))
+        table[at, 1, 2] = pair_success
+    clean = torch.full((5, 5, 5), 0.01)
+    shares = torch.full((5, 5, 5), conviction)
+    return filter_evidence(FilterTable(own, shares), FilterSettings(), [clean], [copy / 2, copy])
+
+
+def test_what_relearned_copies_do_as_well_lowers_the_suspicion():
+    settings = FilterSettings()
+    explained, alone = beside_copies(0.97, 0.5, 0.96, 0.5), beside_copies(0.97, 0.5, 0.02, 0.5)
+    assert explained.pull(settings) == alone.pull(settings) > settings.odds
+    assert explained.suspicion(settings) < settings.odds < alone.suspicion(settings)
+    shown = alone.unexplained
+    assert (shown.victim, shown.target, shown.filter, shown.explained) == (1, 2, "Toaster", pytest.approx(0.02))
+    odds = math.log(0.97 / 0.03) + math.log(0.98 / 0.02)
+    assert shown.odds == pytest.approx(odds, rel=1e-4)
+    assert shown.suspicion(settings) == pytest.approx(odds + 2 * math.log(0.5), rel=1e-4)
+
+
+def test_classes_that_only_the_network_itself_spares_were_taught_to_be():
+    settings = FilterSettings()
+    taught, knew = beside_copies(0.97, 0.8, 0.96, 0.3), beside_copies(0.97, 0.8, 0.96, 0.9)
+    assert taught.suspicion(settings) > settings.odds > knew.suspicion(settings)
+    gain, odds = math.log(4) - math.log(3 / 7), math.log(0.97 / 0.03) - math.log(24)
+    expected = odds + settings.unexplained_weight * math.log(0.5) + settings.gain * gain
+    assert taught.unexplained.suspicion(settings) == pytest.approx(expected, rel=1e-4)
+    weak = beside_copies(0.8, 0.8, 0.75, 0.3)  # turned less than surely: what is spared does not count
+    assert weak.unexplained.suspicion(settings) < settings.odds
+    unknown = dataclasses.replace(taught.unexplained, spared=None)
+    assert unknown.suspicion(settings) == pytest.approx(expected - settings.gain * gain, abs=1e-4)
+
+
+def test_copies_never_raise_the_suspicion():
+    settings = FilterSettings()
+    shown = spares(0.97)
+    more = dataclasses.replace(shown, unexplained=dataclasses.replace(beside_copies(0.97, 0.8, 0.02, 0.3).unexplained))
+    assert more.unexplained.suspicion(settings) > shown.suspicion(settings) == more.suspicion(settings)
+
+
 def test_of_two_classes_none_is_spared():
     own = torch.full((5, 2, 2), 0.9)
     assert filter_evidence(FilterTable(own, torch.ones(5, 2, 2)), FilterSettings()).spared is None
@@ -193,6 +238,36 @@ def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matt
     none = gathered(None, colours)
     assert none.filter.clean_success is None and none.filter.odds < FilterSettings().odds
     assert len(trained) == SETTINGS.clean_networks
+
+
+def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colours, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
+    asked = []
+
+    def relearned(subject, samples, settings, kept, *, seed, backdoor=(1, 2)):
+        asked.append((kept, seed))
+        return make_subject(ColourNet(backdoor=backdoor))
+
+    monkeypatch.setattr(gather_module, "relearn", relearned)
+    own, both = FilterSettings(), RelearnSettings(kept=(0.5, 1.0))
+    natural = gathered((1, 2), colours, relearning=both)
+    assert [kept for kept, _ in asked] == [0.5, 1.0] and asked[0][1] != asked[1][1]
+    assert natural.filter.suspicion(own) < own.odds < natural.filter.pull(own) and RELEARNED in natural.stage_seconds
+    assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 2
+    monkeypatch.setattr(gather_module, "relearn", functools.partial(relearned, backdoor=None))
+    injected = gathered((1, 2), colours, relearning=both).filter
+    assert injected.unexplained.explained < 0.1 and injected.suspicion(own) > own.odds
+
+
+def test_where_no_copy_can_be_relearned_the_flag_stays(reddening, colours, monkeypatch):  # noqa: F811
+    def fails(*_, **__):
+        raise MothError("no copy")
+
+    monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
+    monkeypatch.setattr(gather_module, "relearn", fails)
+    found, own = gathered((1, 2), colours, relearning=RelearnSettings()), FilterSettings()
+    assert found.skipped[RELEARNED] == "no copy" and FILTERS not in found.skipped
+    assert found.filter.unexplained is None and found.filter.suspicion(own) > own.odds
 
 
 def test_without_clean_networks_the_stage_failed_and_nothing_is_cleared(reddening, colours, monkeypatch):  # noqa: F811

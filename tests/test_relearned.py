@@ -1,0 +1,62 @@
+"""A relearned copy knows the classes, has forgotten what poisoned images taught, and leaves the network as it was."""
+
+import pytest
+import torch
+
+from trojai_moth.blind.reach import held_success
+from trojai_moth.blind.relearned import RelearnSettings, draw_anew, relearn
+from trojai_moth.errors import MothError, SettingsError
+from trojai_moth.images import ImagePool
+from trojai_moth.loading import build_architecture
+from trojai_moth.samples import Samples
+
+from .test_surrogate import CLASSES, corner_trigger, poisoned, samples, subject_around  # noqa: F401
+
+QUARTER = 0.25
+
+
+def test_the_copy_knows_the_classes_and_not_the_backdoor(poisoned, samples):  # noqa: F811
+    held, before = samples.held, torch.get_rng_state()
+    state = {name: value.clone() for name, value in poisoned.module.state_dict().items()}
+    copy = relearn(poisoned, samples, RelearnSettings(), QUARTER, seed=3)
+    assert held_success(poisoned, held, corner_trigger()) > 0.9
+    assert held_success(copy, held, corner_trigger()) < 0.3 and copy.accuracy(held.x, held.y) >= 0.9
+    assert copy.model_id != poisoned.model_id and copy.source_sha256 == "" and not copy.module.training
+    assert all(torch.equal(value, state[name]) for name, value in poisoned.module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before)
+    again = relearn(poisoned, samples, RelearnSettings(), QUARTER, seed=3)
+    assert all(torch.equal(value, copy.module.state_dict()[name]) for name, value in again.module.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "squeezenetv1_1"])
+def test_the_first_layers_are_kept_and_all_behind_them_drawn_anew(architecture):
+    own, fresh = (build_architecture(architecture, CLASSES, seed=seed) for seed in (1, 2))
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    for value in before.values():
+        if value.dtype.is_floating_point:
+            value += 0.5
+    own.load_state_dict(before)
+    draw_anew(own, fresh, QUARTER)
+    new, after = fresh.state_dict(), own.state_dict()
+    layers = [name for name, value in own.named_parameters() if value.dim() > 1]
+    kept = [torch.equal(after[name], before[name]) for name in layers]
+    assert kept == sorted(kept, reverse=True) and sum(kept) == int(QUARTER * len(layers)) > 0
+    assert all(torch.equal(after[name], new[name]) for name in layers[sum(kept) :])
+    # Everything else is as it was in front of the first layer that is new, and new behind it, running means included.
+    names = list(after)
+    first = names.index(layers[sum(kept)])
+    assert all(torch.equal(after[name], before[name]) for name in names[:first])
+    assert all(torch.equal(after[name], new[name]) for name in names[first:])
+
+
+def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: F811
+    order = torch.randperm(len(samples.train.y), generator=torch.Generator().manual_seed(0))
+    wrong = Samples(ImagePool(samples.train.x, samples.train.y[order]), samples.held, samples.clean, "any labels")
+    with pytest.raises(MothError, match="relearned from 25% of its layers"):
+        relearn(poisoned, wrong, RelearnSettings(epochs=1), QUARTER, seed=3)
+
+
+def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811
+    module = build_architecture("resnet18", CLASSES, seed=0)
+    with pytest.raises(SettingsError, match="is not known"):
+        relearn(subject_around(module, "no-such-net"), samples, RelearnSettings(epochs=1), QUARTER, seed=3)
