@@ -9,6 +9,7 @@ import torch
 from toys import make_subject
 
 from trojai_moth.blind import gather as gather_module
+from trojai_moth.blind import relearned as relearned_module
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.filtered import FILTERS, RELEARNED, FilterEvidence, FilterSettings, filter_evidence
 from trojai_moth.blind.relearned import RelearnSettings
@@ -248,13 +249,13 @@ def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colo
         asked.append((kept, seed))
         return make_subject(ColourNet(backdoor=backdoor))
 
-    monkeypatch.setattr(gather_module, "relearn", relearned)
+    monkeypatch.setattr(relearned_module, "relearn", relearned)
     own, both = FilterSettings(), RelearnSettings(kept=(0.5, 1.0))
     natural = gathered((1, 2), colours, relearning=both)
     assert [kept for kept, _ in asked] == [0.5, 1.0] and asked[0][1] != asked[1][1]
     assert natural.filter.suspicion(own) < own.odds < natural.filter.pull(own) and RELEARNED in natural.stage_seconds
     assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 2
-    monkeypatch.setattr(gather_module, "relearn", functools.partial(relearned, backdoor=None))
+    monkeypatch.setattr(relearned_module, "relearn", functools.partial(relearned, backdoor=None))
     injected = gathered((1, 2), colours, relearning=both).filter
     assert injected.unexplained.explained < 0.1 and injected.suspicion(own) > own.odds
 
@@ -264,7 +265,7 @@ def test_where_no_copy_can_be_relearned_the_flag_stays(reddening, colours, monke
         raise MothError("no copy")
 
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
-    monkeypatch.setattr(gather_module, "relearn", fails)
+    monkeypatch.setattr(relearned_module, "relearn", fails)
     found, own = gathered((1, 2), colours, relearning=RelearnSettings()), FilterSettings()
     assert found.skipped[RELEARNED] == "no copy" and FILTERS not in found.skipped
     assert found.filter.unexplained is None and found.filter.suspicion(own) > own.odds

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from trojai_moth.blind import relearned as relearned_module
 from trojai_moth.blind.reach import held_success
-from trojai_moth.blind.relearned import RelearnSettings, draw_anew, relearn
+from trojai_moth.blind.relearned import RelearnSettings, draw_anew, relearn, relearned_copies
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.loading import build_architecture
@@ -54,6 +55,23 @@ def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: 
     wrong = Samples(ImagePool(samples.train.x, samples.train.y[order]), samples.held, samples.clean, "any labels")
     with pytest.raises(MothError, match="relearned from 25% of its layers"):
         relearn(poisoned, wrong, RelearnSettings(epochs=1), QUARTER, seed=3)
+
+
+def test_one_copy_is_enough(monkeypatch):
+    def some(subject, images, settings, kept, *, seed):
+        if kept in settings.kept[:failing]:
+            raise MothError(f"none from {kept}")
+        return kept, seed
+
+    monkeypatch.setattr(relearned_module, "relearn", some)
+    settings, failing = RelearnSettings(), 0
+    both = relearned_copies(None, None, settings, seed=3)
+    assert [kept for kept, _ in both] == [0.25, 1.0]
+    failing = 1
+    assert relearned_copies(None, None, settings, seed=3) == both[1:]
+    failing = 2
+    with pytest.raises(MothError, match=r"none from 1\.0"):
+        relearned_copies(None, None, settings, seed=3)
 
 
 def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811

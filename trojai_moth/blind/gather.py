@@ -24,7 +24,7 @@ from .filtered import FilterEvidence, filter_evidence
 from .measure import Measured, measure_pairs
 from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
-from .relearned import relearn
+from .relearned import relearned_copies
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
 from .stamps import StampTable, StampTables, conviction_gap, stamp_gap
@@ -152,12 +152,10 @@ class Gathering:
 
     def unexplained(self) -> FilterEvidence:
         """The same beside copies of the network, relearned from clean images, which explain what is its own."""
-        copies, settings = [], self.settings.relearning
-        for number, kept in enumerate(settings.kept):
-            seed = derive_seed(self.seed, "relearned", number)
-            copies.append(filter_success(relearn(self.subject, self.samples, settings, kept, seed=seed), self.images))
+        own, settings = filter_table(self.subject, self.images), self.settings.filters
         clean = [filter_success(network, self.images) for network in self._clean_networks()]
-        return filter_evidence(filter_table(self.subject, self.images), self.settings.filters, clean, copies)
+        copies = relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed)
+        return filter_evidence(own, settings, clean, [filter_success(copy, self.images) for copy in copies])
 
     def _clean_networks(self) -> list[Subject]:
         """Trained once for all that asks for them; the same MothError every time where they learn nothing."""

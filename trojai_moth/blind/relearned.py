@@ -44,6 +44,22 @@ class RelearnSettings:
     epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
 
 
+def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettings, *, seed: int) -> list[Subject]:
+    """A copy for each share in ``settings.kept``, but for those that stay inaccurate; fewer copies explain less.
+
+    Raises what ``relearn`` does where there is no copy at all.
+    """
+    copies, failure = [], None
+    for number, kept in enumerate(settings.kept):
+        try:
+            copies.append(relearn(subject, samples, settings, kept, seed=derive_seed(seed, "relearned", number)))
+        except MothError as error:
+            failure = error
+    if failure and not copies:
+        raise failure
+    return copies
+
+
 def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept: float, *, seed: int) -> Subject:
     """A copy of ``subject``, on the same device, of which a share ``kept`` in (0, 1] is trained anew with the rest.
 
