@@ -196,6 +196,14 @@ def blind_to_filters(record: Record) -> Record:
     return {**record, "evidence": {**evidence, "filter": None, "skipped": skipped}}
 
 
+def blind_to_copies(record: Record) -> Record:
+    """The same evidence as if no copy of the network had been relearned."""
+    if not record.get("evidence", {}).get("filter"):
+        return record
+    evidence = record["evidence"]
+    return {**record, "evidence": {**evidence, "filter": {**evidence["filter"], "unexplained": None}}}
+
+
 def choose(rules: Mapping[str, LearnedRule]) -> str:
     """The safest by its figures out of fold: fewest lost, then most cleared, then fewest features."""
     return min(rules, key=lambda name: (*_order(rules[name]), len(CANDIDATES[name])))
