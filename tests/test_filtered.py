@@ -118,7 +118,8 @@ def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
         table[at].diagonal().copy_(torch.tensor([spared, 0.02, 0.9, spared, spared]))
         table[at, 1, 2] = pair_success
     clean = torch.full((5, 5, 5), 0.01)
-    shares = torch.full((5, 5, 5), conviction)
+    shares = torch.zeros(5, 5, 5)
+    shares[at, 1, 2] = conviction
     return filter_evidence(FilterTable(own, shares), FilterSettings(), [clean], [copy / 2, copy])
 
 
@@ -127,31 +128,26 @@ def test_what_relearned_copies_do_as_well_lowers_the_suspicion():
     explained, alone = beside_copies(0.97, 0.5, 0.96, 0.5), beside_copies(0.97, 0.5, 0.02, 0.5)
     assert explained.pull(settings) == alone.pull(settings) > settings.odds
     assert explained.suspicion(settings) < settings.odds < alone.suspicion(settings)
+    strict = dataclasses.replace(settings, room=9.0)
+    assert explained.suspicion(strict) == max(explained.pull(strict), explained.choosiness(strict))  # never more
     shown = alone.unexplained
     assert (shown.victim, shown.target, shown.filter, shown.explained) == (1, 2, "Toaster", pytest.approx(0.02))
     odds = math.log(0.97 / 0.03) + math.log(0.98 / 0.02)
     assert shown.odds == pytest.approx(odds, rel=1e-4)
-    assert shown.suspicion(settings) == pytest.approx(odds + 2 * math.log(0.5), rel=1e-4)
+    assert shown.suspicion(settings) == pytest.approx(odds + 2 * math.log(0.5) + settings.room, rel=1e-4)
 
 
 def test_classes_that_only_the_network_itself_spares_were_taught_to_be():
     settings = FilterSettings()
     taught, knew = beside_copies(0.97, 0.8, 0.96, 0.3), beside_copies(0.97, 0.8, 0.96, 0.9)
-    assert taught.suspicion(settings) > settings.odds > knew.suspicion(settings)
+    assert taught.suspicion(settings) > settings.odds > knew.suspicion(dataclasses.replace(settings, room=0.5))
     gain, odds = math.log(4) - math.log(3 / 7), math.log(0.97 / 0.03) - math.log(24)
-    expected = odds + settings.unexplained_weight * math.log(0.5) + settings.gain * gain
+    expected = odds + settings.unexplained_weight * math.log(0.5) + settings.room + settings.gain * gain
     assert taught.unexplained.suspicion(settings) == pytest.approx(expected, rel=1e-4)
     weak = beside_copies(0.8, 0.8, 0.75, 0.3)  # turned less than surely: what is spared does not count
     assert weak.unexplained.suspicion(settings) < settings.odds
     unknown = dataclasses.replace(taught.unexplained, spared=None)
     assert unknown.suspicion(settings) == pytest.approx(expected - settings.gain * gain, abs=1e-4)
-
-
-def test_copies_never_raise_the_suspicion():
-    settings = FilterSettings()
-    shown = spares(0.97)
-    more = dataclasses.replace(shown, unexplained=dataclasses.replace(beside_copies(0.97, 0.8, 0.02, 0.3).unexplained))
-    assert more.unexplained.suspicion(settings) > shown.suspicion(settings) == more.suspicion(settings)
 
 
 def test_of_two_classes_none_is_spared():
@@ -250,7 +246,7 @@ def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colo
         return make_subject(ColourNet(backdoor=backdoor))
 
     monkeypatch.setattr(relearned_module, "relearn", relearned)
-    own, both = FilterSettings(), RelearnSettings(kept=(0.5, 1.0))
+    own, both = FilterSettings(room=0), RelearnSettings(kept=(0.5, 1.0))
     natural = gathered((1, 2), colours, relearning=both)
     assert [kept for kept, _ in asked] == [0.5, 1.0] and asked[0][1] != asked[1][1]
     assert natural.filter.suspicion(own) < own.odds < natural.filter.pull(own) and RELEARNED in natural.stage_seconds

@@ -82,6 +82,9 @@ class FilterSettings:
     gain: float = Field(
         default=3.0, ge=0, description="how often it counts that others are spared better than by relearned copies"
     )
+    room: float = Field(
+        default=1.0, ge=0, description="added to what copies leave unexplained: other copies would leave more or less"
+    )
 
 
 @record
@@ -104,9 +107,9 @@ class Unexplained:
     knew: float | None = Field(default=None, ge=0, le=1)
 
     def suspicion(self, settings: FilterSettings) -> float:
-        """The pull, with unexplained_weight, + gain * max(0, logit(spared) - logit(knew)) from a success of surely on.
+        """The pull, with unexplained_weight, + room, + gain * max(0, logit(spared) - logit(knew)) if surely turned.
 
-        Shares are cut at 0.01 and 0.99.
+        That is from a success of surely on. Shares are cut at 0.01 and 0.99.
         """
         shown = [math.nan if share is None else share for share in (self.spared, self.knew)]
         odds, conviction, success, spared, knew = torch.tensor(
@@ -274,7 +277,7 @@ def _unexplained(
     gain = (_logit(spared, _LEAST_CLEAN) - _logit(knew, _LEAST_CLEAN)).clamp_min(0)
     counts = gain.isfinite() & (success >= settings.surely)
     pull = _pull(filters, odds, conviction, replace(settings, weight=settings.unexplained_weight))
-    return pull + settings.gain * torch.where(counts, gain, torch.zeros_like(gain))
+    return pull + settings.room + settings.gain * torch.where(counts, gain, torch.zeros_like(gain))
 
 
 def _rare(filters: Sequence[str], like: Tensor) -> Tensor:
