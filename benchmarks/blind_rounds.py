@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and eleven later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and thirteen later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -13,6 +13,8 @@
     python benchmarks/blind_rounds.py ROUNDS --half sixth
     python benchmarks/blind_rounds.py ROUNDS --half seventh
     python benchmarks/blind_rounds.py ROUNDS --half eighth
+    python benchmarks/blind_rounds.py ROUNDS --half ninth
+    python benchmarks/blind_rounds.py ROUNDS --half tenth
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -26,8 +28,9 @@ on another processor, where the same seeds train other weights. The fourth has t
 these two taught; so have the fifth and the sixth, each of which tests what the one before it taught. The seventh does,
 too, and has no larger images. The eighth tests what ships on models that are trained as round 4's were: with colours
 jittered by 0.1 and every one adversarially (train_model.py and round_config.py of the feb2021 generator; a stratum has
-one of its boxes, shares and step counts), and has two strata more, of round 4's spectral condition. Each call goes on
-where it stopped.
+one of its boxes, shares and step counts), and has two strata more, of round 4's spectral condition. The ninth has the
+strata of filters alone, twice as large and in other boxes, and tests copies relearned from clean images; the tenth is
+the eighth's again in other boxes, for what comes after that. Each call goes on where it stopped.
 """
 
 from __future__ import annotations

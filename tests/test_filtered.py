@@ -247,10 +247,12 @@ def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colo
 
     monkeypatch.setattr(relearned_module, "relearn", relearned)
     own, both = FilterSettings(room=0), RelearnSettings(kept=(0.5, 1.0))
-    natural = gathered((1, 2), colours, relearning=both)
-    assert [kept for kept, _ in asked] == [0.5, 1.0] and asked[0][1] != asked[1][1]
+    natural = gathered((1, 2), colours, relearning=both, filters=own)
+    assert [kept for kept, _ in asked] == [0.5]  # it explains enough
+    assert gathered((1, 2), colours, relearning=both, filters=own, complete=True).filter == natural.filter
+    assert [kept for kept, _ in asked] == [0.5, 0.5, 1.0] and asked[0] == asked[1] and asked[1][1] != asked[2][1]
     assert natural.filter.suspicion(own) < own.odds < natural.filter.pull(own) and RELEARNED in natural.stage_seconds
-    assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 2
+    assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 3
     monkeypatch.setattr(relearned_module, "relearn", functools.partial(relearned, backdoor=None))
     injected = gathered((1, 2), colours, relearning=both).filter
     assert injected.unexplained.explained < 0.1 and injected.suspicion(own) > own.odds

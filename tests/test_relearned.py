@@ -65,13 +65,13 @@ def test_one_copy_is_enough(monkeypatch):
 
     monkeypatch.setattr(relearned_module, "relearn", some)
     settings, failing = RelearnSettings(), 0
-    both = relearned_copies(None, None, settings, seed=3)
+    both = list(relearned_copies(None, None, settings, seed=3))
     assert [kept for kept, _ in both] == [0.25, 1.0]
     failing = 1
-    assert relearned_copies(None, None, settings, seed=3) == both[1:]
+    assert list(relearned_copies(None, None, settings, seed=3)) == both[1:]
     failing = 2
     with pytest.raises(MothError, match=r"none from 1\.0"):
-        relearned_copies(None, None, settings, seed=3)
+        list(relearned_copies(None, None, settings, seed=3))
 
 
 def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811

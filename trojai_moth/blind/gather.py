@@ -154,8 +154,13 @@ class Gathering:
         """The same beside copies of the network, relearned from clean images, which explain what is its own."""
         own, settings = filter_table(self.subject, self.images), self.settings.filters
         clean = [filter_success(network, self.images) for network in self._clean_networks()]
-        copies = relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed)
-        return filter_evidence(own, settings, clean, [filter_success(copy, self.images) for copy in copies])
+        copies, found = [], None
+        for copy in relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed):
+            copies.append(filter_success(copy, self.images))
+            found = filter_evidence(own, settings, clean, copies)
+            if found.suspicion(settings) < settings.odds and not self.settings.complete:
+                break  # more copies can only explain more
+        return found or filter_evidence(own, settings, clean)
 
     def _clean_networks(self) -> list[Subject]:
         """Trained once for all that asks for them; the same MothError every time where they learn nothing."""

@@ -13,7 +13,8 @@ drawing the last layer anew: Min et al., NeurIPS 2023). That it parts injected f
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -44,20 +45,22 @@ class RelearnSettings:
     epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
 
 
-def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettings, *, seed: int) -> list[Subject]:
-    """A copy for each share in ``settings.kept``, but for those that stay inaccurate; fewer copies explain less.
+def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettings, *, seed: int) -> Iterator[Subject]:
+    """A copy for each share in ``settings.kept``, made when it is asked for, but for those that stay inaccurate.
 
-    Raises what ``relearn`` does where there is no copy at all.
+    Fewer copies explain less. Raises what ``relearn`` does where there was no copy at all.
     """
-    copies, failure = [], None
+    made, failure = 0, None
     for number, kept in enumerate(settings.kept):
         try:
-            copies.append(relearn(subject, samples, settings, kept, seed=derive_seed(seed, "relearned", number)))
+            copy = relearn(subject, samples, settings, kept, seed=derive_seed(seed, "relearned", number))
         except MothError as error:
             failure = error
-    if failure and not copies:
+            continue
+        made += 1
+        yield copy
+    if failure and not made:
         raise failure
-    return copies
 
 
 def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept: float, *, seed: int) -> Subject:
@@ -68,7 +71,7 @@ def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept:
     the copy gets fewer of ``samples.held`` right than ``settings.least_accuracy``.
     """
     recipe = capped(recipe_for(subject.architecture), settings.epochs)
-    module = copy.deepcopy(subject.module).requires_grad_()
+    module = deepcopy(subject.module).requires_grad_()
     if kept < 1:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
         draw_anew(module, fresh.to(subject.device), kept)

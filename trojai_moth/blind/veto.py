@@ -15,7 +15,7 @@ from .words import sentence
 
 def _how(found: FilterEvidence, settings: FilterSettings) -> str:
     if found.unexplained:
-        return "and copies relearned from clean images do not do so"
+        return "far more than to copies of it that were relearned from clean images"
     if found.choosiness(settings) > found.pull(settings):
         return "and spares the other classes"
     return "far more surely than to clean networks of these classes"

@@ -50,9 +50,9 @@ _BOUNDS_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided. Of flagged models never seen before it cleared 44 of 97 clean ones and 0 of 89 "
-    "poisoned ones. It knows patches of one colour and round 4's photo filters: a cleared model may hide another kind "
-    "of trigger."
+    "The package's own rule decided. Of flagged models never seen before it cleared 7 of 11 clean ones, 0 of 64 with "
+    "a patch and 1 of 9 with a photo filter. It knows patches of one colour and round 4's five filters: a cleared "
+    "model may hide another kind of trigger."
 )
 
 
