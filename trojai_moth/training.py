@@ -60,6 +60,11 @@ _RECIPES = {
 }
 
 
+def most_epochs() -> int:
+    """The most epochs on clean images that a recipe has, whatever the architecture."""
+    return max(recipe.base_epochs + recipe.own_epochs for recipe in (Recipe(), *_RECIPES.values()))
+
+
 def fit(
     module: nn.Module,
     images: np.ndarray,

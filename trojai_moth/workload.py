@@ -18,7 +18,7 @@ from .records import record, to_dict
 from .scanner import Candidate
 from .scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings
 from .seeding import generator
-from .training import Recipe
+from .training import most_epochs
 
 # A training step also has gradients of weights: half as much again as one of images alone.
 _TRAINING = 1.5
@@ -100,8 +100,8 @@ def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> f
     measured = sum(stage in stages for stage in _MEASURED) * pairs * settings.images_per_class * settings.steps
     hardened = [getattr(settings, name) for stage, name in _HARDENED.items() if stage in stages]
     stamped = _stamps(classes, settings, data) if "stamps" in stages else 0.0
-    epochs = Recipe().base_epochs + Recipe().own_epochs
-    relearned = len(settings.relearning.kept) * classes * data.train_per_class * epochs * _TRAINING
+    copied = len(settings.relearning.kept) * classes * data.train_per_class
+    relearned = copied * most_epochs() * _TRAINING
     return measured + stamped + relearned + sum(_hardening(classes, hardening, data) for hardening in hardened)
 
 
