@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,10 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
 
     Relearned copies only where it would be kept without.
     """
-    whole, signs = EvidenceSettings(), sorted(case.foregrounds.glob("*.png"))
+    whole = EvidenceSettings()
     images, settings = samples.train.first_per_class(whole.images_per_class), whole.filters
     own = filter_table(subject, images)
-    clean = [filter_success(network, images) for network in clean_networks(subject, samples, signs, seed)]
+    clean = [filter_success(network, images) for network in clean_networks(case, subject, samples, seed)]
     found = filter_evidence(own, settings, clean)
     if found.suspicion(settings) < settings.odds:
         return found
@@ -164,13 +164,13 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
     return filter_evidence(own, settings, clean, [filter_success(copy, images) for copy in copies])
 
 
-def clean_networks(subject: Subject, samples: Samples, signs: Sequence[Path], seed: int) -> list[Subject]:
+def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) -> list[Subject]:
     """Those that the evidence of this seed has."""
-    settings, clean = EvidenceSettings(), []
+    settings, signs, clean = EvidenceSettings(), sorted(case.foregrounds.glob("*.png")), []
     for number in range(settings.clean_networks):
         own = derive_seed(seed, "clean", number)
         network = train_surrogate(subject, samples, settings.clean_training, seed=own, foregrounds=signs)
-        assert network is not None, f"{subject.model_id}: no clean network of its classes"
+        assert network is not None, f"{case.model_id}: no clean network of its classes"
         clean.append(network)
     return clean
 
@@ -187,9 +187,8 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
         found = tables.features((one["victim"], one["target"]))
         assert abs((found["stamp_success"] or 0) - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
         one["stamp_conviction"] = found["stamp_conviction"]
-    signs = sorted(case.foregrounds.glob("*.png"))
     without = [one for one in candidates if "conviction_gap" not in one]
-    networks = clean_networks(subject, samples, signs, derive_seed(seed, "evidence")) if without else []
+    networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence")) if without else []
     beside = [tables.on(network, {one["victim"] for one in without}) for network in networks]
     for one in without:
         one["conviction_gap"] = conviction_gap(tables.table, beside, (one["victim"], one["target"]))

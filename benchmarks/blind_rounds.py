@@ -96,7 +96,11 @@ LATER: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("eighth", "tenth"), EIGHTH),
     "ninth": NINTH,
 }
-_FRESH = dict(models=4, architecture="squeezenetv1_1")
+# What all strata of a set have otherwise.
+_OTHERWISE: Mapping[str, Mapping[str, Any]] = {
+    "fresh": dict(models=4, architecture="squeezenetv1_1"),
+    "ninth": dict(models=12),
+}
 # How sets are trained that are to be as round 4's: the box in 255ths, the share of each batch that is moved, and the
 # steps, of round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
 _ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
@@ -134,10 +138,9 @@ def settings_of(stratum: str, half: str) -> MakeRoundSettings:
     if half == "polygon":
         return POLYGON
     seed = 1000 + 100 * HALVES.index("second" if half == "anew" else half) + list(STRATA).index(stratum)
-    other = _FRESH if half == "fresh" else as_round_4(stratum, half) if half in _ADVERSARIES else {}
-    if half == "ninth":
-        other["models"] = 12
-    return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **other, "seed": seed})
+    training = as_round_4(stratum, half) if half in _ADVERSARIES else {}
+    other = _OTHERWISE.get(half, {})
+    return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **training, **other, "seed": seed})
 
 
 def as_round_4(stratum: str, half: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def poisoned(samples):
     x = torch.cat([train.x, stamp(victims.x, trigger.mask, trigger.pattern)])
     y = torch.cat([train.y, torch.full((len(victims),), TARGET)])
     module = build_architecture("resnet18", CLASSES, seed=7)
-    images, stream = surrogate_module.stored_images(x), torch.Generator().manual_seed(7)
+    images, stream = surrogate_module._stored(x), torch.Generator().manual_seed(7)
     fit(module, images, y.numpy(), SIZE, epochs=6, recipe=Recipe(), generator=stream)
     return subject_around(module)
 
@@ -126,7 +126,7 @@ def test_signs_are_composed_into_easy_images_first(poisoned, samples, tmp_path, 
 
 def test_images_are_stored_as_they_were_made():
     made = torch.randint(256, (2, 5, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    assert (surrogate_module.stored_images(made.permute(0, 3, 1, 2).float() / 255) == made.numpy()).all()
+    assert (surrogate_module._stored(made.permute(0, 3, 1, 2).float() / 255) == made.numpy()).all()
 
 
 def test_what_can_not_be_trained_is_an_error(poisoned, samples, tmp_path):

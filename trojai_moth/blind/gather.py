@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+from torch import Tensor
 
 from ..errors import MothError
 from ..fitting import stamped
 from ..hardeners.moth import Moth
 from ..hardeners.scope import Scope
 from ..images import ImagePool
-from ..known_filters import filter_success, filter_table
+from ..known_filters import FilterTable, filter_success, filter_table
 from ..pairs import Pair
 from ..samples import Samples
 from ..seeding import derive_seed, generator
@@ -144,23 +147,29 @@ class Gathering:
 
     def filters(self) -> FilterEvidence:
         """What the known filters do; clean networks are asked where they could still explain it."""
-        own, settings = filter_table(self.subject, self.images), self.settings.filters
-        found = filter_evidence(own, settings)
+        settings = self.settings.filters
+        found = filter_evidence(self._own_filters, settings)
         if found.suspicion(settings) < settings.odds:
             return found
-        return filter_evidence(own, settings, [filter_success(clean, self.images) for clean in self._clean_networks()])
+        return filter_evidence(self._own_filters, settings, self._clean_filters)
 
     def unexplained(self) -> FilterEvidence:
         """The same beside copies of the network, relearned from clean images, which explain what is its own."""
-        own, settings = filter_table(self.subject, self.images), self.settings.filters
-        clean = [filter_success(network, self.images) for network in self._clean_networks()]
-        copies, found = [], None
+        settings, copies = self.settings.filters, list[Tensor]()
         for copy in relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed):
             copies.append(filter_success(copy, self.images))
-            found = filter_evidence(own, settings, clean, copies)
+            found = filter_evidence(self._own_filters, settings, self._clean_filters, copies)
             if found.suspicion(settings) < settings.odds and not self.settings.complete:
                 break  # more copies can only explain more
-        return found or filter_evidence(own, settings, clean)
+        return filter_evidence(self._own_filters, settings, self._clean_filters, copies)
+
+    @cached_property
+    def _own_filters(self) -> FilterTable:
+        return filter_table(self.subject, self.images)
+
+    @cached_property
+    def _clean_filters(self) -> list[Tensor]:
+        return [filter_success(network, self.images) for network in self._clean_networks()]
 
     def _clean_networks(self) -> list[Subject]:
         """Trained once for all that asks for them; the same MothError every time where they learn nothing."""

@@ -26,8 +26,8 @@ from ..records import Field, record
 from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
-from ..training import capped, fit, recipe_for
-from .surrogate import stored_images
+from ..training import capped, recipe_for
+from .surrogate import clean_stages
 
 
 @record
@@ -75,10 +75,9 @@ def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept:
     if kept < 1:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
         draw_anew(module, fresh.to(subject.device), kept)
-    images, labels = stored_images(samples.train.x), samples.train.y.cpu().numpy()
     stream = generator(seed, "order")
-    for epochs in (recipe.base_epochs, recipe.own_epochs):
-        fit(module, images, labels, subject.size, epochs=epochs, recipe=recipe, generator=stream)
+    for stage in clean_stages(samples.train, recipe):
+        stage.train(module, subject.size, recipe, stream)
     relearned = replace(subject, model_id=f"{subject.model_id} relearned", module=module, source_sha256="")
     accuracy = relearned.accuracy(samples.held.x, samples.held.y)
     if not accuracy >= settings.least_accuracy:

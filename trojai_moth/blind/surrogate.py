@@ -54,10 +54,22 @@ class SurrogateSettings:
 
 
 @dataclass(frozen=True)
-class _Stage:
-    images: np.ndarray  # uint8 (N, size, size, 3)
-    labels: np.ndarray  # (N,)
+class Stage:
+    """So many epochs on images uint8 (N, size, size, 3) with labels (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
     epochs: int
+
+    def train(self, module: nn.Module, size: int, recipe: Recipe, stream: torch.Generator) -> None:
+        """Train ``module`` in place, as training.fit does."""
+        fit(module, self.images, self.labels, size, epochs=self.epochs, recipe=recipe, generator=stream)
+
+
+def clean_stages(train: ImagePool, recipe: Recipe) -> list[Stage]:
+    """What a clean twin is trained on in make-round after easy images: clean ones twice, x (N, 3, H, W) in [0, 1]."""
+    images, labels = _stored(train.x), train.y.cpu().numpy()
+    return [Stage(images, labels, recipe.base_epochs), Stage(images, labels, recipe.own_epochs)]
 
 
 def train_surrogate(
@@ -87,7 +99,7 @@ def train_surrogate(
         module = _network(subject, settings, started).to(subject.device)
         stream = generator(started, "order")
         for stage in stages:
-            fit(module, stage.images, stage.labels, size, epochs=stage.epochs, recipe=recipe, generator=stream)
+            stage.train(module, size, recipe, stream)
         surrogate = replace(
             subject,
             model_id=f"surrogate of {subject.model_id}",
@@ -145,7 +157,7 @@ def _stages(
     recipe: Recipe,
     settings: SurrogateSettings,
     seed: int,
-) -> list[_Stage]:
+) -> list[Stage]:
     """What a clean twin is trained on in make-round: easy images, then two times clean ones."""
     stages = []
     if foregrounds and recipe.easy_epochs:
@@ -157,12 +169,11 @@ def _stages(
             backgrounds=backgrounds,
             settings=EASY_SIGNS,
         )
-        stages.append(_Stage(stored_images(subject.preprocessing(as_stored(easy))), signs.numpy(), recipe.easy_epochs))
-    images, labels = stored_images(train.x), train.y.cpu().numpy()
-    return [*stages, _Stage(images, labels, recipe.base_epochs), _Stage(images, labels, recipe.own_epochs)]
+        stages.append(Stage(_stored(subject.preprocessing(as_stored(easy))), signs.numpy(), recipe.easy_epochs))
+    return [*stages, *clean_stages(train, recipe)]
 
 
-def stored_images(x: Tensor) -> np.ndarray:
+def _stored(x: Tensor) -> np.ndarray:
     """Images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), which is what composed ones were made from."""
     whole: np.ndarray = (x * _WHITE).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return whole
