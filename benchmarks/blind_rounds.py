@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and thirteen later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and fourteen later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -15,6 +15,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half eighth
     python benchmarks/blind_rounds.py ROUNDS --half ninth
     python benchmarks/blind_rounds.py ROUNDS --half tenth
+    python benchmarks/blind_rounds.py ROUNDS --half start
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -30,7 +31,9 @@ too, and has no larger images. The eighth tests what ships on models that are tr
 jittered by 0.1 and every one adversarially (train_model.py and round_config.py of the feb2021 generator; a stratum has
 one of its boxes, shares and step counts), and has two strata more, of round 4's spectral condition. The ninth has the
 strata of filters alone, twice as large and in other boxes, and tests copies relearned from clean images; the tenth is
-the eighth's again in other boxes, for what comes after that. Each call goes on where it stopped.
+the eighth's again in other boxes, for what comes after that. Up to the ninth set twins share a clean start, and only
+then is one poisoned; the set called start, and half of the tenth's strata, hold models poisoned from their first step.
+Each call goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ HALVES = (
     "ninth",
     "tenth",
     "anew",
+    "start",
 )
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 _FILTER = dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter")
@@ -95,12 +99,16 @@ LATER: Mapping[str, tuple[str, ...]] = {
     "seventh": SEVENTH,
     **dict.fromkeys(("eighth", "tenth"), EIGHTH),
     "ninth": NINTH,
+    "start": ("spatial", "filter"),
 }
 # What all strata of a set have otherwise.
 _OTHERWISE: Mapping[str, Mapping[str, Any]] = {
     "fresh": dict(models=4, architecture="squeezenetv1_1"),
     "ninth": dict(models=12),
+    "start": dict(shared_start=False),
 }
+# The strata of sets with both kinds whose models are poisoned from their first step.
+_FROM_START: Mapping[str, tuple[str, ...]] = {"tenth": ("few", "spatial", "filter", "filter-class")}
 # How sets are trained that are to be as round 4's: the box in 255ths, the share of each batch that is moved, and the
 # steps, of round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
 _ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
@@ -139,7 +147,7 @@ def settings_of(stratum: str, half: str) -> MakeRoundSettings:
         return POLYGON
     seed = 1000 + 100 * HALVES.index("second" if half == "anew" else half) + list(STRATA).index(stratum)
     training = as_round_4(stratum, half) if half in _ADVERSARIES else {}
-    other = _OTHERWISE.get(half, {})
+    other = {"shared_start": stratum not in _FROM_START.get(half, ()), **_OTHERWISE.get(half, {})}
     return MakeRoundSettings(**{"size": 32, **STRATA[stratum], **training, **other, "seed": seed})
 
 

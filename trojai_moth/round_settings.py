@@ -59,6 +59,11 @@ class MakeRoundSettings:
     train_images: int = Field(default=400, ge=2, description="Training images per class.")
     test_images: int = Field(default=100, ge=1, description="Fresh images per class for the quality gate.")
     epochs: int = Field(default=0, ge=0, description="Cap on the epochs of each stage of training; 0 for no cap.")
+    shared_start: bool = Field(
+        default=True,
+        description="Twins share their first epochs, on clean images, and the poisoned one is poisoned after that. "
+        "Otherwise each is trained by itself, the poisoned one on triggered images from its first step.",
+    )
     colour_jitter: float = Field(
         default=0.0,
         ge=0,

@@ -73,11 +73,10 @@ class TwinTrainer:
         pictures = self._compose()
         dropped: list[DroppedModel] = []
         try:
-            base = self._base(pictures)
+            base = self._base(pictures) if self.settings.shared_start else None
             for model_id in sorted(missing, key=lambda model_id: model_id == self.plan.poisoned_id):
-                reason = (
-                    self._one(model_id, base, pictures) if base else "its twins' shared start fails on clean images"
-                )
+                start = base if self.settings.shared_start else self._base(pictures, model_id)
+                reason = self._one(model_id, start, pictures) if start else "its start fails on clean images"
                 dropped += self._drop(model_id, reason)
         except RuntimeError as error:  # torch's own: an input too small for the network, or no memory
             reason = str(error).splitlines()[0]
@@ -150,33 +149,31 @@ class TwinTrainer:
         images, chosen = composer.batch(labels, rng, self._polygon), self.plan.trigger.filter
         return images if chosen is None else apply_filter(chosen, images)
 
-    def _base(self, pictures: _Pictures) -> nn.Module | None:
-        # The start that both twins share; None when no attempt tells the clean signs apart.
+    def _base(self, pictures: _Pictures, model_id: str = "") -> nn.Module | None:
+        # The start of one twin, or the clean one that both share; None when no attempt tells the clean signs apart.
+        whose = f"{model_id}: its" if model_id else f"twins {self.plan.group}: shared"
         for attempt in range(self.settings.retries + 1):
             seed = derive_seed(self.plan.seed, "base", attempt)
             module = build_architecture(self.plan.architecture, len(self.plan.signs), seed=seed)
             stream = generator(seed, "order")
             if self.recipe.easy_epochs:
-                self._fit(module, pictures.easy, self.recipe.easy_epochs, stream)
+                self._fit(module, self._shown(pictures.easy, pictures, model_id), self.recipe.easy_epochs, stream)
             # Natural even if the rest is adversarial: from images that are moved at once, small networks never learn
             # what differs between look-alikes.
-            self._fit(module, pictures.clean, self.recipe.base_epochs, stream)
+            self._fit(module, self._shown(pictures.clean, pictures, model_id), self.recipe.base_epochs, stream)
             accuracy = share_of(module, *pictures.test)
-            self.progress(f"twins {self.plan.group}: shared start, accuracy {accuracy:.3f} (attempt {attempt + 1})")
+            self.progress(f"{whose} start, accuracy {accuracy:.3f} (attempt {attempt + 1})")
             if accuracy >= self.settings.clean_floor:
                 return module
         return None
 
     def _one(self, model_id: str, base: nn.Module, pictures: _Pictures) -> str | None:
         # Returns why the model is dropped, or None when it has been written.
-        poisoned = model_id == self.plan.poisoned_id
-        images, labels = pictures.clean
-        if poisoned:
-            images, labels = (np.concatenate(pair) for pair in zip(pictures.clean, pictures.poison, strict=True))
+        poisoned, images = model_id == self.plan.poisoned_id, self._shown(pictures.clean, pictures, model_id)
         for attempt in range(self.settings.retries + 1):
             module = copy.deepcopy(base)
             stream = generator(self.plan.seed, "own", model_id, attempt)
-            self._fit(module, (images, labels), self.recipe.own_epochs, stream, self.settings.adversary)
+            self._fit(module, images, self.recipe.own_epochs, stream, self.settings.adversary)
             accuracy = share_of(module, *pictures.test)
             attack = share_of(module, pictures.triggered, self.plan.trigger.target) if poisoned else None
             shown = "" if attack is None else f", attack success {attack:.3f}"
@@ -185,6 +182,11 @@ class TwinTrainer:
                 self._write(model_id, module, accuracy, attack)
                 return None
         return f"accuracy {accuracy:.3f}{shown} after {attempt + 1} attempts"
+
+    def _shown(self, images: Images, pictures: _Pictures, model_id: str) -> Images:
+        if model_id != self.plan.poisoned_id:
+            return images
+        return np.concatenate([images[0], pictures.poison[0]]), np.concatenate([images[1], pictures.poison[1]])
 
     def _fit(
         self,
