@@ -27,7 +27,7 @@ from blind_rounds import HALVES, folder_of, settings_of, strata_of
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
-from trojai_moth.blind.relearned import relearned_copies
+from trojai_moth.blind.relearned import RelearnedCopies
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
@@ -160,7 +160,7 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
     found = filter_evidence(own, settings, clean)
     if found.suspicion(settings) < settings.odds:
         return found
-    copies = relearned_copies(subject, samples, whole.relearning, seed=seed)
+    copies = RelearnedCopies(subject, samples, whole.relearning, seed)
     return filter_evidence(own, settings, clean, [filter_success(copy, images) for copy in copies])
 
 

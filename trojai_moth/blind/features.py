@@ -52,6 +52,7 @@ class PairFeatures:
     stamp_gap: float | None = None
     conviction_gap: float | None = None
     stamp_weakest: float | None = None
+    unexplained_conviction: float | None = None
     surrogate_gap: float | None = None
     surrogate_success: float | None = Field(default=None, ge=0, le=1)
     growth_residual: float | None = None
@@ -148,6 +149,11 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=1,
             injected="a plain stamp does it, no detail of the target explains that, and clean networks do not give way",
             natural="no plain stamp does it, or a detail of the target or clean networks of these classes explain it",
+        ),
+        "unexplained_conviction": Feature(
+            sign=1,
+            injected="its stamp convinces neither copies of it, relearned from clean images, nor clean networks",
+            natural="its stamp convinces copies of it, relearned from clean images, and clean networks nearly as much",
         ),
         "surrogate_gap": Feature(
             sign=1,

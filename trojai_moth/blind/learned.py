@@ -20,10 +20,11 @@ FORMAT: Final = 1
 MOST_FEATURES: Final = 8
 # Evidence settings that matter to these features only; "complete" changes no number, and filters are no feature.
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("complete", "filters", "relearning"), ()),
+    **dict.fromkeys(("complete", "filters"), ()),
+    "relearning": STAGES["relearned_stamps"],
     "jitter": ("jitter_success",),
-    "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"]),
-    **dict.fromkeys(("clean_networks", "clean_training"), STAGES["clean_stamps"]),
+    "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"], *STAGES["relearned_stamps"]),
+    **dict.fromkeys(("clean_networks", "clean_training"), (*STAGES["clean_stamps"], *STAGES["relearned_stamps"])),
     "differencing": STAGES["differencing"],
     **dict.fromkeys(("pasted", "pasting"), STAGES["pasted"]),
     **dict.fromkeys(("suppressed", "suppression"), STAGES["suppressed"]),

@@ -29,6 +29,7 @@ STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "pasted": ("bound_ratio",),
         "suppressed": ("suppressed_growth",),
         "surrogate": ("surrogate_gap", "surrogate_success"),
+        "relearned_stamps": ("unexplained_conviction",),
         "hardened": ("growth_residual", "rank_jump", "asymmetry_change", "hardened_success"),
         "withheld": ("withheld_residual", "withheld_success"),
         "burst": ("burst_residual", "burst_contrast", "burst_drop"),
@@ -38,8 +39,10 @@ STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 OPTIONAL: Final = ("pasted", "suppressed", "surrogate")
 # Always gathered: any evaluation asks for them, and they cost next to nothing.
 ALWAYS: Final = frozenset({"log_size", "held_success"})
-# Stages that work on what another one made.
-_NEEDED: Mapping[str, str] = MappingProxyType({"clean_stamps": "stamps", "burst": "withheld"})
+# Stages that work on what another one made, which may itself be one of these.
+_NEEDED: Mapping[str, str] = MappingProxyType(
+    {"relearned_stamps": "clean_stamps", "clean_stamps": "stamps", "burst": "withheld"}
+)
 # Features that compare a pair with its way back, or with the control pairs.
 _WITH_BACK: Final = frozenset({"asymmetry", "asymmetry_change"})
 _WITH_CONTROLS: Final = frozenset(
@@ -65,7 +68,8 @@ def stages_for(cascade: Cascade | None, settings: EvidenceSettings) -> list[str]
     if cascade is None:
         return asked
     wanted = {stage for stage in asked if stage == "before" or cascade.features & set(STAGES[stage])}
-    wanted |= {_NEEDED[stage] for stage in wanted if stage in _NEEDED}
+    for stage, needed in _NEEDED.items():
+        wanted |= {needed} if stage in wanted else set()
     return [stage for stage in asked if stage in wanted]
 
 

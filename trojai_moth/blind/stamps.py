@@ -155,6 +155,19 @@ def conviction_gap(subject: StampTable, clean: Sequence[StampTable], pair: Pair)
     return gap if math.isfinite(gap) else None
 
 
+def unexplained_conviction(
+    subject: StampTable, clean: Sequence[StampTable], relearned: Sequence[StampTable], pair: Pair
+) -> float | None:
+    """The mean of conviction_gap beside clean networks and beside copies relearned from clean images (relearned.py).
+
+    R - (R' + R'') / 2: a clean network shows what the classes explain, a copy what the network's own features do. None
+    where there is nothing to compare with.
+    """
+    gaps = [conviction_gap(subject, others, pair) for others in (clean, relearned) if others]
+    known = [gap for gap in gaps if gap is not None]
+    return fmean(known) if len(known) == 2 else None
+
+
 def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
     """The ``count`` pairs whose stamps work best and are explained least: success * (1 - removal), largest first."""
     left = stamps.amax(1) * (1 - removals.T)
