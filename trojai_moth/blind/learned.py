@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from ..calibration import Estimate, LeftOut, LogisticCurve
+from ..calibration import Estimate, LeftOut, LogisticCurve, fingerprint
 from ..errors import SettingsError
-from ..records import Field, from_dict, record
+from ..records import Field, from_dict, record, to_dict
 from .features import FEATURES, PairFeatures
 from .stages import STAGES
 from .verdict import Contribution, measured
@@ -127,7 +127,10 @@ class RuleMetrics:
 
 @record
 class LearnedRule:
-    """Score of a pair = intercept + sum over terms, in log odds of the pair being injected; of a model, the largest."""
+    """Score of a pair = intercept + sum over terms, in log odds of the pair being injected; of a model, the largest.
+
+    then: a rule that is asked about the pairs that this one keeps, and was learned from such; either may clear.
+    """
 
     format: Literal[1] = FORMAT
     version: str = Field(description="of the package")
@@ -143,6 +146,7 @@ class LearnedRule:
     retention: Retention
     metrics: RuleMetrics
     provenance: RuleProvenance
+    then: LearnedRule | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a feature that is used twice."""
@@ -151,8 +155,14 @@ class LearnedRule:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features used."""
+        """Names of the features used, but for those of the next rule."""
         return tuple(term.feature for term in self.terms)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of its content, which for a rule without a next one is as it was before there were such."""
+        content = to_dict(self)
+        return fingerprint(content if self.then else {name: content[name] for name in content if name != "then"})
 
     @property
     def threshold(self) -> float:
@@ -162,7 +172,8 @@ class LearnedRule:
     @property
     def fitted_files(self) -> frozenset[str]:
         """SHA-256 of the files of all models learned from."""
-        return frozenset(model.sha256 for model in self.provenance.models)
+        own = frozenset(model.sha256 for model in self.provenance.models)
+        return own | self.then.fitted_files if self.then else own
 
     def check(self, scanner: str, data: str, evidence_settings: Mapping[str, object] | None = None) -> None:
         """SettingsError when a run's scanner, images or ways of measuring evidence are not those learned with.
@@ -183,6 +194,8 @@ class LearnedRule:
                     f"--rule: learned with {what} {learned!r:.60}, this run has {used!r:.60}; use the same, or learn "
                     "a rule for this one with calibrate-rule"
                 )
+        if self.then:
+            self.then.check(scanner, data, evidence_settings)
 
 
 def contributions(terms: Iterable[Term], pair: PairFeatures) -> tuple[Contribution, ...]:
