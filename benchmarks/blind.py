@@ -2,7 +2,8 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--conviction] [--shipped]
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--conviction] [--relearned]
+    python benchmarks/blind.py ROUNDS --half fresh --stamps --shipped
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
@@ -17,23 +18,25 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import pandas as pd
 import torch
-from blind_rounds import HALVES, folder_of, settings_of, strata_of
+from blind_rounds import HALVES, facts, folder_of, settings_of, strata_of
 
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
+from trojai_moth.blind.learned import LearnedRule
 from trojai_moth.blind.relearned import RelearnedCopies
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
 from trojai_moth.blind.stamps import StampTables, conviction_gap
 from trojai_moth.blind.surrogate import train_surrogate
-from trojai_moth.eval.blind_runs import injected_pairs
+from trojai_moth.errors import MothError
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.known_filters import filter_success, filter_table
@@ -133,7 +136,7 @@ def add_shipped(case: Case, seed: int, file: Path) -> None:
     if shown and (shown.unexplained or shown.suspicion(settings) < settings.odds):
         return
     patches = as_shipped(record)["evidence"] | {"filter": None}
-    if not judge(from_dict(BlindEvidence, patches, source=file.stem), read_rule(SHIPPED)).cleared:
+    if _kept({**record, "evidence": patches}, read_rule(SHIPPED)):
         return  # a patch keeps it, whatever filters do
     found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
     write_text(file, json.dumps(record | {SHIPPED_FILTER: to_dict(found)}, indent=1) + "\n")
@@ -196,31 +199,44 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
     print(f"{file.stem}: {[round(one['conviction_gap'], 2) for one in candidates]}", flush=True)
 
 
+def add_relearned(case: Case, seed: int, file: Path) -> None:
+    """What copies leave unexplained of stamps, where a record is older and the rule of plain stamps keeps the model."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    candidates, first = record.get("evidence", {}).get("candidates", []), replace(read_rule(SHIPPED), then=None)
+    known = any(one.get("unexplained_conviction") is not None for one in candidates)
+    if not candidates or known or not _kept(record, first):
+        return
+    (subject, samples), whole = opened(case, seed, record), EvidenceSettings()
+    tables = StampTables(subject, samples.train, whole.stamps)
+    copies = RelearnedCopies(subject, samples, whole.relearning, derive_seed(seed, "evidence"))
+    try:
+        beside = [tables.on(copies.first(), {one["victim"] for one in candidates})]
+    except MothError as error:
+        print(f"{file.stem}: {error}", flush=True)
+        return
+    for one in candidates:
+        gaps = [one["conviction_gap"], conviction_gap(tables.table, beside, (one["victim"], one["target"]))]
+        one["unexplained_conviction"] = None if None in gaps else fmean(gaps)
+    record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
+    write_text(file, json.dumps(record, indent=1) + "\n")
+    print(f"{file.stem}: {[one['unexplained_conviction'] for one in candidates]}", flush=True)
+
+
+def _kept(record: Mapping[str, Any], rule: LearnedRule) -> bool:
+    """Whether its patches keep it."""
+    patches = {**record["evidence"], "filter": None, "skipped": {}}
+    return judge(from_dict(BlindEvidence, patches, source=record["model_id"]), rule).outcome == "kept"
+
+
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
     return {name: verdict[name] for name in _VERDICT}
-
-
-def facts(round_dir: Path, case: Case, stratum: str, half: str) -> dict[str, Any]:
-    """The truth and the conditions a model was made under."""
-    config = json.loads((round_dir / case.model_id / "config.json").read_text(encoding="utf-8"))
-    settings = read_record(RoundSummary, round_dir / "make_round.json").settings
-    pairs = [list(pair) for pair in injected_pairs(case)]
-    return {
-        "model_id": case.model_id, "stratum": stratum, "half": half, "poisoned": config["poisoned"],
-        "injected_pairs": pairs, "twin_group": f"{half}-{stratum}-{_group(round_dir, case.model_id)}",
-        "round": to_dict(settings),
-    }  # fmt: skip
-
-
-def _group(round_dir: Path, model_id: str) -> int:
-    table = pd.read_csv(round_dir / "METADATA.csv", index_col="model_name")
-    return int(table.loc[model_id, "twin_group"])
 
 
 ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
     "naive": (add_naive, "naive hardening, to records that are there without it"),
     "filters": (add_filters, "known filters, to records that are without them"),
     "conviction": (add_conviction, "conviction, to records without it"),
+    "relearned": (add_relearned, "what a relearned copy leaves unexplained of stamps, to records without it"),
     "shipped": (add_shipped, "what filters do by the settings that ship, to records of what patches would clear"),
 }
 

@@ -39,13 +39,19 @@ Each call goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from trojai_moth.eval.blind_runs import injected_pairs
 from trojai_moth.make_round import make_round
-from trojai_moth.round_settings import MakeRoundSettings
+from trojai_moth.records import read_record, to_dict
+from trojai_moth.round_settings import MakeRoundSettings, RoundSummary
+from trojai_moth.rounds import Case
 
 HALVES = (
     "development",
@@ -163,6 +169,23 @@ def as_round_4(stratum: str, half: str) -> dict[str, Any]:
 def folder_of(rounds: Path, stratum: str, half: str) -> Path:
     """Where a stratum's round lies."""
     return rounds / half / stratum
+
+
+def facts(round_dir: Path, case: Case, stratum: str, half: str) -> dict[str, Any]:
+    """The truth and the conditions a model was made under."""
+    config = json.loads((round_dir / case.model_id / "config.json").read_text(encoding="utf-8"))
+    settings = read_record(RoundSummary, round_dir / "make_round.json").settings
+    pairs = [list(pair) for pair in injected_pairs(case)]
+    return {
+        "model_id": case.model_id, "stratum": stratum, "half": half, "poisoned": config["poisoned"],
+        "injected_pairs": pairs, "twin_group": f"{half}-{stratum}-{_group(round_dir, case.model_id)}",
+        "round": to_dict(settings),
+    }  # fmt: skip
+
+
+def _group(round_dir: Path, model_id: str) -> int:
+    table = pd.read_csv(round_dir / "METADATA.csv", index_col="model_name")
+    return int(table.loc[model_id, "twin_group"])
 
 
 def main() -> None:
