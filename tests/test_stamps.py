@@ -17,6 +17,7 @@ from trojai_moth.blind.stamps import (
     stamp_gap,
     stamp_table,
     suspects,
+    unexplained_conviction,
 )
 from trojai_moth.errors import SettingsError
 from trojai_moth.images import ImagePool
@@ -95,6 +96,16 @@ def test_the_conviction_gap_compares_the_same_colour_and_is_none_without_anythin
     assert conviction_gap(own, [clean, own], (0, 1)) == pytest.approx(0.5)
     clean.conviction[0, GREEN, 1] = torch.nan
     assert conviction_gap(own, [own, clean], (0, 1)) is None
+
+
+def test_what_is_unexplained_weighs_clean_networks_and_copies_alike():
+    own, clean, copy = (StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0)) for _ in range(3))
+    own.success[0, GREEN, 1], own.conviction[0, GREEN, 1] = 0.9, 1.0
+    clean.conviction[0, GREEN, 1], copy.conviction[0, GREEN, 1] = -0.5, 0.75
+    assert unexplained_conviction(own, [clean, clean, clean], [copy], (0, 1)) == pytest.approx((1.5 + 0.25) / 2)
+    assert unexplained_conviction(own, [clean], [], (0, 1)) is None
+    copy.conviction[0, GREEN, 1] = torch.nan
+    assert unexplained_conviction(own, [clean], [copy], (0, 1)) is None
 
 
 def test_the_gap_compares_the_same_colour():
