@@ -105,7 +105,7 @@ LATER: Mapping[str, tuple[str, ...]] = {
     "seventh": SEVENTH,
     **dict.fromkeys(("eighth", "tenth"), EIGHTH),
     "ninth": NINTH,
-    "start": ("spatial", "filter"),
+    "start": ("spatial", "filter", "plain", "class"),
 }
 # What all strata of a set have otherwise.
 _OTHERWISE: Mapping[str, Mapping[str, Any]] = {

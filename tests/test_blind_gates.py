@@ -93,5 +93,5 @@ def test_models_are_poisoned_from_their_first_step_in_the_set_that_says_so_and_i
     def from_start(half):
         return {name for name in rounds.strata_of(half) if not rounds.settings_of(name, half).shared_start}
 
-    assert from_start("start") == {"spatial", "filter"} and from_start("ninth") == set()
+    assert from_start("start") == {"spatial", "filter", "plain", "class"} and from_start("ninth") == set()
     assert from_start("tenth") == {"few", "spatial", "filter", "filter-class"}
