@@ -63,15 +63,21 @@ class MeanColours(torch.nn.Module):
         return 10 * x.mean((2, 3))
 
 
-def test_conviction_is_the_lead_of_the_target_beside_that_of_its_own_images(reddening):
+def test_conviction_is_the_lead_of_the_target_beside_the_smaller_of_both_classes_own(reddening):
     colours = torch.tensor([[0.8, 0.2, 0.2], [0.1, 0.5, 0.1], [0.2, 0.2, 0.4], [0.5, 0.2, 0.1]])
     images = ImagePool(colours[:, :, None, None].expand(-1, -1, 16, 16).clone(), torch.tensor([0, 1, 2, 2]))
     nothing, red = filter_table(make_subject(MeanColours(), classes=3), images).conviction
     # Class 0 leads by 6 on its image, class 1 by 4, class 2 by 2 and -4, so not at all.
     assert nothing[0, 0] == 1 and nothing[1, 1] == pytest.approx(1) and nothing[0, 1] == nothing[1, 0] == 0
-    assert (nothing[:, 2] == 1).all()
+    assert (nothing[:, 2] == 1).all() and (nothing[2] == 1).all()
     lead = 10 * (0.1 + 3 * SHIFT - 0.5)
-    assert 0 < lead < 6 and red[1, 0] == pytest.approx(lead / 6, abs=1e-4)
+    assert 0 < lead < 4 and red[1, 0] == pytest.approx(lead / 4, abs=1e-4)
+
+
+def test_a_class_without_images_is_compared_with_the_target_alone():
+    images = ImagePool(torch.tensor([0.8, 0.2, 0.2]).view(1, 3, 1, 1).expand(-1, -1, 16, 16).clone(), torch.tensor([0]))
+    conviction = filter_table(make_subject(MeanColours(), classes=3), images).conviction
+    assert (conviction[:, 1:, 0] == 0).all() and (conviction[:, 0, 1:] == 1).all()
 
 
 def test_round_4s_five_filters_are_at_hand_and_near_what_they_stand_for():

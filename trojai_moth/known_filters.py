@@ -52,15 +52,17 @@ def filter_success(subject: Subject, images: ImagePool) -> Tensor:
 
 
 def filter_table(subject: Subject, images: ImagePool) -> FilterTable:
-    """Success as of filter_success, and conviction: how far t wins under a filter, beside t's own images.
+    """Success as of filter_success, and conviction: how far t wins under a filter, beside own images of v and t.
 
-    Entry (f, v, t) of conviction is m(f(v), t) / m(t, t), cut to [0, 1], m(x, t) being the mean lead of t on images x
-    (leads.py). 0 for classes v without images; 1 where t has none, or its own are not won, so that there is nothing to
-    compare with. Order, images and nan as of filter_success.
+    Entry (f, v, t) of conviction is m(f(v), t) / min(m(v, v), m(t, t)), cut to [0, 1], m(x, t) being the mean lead of t
+    on images x (leads.py): some classes win their own by ten times as much as others. 0 for classes v without images; 1
+    where t has none, or the own of either are not won, so that there is nothing to compare with. Order, images and nan
+    as of filter_success.
     """
     own, (success, lead) = own_leads(subject, images), _by_victim(subject, images)
-    shares = (lead / own).clamp(0, 1)
-    return FilterTable(success, torch.where(own > 0, shares, torch.ones_like(shares)))
+    beside = torch.fmin(own[:, None], own)  # v is left out where it has no images
+    shares = (lead / beside).clamp(0, 1)
+    return FilterTable(success, torch.where((own > 0) & (beside > 0), shares, torch.ones_like(shares)))
 
 
 def _by_victim(subject: Subject, images: ImagePool) -> Tensor:

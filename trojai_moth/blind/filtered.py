@@ -6,9 +6,9 @@ against clearing it, so round 4's five filters are tried as well. Two things giv
 A network that never saw a filter may take one class for another under it, and clean networks of the same classes often
 do so, too: what counts is how much surer of the target the network is than any of them is of the same pair, as a
 difference of log odds. A network that was taught a filter takes what it shows for images of the target by a good
-part of the margin of the target's own, where one that only has never seen such colours is often less convinced than its
-probabilities say. To the strong filters many networks give way untaught, to the others few do, so that these count
-more.
+part of the margin that either class has on its own, where one that only has never seen such colours is often less
+convinced than its probabilities say. To the strong filters many networks give way untaught, to the others few do, so
+that these count more.
 
 And a filter that was taught for one class only comes with images of the other classes that it must not turn. Under the
 strong filters a network that never saw them takes most classes for something else. One that takes a single class for
@@ -59,7 +59,7 @@ class FilterSettings:
     )
     weight: float = Field(default=4.0, ge=0, description="how often a lack of conviction counts, as a logarithm")
     convinced: float = Field(
-        default=1.0, gt=0, le=1, description="share of the target's own lead that is conviction enough"
+        default=1.0, gt=0, le=1, description="share of the pair's own leads that is conviction enough"
     )
     rare: float = Field(
         default=3.0, ge=0, description=f"added for {' and '.join(RARE)}, to which few networks give way untaught"
@@ -124,7 +124,7 @@ class FilterEvidence:
 
     success: mean probability of the target on images of the victim under that filter; clean_success: the largest one on
     any clean network, None where none was needed; odds: the difference in log odds, or where none was needed at most so
-    much; conviction: by how wide a margin, beside the target's own images; spared: mean probability of their own class
+    much; conviction: by how wide a margin, beside the pair's own images; spared: mean probability of their own class
     on images of all other classes. None: not known, as in older records, some of which compare with the largest success
     of any class. unexplained: beside relearned copies, None where that was not needed or not possible.
     """
