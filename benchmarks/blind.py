@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ from trojai_moth.blind.relearned import RelearnedCopies
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
-from trojai_moth.blind.stamps import StampTables, conviction_gap
+from trojai_moth.blind.stamps import StampTables, conviction_gap, unexplained_conviction
 from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.errors import MothError
 from trojai_moth.files import write_text
@@ -207,16 +206,17 @@ def add_relearned(case: Case, seed: int, file: Path) -> None:
     if not candidates or known or not _kept(record, first):
         return
     (subject, samples), whole = opened(case, seed, record), EvidenceSettings()
-    tables = StampTables(subject, samples.train, whole.stamps)
-    copies = RelearnedCopies(subject, samples, whole.relearning, derive_seed(seed, "evidence"))
+    tables, seed = StampTables(subject, samples.train, whole.stamps), derive_seed(seed, "evidence")
+    victims = {one["victim"] for one in candidates}
+    clean = [tables.on(network, victims) for network in clean_networks(case, subject, samples, seed)]
     try:
-        beside = [tables.on(copies.first(), {one["victim"] for one in candidates})]
+        copy = tables.on(RelearnedCopies(subject, samples, whole.relearning, seed).first(), victims)
     except MothError as error:
         print(f"{file.stem}: {error}", flush=True)
         return
     for one in candidates:
-        gaps = [one["conviction_gap"], conviction_gap(tables.table, beside, (one["victim"], one["target"]))]
-        one["unexplained_conviction"] = None if None in gaps else fmean(gaps)
+        pair = one["victim"], one["target"]
+        one["unexplained_conviction"] = unexplained_conviction(tables.table, clean, [copy], pair)
     record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {[one['unexplained_conviction'] for one in candidates]}", flush=True)

@@ -88,8 +88,16 @@ def test_conviction_is_the_lead_of_the_target_as_a_share_of_that_on_its_own_imag
     assert clean.conviction[PLAIN, :, PLAIN].isnan().all()
 
 
+def test_the_peak_is_the_conviction_of_the_surer_half_of_the_places():
+    wide = stamp_table(tables().subject, tables().images, StampSettings(best_places=0.5))
+    narrow = stamp_table(tables().subject, tables().images, StampSettings(best_places=0.25))
+    torch.testing.assert_close(wide.peak, narrow.conviction, equal_nan=True)
+    known = wide.peak.isfinite()
+    assert (wide.peak[known] >= wide.conviction[known] - 1e-6).all() and known.any()
+
+
 def test_the_conviction_gap_compares_the_same_colour_and_is_none_without_anything_to_compare():
-    own, clean = (StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0)) for _ in range(2))
+    own, clean = (StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0), torch.zeros(2)) for _ in range(2))
     own.success[0, GREEN, 1], own.conviction[0, GREEN, 1] = 0.9, 0.75
     clean.conviction[0, GREEN, 1], clean.conviction[0, RED, 1] = -0.25, 0.5
     assert conviction_gap(own, [clean], (0, 1)) == pytest.approx(1.0)
@@ -99,12 +107,12 @@ def test_the_conviction_gap_compares_the_same_colour_and_is_none_without_anythin
 
 
 def test_what_is_unexplained_weighs_clean_networks_and_copies_alike():
-    own, clean, copy = (StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0)) for _ in range(3))
-    own.success[0, GREEN, 1], own.conviction[0, GREEN, 1] = 0.9, 1.0
-    clean.conviction[0, GREEN, 1], copy.conviction[0, GREEN, 1] = -0.5, 0.75
+    own, clean, copy = (StampTable(torch.zeros(2, 8, 2), torch.zeros(2), torch.full((2, 8, 2), -1.0)) for _ in range(3))
+    own.success[0, GREEN, 1], own.peak[0, GREEN, 1] = 0.9, 1.0
+    clean.peak[0, GREEN, 1], copy.peak[0, GREEN, 1] = -0.5, 0.75
     assert unexplained_conviction(own, [clean, clean, clean], [copy], (0, 1)) == pytest.approx((1.5 + 0.25) / 2)
     assert unexplained_conviction(own, [clean], [], (0, 1)) is None
-    copy.conviction[0, GREEN, 1] = torch.nan
+    copy.peak[0, GREEN, 1] = torch.nan
     assert unexplained_conviction(own, [clean], [copy], (0, 1)) is None
 
 
@@ -127,7 +135,7 @@ def test_suspects_are_what_stamps_turn_and_details_do_not_explain():
 def test_classes_without_images_and_the_diagonal_are_zero():
     subject, pool = make_subject(DotNet(True)), images()
     some = pool.take(torch.nonzero(pool.y != BLUE).flatten())
-    (stamps, conviction), removals = stamp_table(subject, some, SETTINGS), removal_success(subject, some, SETTINGS)
+    (stamps, conviction, _), removals = stamp_table(subject, some, SETTINGS), removal_success(subject, some, SETTINGS)
     assert stamps.shape == (3, 8, 3) and removals.shape == (3, 3)
     assert not stamps[BLUE].any() and not removals[BLUE].any()
     assert not stamps.isnan().any()

@@ -39,6 +39,8 @@ _LEAST = 0.01
 # Of each class, to see how far it wins its own; and where conviction is cut.
 _OWN_IMAGES = 16
 _MOST_CONVICTION = 2.0
+# Triggers that are bound to a place work in fewer places than success is a mean over.
+_SUREST = 0.5
 
 
 @record
@@ -78,11 +80,12 @@ class StampTable(NamedTuple):
 
     success in [0, 1]: how sure the network is of t when v wears a stamp of colour c; 0 for t = v and for classes v
     without images. conviction in [-2, 2]: by how much t wins then, as a share of what it wins its own images by; nan
-    for t = v and for classes v or t without images.
+    for t = v and for classes v or t without images. peak: the same in the surer half of these places.
     """
 
     success: Tensor
     conviction: Tensor
+    peak: Tensor
 
 
 def stamp_table(
@@ -102,10 +105,10 @@ def stamp_table(
         _by_class(subject, images, settings, settings.best_places, partial(_painted, discs, colour[:, None, None]))
         for colour in colours
     ]
-    success, lead = (torch.stack(part, dim=1) for part in zip(*shown, strict=True))
-    beside = own_leads(subject, (own or images).first_per_class(_OWN_IMAGES))
-    conviction = (lead / beside.clamp_min(_LEAST)).clamp(-_MOST_CONVICTION, _MOST_CONVICTION)
-    return StampTable(success, conviction)
+    success, lead, surest = (torch.stack(part, dim=1) for part in zip(*shown, strict=True))
+    beside = own_leads(subject, (own or images).first_per_class(_OWN_IMAGES)).clamp_min(_LEAST)
+    conviction, peak = (torch.stack([lead, surest]) / beside).clamp(-_MOST_CONVICTION, _MOST_CONVICTION)
+    return StampTable(success, conviction, peak)
 
 
 def removal_success(subject: Subject, images: ImagePool, settings: StampSettings) -> Tensor:
@@ -147,25 +150,24 @@ def conviction_gap(subject: StampTable, clean: Sequence[StampTable], pair: Pair)
     makes the subject of the target. Unlike stamp_gap it does not end where the clean networks' success is small. None
     where there is nothing to compare.
     """
-    victim, target = pair
-    colour = _best_colour(subject.success, pair)
-    gap = float(subject.conviction[victim, colour, target]) - fmean(
-        float(table.conviction[victim, colour, target]) for table in clean
-    )
+    at = (pair[0], _best_colour(subject.success, pair), pair[1])
+    gap = float(subject.conviction[at]) - fmean(float(table.conviction[at]) for table in clean)
     return gap if math.isfinite(gap) else None
 
 
 def unexplained_conviction(
     subject: StampTable, clean: Sequence[StampTable], relearned: Sequence[StampTable], pair: Pair
 ) -> float | None:
-    """The mean of conviction_gap beside clean networks and beside copies relearned from clean images (relearned.py).
+    """By how much more the best stamp convinces the network than clean networks and relearned copies (relearned.py) do.
 
-    R - (R' + R'') / 2: a clean network shows what the classes explain, a copy what the network's own features do. None
+    P - (P' + P'') / 2 of the peaks with the colour of the largest success, P' the mean of the clean networks', P'' that
+    of the copies': a clean network shows what the classes explain, a copy what the network's own features do. None
     where there is nothing to compare with.
     """
-    gaps = [conviction_gap(subject, others, pair) for others in (clean, relearned) if others]
-    known = [gap for gap in gaps if gap is not None]
-    return fmean(known) if len(known) == 2 else None
+    at = (pair[0], _best_colour(subject.success, pair), pair[1])
+    kinds = [fmean(float(table.peak[at]) for table in tables) for tables in (clean, relearned) if tables]
+    gap = float(subject.peak[at]) - fmean(kinds) if len(kinds) == 2 else math.nan
+    return gap if math.isfinite(gap) else None
 
 
 def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
@@ -254,23 +256,24 @@ def _best_colour(stamps: Tensor, pair: Pair) -> int:
 
 def _by_class(
     subject: Subject, images: ImagePool, settings: StampSettings, share: float, change: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """(classes, classes) twice: mean probabilities and leads over a class's images and the best places of each."""
-    chosen = images.first_per_class(settings.images_per_class)
-    table, ahead = torch.zeros(subject.classes, subject.classes), torch.full((subject.classes,) * 2, torch.nan)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(classes, classes) of probabilities, leads and peak leads: means over a class's images and their best places."""
+    chosen, classes = images.first_per_class(settings.images_per_class), subject.classes
+    table, ahead, peak = torch.zeros(classes, classes), *torch.full((2, classes, classes), torch.nan)
     for label in sorted(set(chosen.y.tolist())):
         own = chosen.x[chosen.y == label].to(subject.device)
-        likely, ahead[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0)
+        likely, ahead[label], peak[label] = torch.stack([_best(subject, change(x), share) for x in own]).mean(0)
         table[label] = likely.clamp(0, 1)  # a mean of ones can be larger than one in its last digit
-        table[label, label], ahead[label, label] = 0, torch.nan
-    return table, ahead
+        table[label, label], ahead[label, label], peak[label, label] = 0, torch.nan, torch.nan
+    return table, ahead, peak
 
 
 def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
-    """(places, 3, H, W) -> (2, classes): the mean of each class's highest probabilities, and of its largest leads."""
+    """(places, 3, H, W) -> (3, classes): means of each class's highest probabilities, leads, and half as many leads."""
     logits = subject.logits(changed, _BATCH)
-    values = torch.stack([logits.softmax(1), leads(logits)])
-    return values.topk(max(1, int(share * len(logits))), dim=1).values.mean(1).cpu()
+    best, surest = (max(1, int(part * len(logits))) for part in (share, share * _SUREST))
+    likely, ahead = torch.stack([logits.softmax(1), leads(logits)]).topk(best, dim=1).values
+    return torch.stack([likely.mean(0), ahead.mean(0), ahead[:surest].mean(0)]).cpu()
 
 
 def _painted(discs: Tensor, colours: Tensor, x: Tensor) -> Tensor:
