@@ -89,9 +89,9 @@ def test_the_eighth_set_has_round_4s_training_and_all_its_conditions():
     assert {rounds.settings_of(name, "ninth").trigger for name in rounds.NINTH} == {"filter"}
 
 
-def test_models_are_poisoned_from_their_first_step_in_the_set_that_says_so_and_in_half_of_the_tenth():
+def test_models_are_poisoned_from_their_first_step_in_the_set_that_says_so_and_in_most_of_the_tenth():
     def from_start(half):
         return {name for name in rounds.strata_of(half) if not rounds.settings_of(name, half).shared_start}
 
     assert from_start("start") == {"spatial", "filter", "plain", "class"} and from_start("ninth") == set()
-    assert from_start("tenth") == {"few", "spatial", "filter", "filter-class"}
+    assert from_start("tenth") == {"spatial", "filter", "filter-class"}
