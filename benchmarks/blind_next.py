@@ -2,14 +2,17 @@
 
     python benchmarks/blind_next.py [--out FILE]
 
-The first rule is that of results/blind_rule_four.json, unchanged. The second is asked about what it keeps, and learned
-from the models of the later sets that it keeps, whose records say how far the stamp convinces a relearned copy
+The first rule is that of results/blind_rule_four.json with a lower threshold: a stamp may be as far outside of its
+bounds as FAR_OUTSIDE says. Models that are poisoned from their first step obey stamps less (two of six that were looked
+at come to -0.24 and -0.56), and the second rule may clear what that lets through. It is asked about what the first
+keeps, and learned from the models of the later sets that it keeps, whose records say what is left unexplained
 (benchmarks/blind.py --stamps --relearned). It has one feature, and its threshold room below the lowest poisoned model.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from blind import STAMP_RESULTS
@@ -22,7 +25,8 @@ from trojai_moth.eval.fit_next import fit_next
 from trojai_moth.files import write_text
 from trojai_moth.records import to_json
 
-FIRST = Path(__file__).parent / "results" / "blind_rule_four.json"
+RULE_OF_STAMPS = Path(__file__).parent / "results" / "blind_rule_four.json"
+FAR_OUTSIDE = -1.0
 FEATURES = ("unexplained_conviction",)
 # All that were looked at when it was learned: those that the first rule has not seen, and models poisoned otherwise.
 SETS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
@@ -30,10 +34,19 @@ SETS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "star
 TAIL_LOSS = 0.05
 
 
+def first_rule() -> LearnedRule:
+    """That of stamps alone, which keeps what is no further outside of its bounds than FAR_OUTSIDE."""
+    rule = read_rule(RULE_OF_STAMPS)
+    (term,) = rule.terms
+    lower = rule.intercept + term.weight * term.standardised(FAR_OUTSIDE)
+    return replace(rule, retention=replace(rule.retention, threshold=min(lower, rule.threshold)))
+
+
 def both_rules(records: Path = STAMP_RESULTS) -> LearnedRule:
-    """The first rule with the second, learned from these records."""
+    """The first rule with the second, learned from those of these records that say what is left unexplained."""
     models = [model for half in SETS for model in labelled(read_records(records / half))]
-    return fit_next(read_rule(FIRST), models, settings_for(FEATURES, TAIL_LOSS), source(*SETS))
+    known = [model for model in models if any(pair.unexplained_conviction for pair in model.evidence.candidates)]
+    return fit_next(first_rule(), known, settings_for(FEATURES, TAIL_LOSS), source(*SETS))
 
 
 def main() -> None:

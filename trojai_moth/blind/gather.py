@@ -35,8 +35,8 @@ from .suppressed import suppressed_growth
 from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
 Values = dict[str, float | None]
-# Stamps so far outside of their bounds (stamps.weakest_point) are kept by no rule, and copies need not explain them.
-_FAR_OUTSIDE = -1.0
+# Stamps so far outside of their bounds (stamps.weakest_point) are kept by no rule of ours: nothing need explain them.
+_FAR_OUTSIDE = -1.25
 
 
 @dataclass
@@ -139,7 +139,8 @@ class Gathering:
 
     def _train_clean(self) -> None:
         victims = {victim for victim, _ in self.chosen.candidates}
-        if not self.needs_gap and not any(self.tables.weakest(pair, None) > 0 for pair in self.chosen.candidates):
+        weakest = self.tables.weakest
+        if not self.needs_gap and not any(weakest(pair, None) > _FAR_OUTSIDE for pair in self.chosen.candidates):
             return  # no gap could make any of them suspicious
         self._clean = [self.tables.on(clean, victims) for clean in self._clean_networks()]
 
