@@ -51,7 +51,8 @@ from trojai_moth.subject import Subject
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
-STAMPS = Cascade(frozenset({*STAGES["stamps"], *STAGES["clean_stamps"]}), settled=lambda *_: None)
+STAMPED = (*STAGES["stamps"], *STAGES["clean_stamps"], *STAGES["relearned_stamps"])
+STAMPS = Cascade(frozenset(STAMPED), settled=lambda *_: None)
 # What filters do by the settings that ship, in records of sets that tested others.
 SHIPPED_FILTER = "filter_as_shipped"
 # What a candidate was found with; the settings stand once in every record's evidence.
