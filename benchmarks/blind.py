@@ -18,7 +18,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from blind_rounds import HALVES, facts, folder_of, settings_of, strata_of
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
-from trojai_moth.blind.learned import LearnedRule
+from trojai_moth.blind.gather import FAR_OUTSIDE
 from trojai_moth.blind.relearned import RelearnedCopies
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
@@ -136,7 +135,7 @@ def add_shipped(case: Case, seed: int, file: Path) -> None:
     if shown and (shown.unexplained or shown.suspicion(settings) < settings.odds):
         return
     patches = as_shipped(record)["evidence"] | {"filter": None}
-    if _kept({**record, "evidence": patches}, read_rule(SHIPPED)):
+    if judge(from_dict(BlindEvidence, patches, source=file.stem), read_rule(SHIPPED)).outcome == "kept":
         return  # a patch keeps it, whatever filters do
     found = beside_clean(case, *opened(case, seed, record), derive_seed(seed, "evidence"))
     write_text(file, json.dumps(record | {SHIPPED_FILTER: to_dict(found)}, indent=1) + "\n")
@@ -200,11 +199,11 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
 
 
 def add_relearned(case: Case, seed: int, file: Path) -> None:
-    """What copies leave unexplained of stamps, where a record is older and the rule of plain stamps keeps the model."""
+    """What copies leave unexplained of stamps, where a record is older and these are not far outside of their bounds."""
     record = json.loads(file.read_text(encoding="utf-8"))
-    candidates, first = record.get("evidence", {}).get("candidates", []), replace(read_rule(SHIPPED), then=None)
+    candidates = record.get("evidence", {}).get("candidates", [])
     known = any(one.get("unexplained_conviction") is not None for one in candidates)
-    if not candidates or known or not _kept(record, first):
+    if known or max((one["stamp_weakest"] for one in candidates), default=FAR_OUTSIDE) <= FAR_OUTSIDE:
         return
     (subject, samples), whole = opened(case, seed, record), EvidenceSettings()
     tables, seed = StampTables(subject, samples.train, whole.stamps), derive_seed(seed, "evidence")
@@ -221,12 +220,6 @@ def add_relearned(case: Case, seed: int, file: Path) -> None:
     record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {[one['unexplained_conviction'] for one in candidates]}", flush=True)
-
-
-def _kept(record: Mapping[str, Any], rule: LearnedRule) -> bool:
-    """Whether its patches keep it."""
-    patches = {**record["evidence"], "filter": None, "skipped": {}}
-    return judge(from_dict(BlindEvidence, patches, source=record["model_id"]), rule).outcome == "kept"
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
     python benchmarks/blind_next.py [--out FILE]
 
+Both together are the rule that the tenth set tested (results/blind_rule_next.json).
+
 The first rule is that of results/blind_rule_four.json with a lower threshold: a stamp may be as far outside of its
 bounds as FAR_OUTSIDE says. Models that are poisoned from their first step obey stamps less (two of six that were looked
 at come to -0.24 and -0.56), and the second rule may clear what that lets through. It is asked about what the first
@@ -20,11 +22,11 @@ from blind_gates import read_records
 from blind_rule import labelled, settings_for, source
 
 from trojai_moth.blind.learned import LearnedRule, read_rule
-from trojai_moth.blind.rule import SHIPPED
 from trojai_moth.eval.fit_next import fit_next
 from trojai_moth.files import write_text
 from trojai_moth.records import to_json
 
+BOTH_RULES = Path(__file__).parent / "results" / "blind_rule_next.json"
 RULE_OF_STAMPS = Path(__file__).parent / "results" / "blind_rule_four.json"
 FAR_OUTSIDE = -1.0
 FEATURES = ("unexplained_conviction",)
@@ -52,7 +54,7 @@ def both_rules(records: Path = STAMP_RESULTS) -> LearnedRule:
 def main() -> None:
     """Learn and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--out", type=Path, default=BOTH_RULES)
     arguments = parser.parse_args()
     rule = both_rules()
     write_text(arguments.out, to_json(rule))

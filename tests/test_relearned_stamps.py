@@ -30,7 +30,7 @@ class Copies:
 
 def collected(monkeypatch, subject, copies, far_outside, **settings):  # noqa: F811
     monkeypatch.setattr(gather, "RelearnedCopies", lambda *_: copies)
-    monkeypatch.setattr(gather, "_FAR_OUTSIDE", far_outside)
+    monkeypatch.setattr(gather, "FAR_OUTSIDE", far_outside)
     chosen = dataclasses.replace(SETTINGS, suspects=2, **settings)
     return collect_evidence(subject, square_samples(), verdict(candidate(0, 1)), chosen, seed=5, cascade=ASKED)
 

@@ -36,7 +36,7 @@ from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
 Values = dict[str, float | None]
 # Stamps so far outside of their bounds (stamps.weakest_point) are kept by no rule of ours: nothing need explain them.
-_FAR_OUTSIDE = -1.25
+FAR_OUTSIDE = -1.25
 
 
 @dataclass
@@ -140,7 +140,7 @@ class Gathering:
     def _train_clean(self) -> None:
         victims = {victim for victim, _ in self.chosen.candidates}
         weakest = self.tables.weakest
-        if not self.needs_gap and not any(weakest(pair, None) > _FAR_OUTSIDE for pair in self.chosen.candidates):
+        if not self.needs_gap and not any(weakest(pair, None) > FAR_OUTSIDE for pair in self.chosen.candidates):
             return  # no gap could make any of them suspicious
         self._clean = [self.tables.on(clean, victims) for clean in self._clean_networks()]
 
@@ -155,7 +155,7 @@ class Gathering:
 
     def _relearn(self) -> None:
         candidates, weakest = self.chosen.candidates, self.tables.weakest
-        if self._clean and any(weakest(pair, self._gap(pair)) > _FAR_OUTSIDE for pair in candidates):
+        if self._clean and any(weakest(pair, self._gap(pair)) > FAR_OUTSIDE for pair in candidates):
             self._relearned = [self.tables.on(self._copies.first(), {victim for victim, _ in candidates})]
 
     def _beside_copy(self, pair: Pair) -> Values:
