@@ -199,7 +199,7 @@ def add_conviction(case: Case, seed: int, file: Path) -> None:
 
 
 def add_relearned(case: Case, seed: int, file: Path) -> None:
-    """What copies leave unexplained of stamps, where a record is older and these are not far outside of their bounds."""
+    """What copies leave unexplained of stamps, where a record is older and not all are far outside of their bounds."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
     known = any(one.get("unexplained_conviction") is not None for one in candidates)
