@@ -32,7 +32,7 @@ from trojai_moth.blind.relearned import RelearnedCopies
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
-from trojai_moth.blind.stamps import StampTables, conviction_gap, unexplained_conviction
+from trojai_moth.blind.stamps import StampTables, conviction_gap, mean_conviction
 from trojai_moth.blind.surrogate import train_surrogate
 from trojai_moth.errors import MothError
 from trojai_moth.files import write_text
@@ -202,24 +202,26 @@ def add_relearned(case: Case, seed: int, file: Path) -> None:
     """What copies leave unexplained of stamps, where a record is older and not all are far outside of their bounds."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
-    known = any(one.get("unexplained_conviction") is not None for one in candidates)
-    if known or max((one["stamp_weakest"] for one in candidates), default=FAR_OUTSIDE) <= FAR_OUTSIDE:
+    weakest = max((one["stamp_weakest"] for one in candidates), default=FAR_OUTSIDE)
+    if any("copy_conviction" in one for one in candidates) or weakest <= FAR_OUTSIDE:
         return
     (subject, samples), whole = opened(case, seed, record), EvidenceSettings()
     tables, seed = StampTables(subject, samples.train, whole.stamps), derive_seed(seed, "evidence")
     victims = {one["victim"] for one in candidates}
     clean = [tables.on(network, victims) for network in clean_networks(case, subject, samples, seed)]
+    copies = RelearnedCopies(subject, samples, whole.relearning, seed)
     try:
-        copy = tables.on(RelearnedCopies(subject, samples, whole.relearning, seed).first(), victims)
+        copy = [tables.on(copies.first(), victims)]
     except MothError as error:
-        print(f"{file.stem}: {error}", flush=True)
-        return
+        copy, record["evidence"]["skipped"]["relearned_stamps"] = [], str(error)
     for one in candidates:
         pair = one["victim"], one["target"]
-        one["unexplained_conviction"] = unexplained_conviction(tables.table, clean, [copy], pair)
+        one["stamp_peak"] = tables.features(pair)["stamp_peak"]
+        one["clean_conviction"] = mean_conviction(tables.table, clean, pair)
+        one["copy_conviction"] = mean_conviction(tables.table, copy, pair)
     record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
     write_text(file, json.dumps(record, indent=1) + "\n")
-    print(f"{file.stem}: {[one['unexplained_conviction'] for one in candidates]}", flush=True)
+    print(f"{file.stem}: {[one['copy_conviction'] for one in candidates]}", flush=True)
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:

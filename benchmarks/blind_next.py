@@ -7,8 +7,9 @@ Both together are the rule that the tenth set tested (results/blind_rule_next.js
 The first rule is that of results/blind_rule_four.json with a lower threshold: a stamp may be as far outside of its
 bounds as FAR_OUTSIDE says. Models that are poisoned from their first step obey stamps less (two of six that were looked
 at come to -0.24 and -0.56), and the second rule may clear what that lets through. It is asked about what the first
-keeps, and learned from the models of the later sets that it keeps, whose records say what is left unexplained
-(benchmarks/blind.py --stamps --relearned). It has one feature, and its threshold room below the lowest poisoned model.
+keeps, and learned from the models of the later sets that it keeps (their records: benchmarks/blind.py --stamps
+--relearned). Its three features say how far a stamp convinces the network itself, clean networks and a relearned copy,
+and its threshold has room below the lowest poisoned model.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from trojai_moth.records import to_json
 BOTH_RULES = Path(__file__).parent / "results" / "blind_rule_next.json"
 RULE_OF_STAMPS = Path(__file__).parent / "results" / "blind_rule_four.json"
 FAR_OUTSIDE = -1.0
-FEATURES = ("unexplained_conviction",)
+FEATURES = ("stamp_peak", "clean_conviction", "copy_conviction")
 # All that were looked at when it was learned: those that the first rule has not seen, and models poisoned otherwise.
 SETS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
 # The threshold is asked to lie below all but this share of true positives, if their scores are normal.
@@ -47,7 +48,7 @@ def first_rule() -> LearnedRule:
 def both_rules(records: Path = STAMP_RESULTS) -> LearnedRule:
     """The first rule with the second, learned from those of these records that say what is left unexplained."""
     models = [model for half in SETS for model in labelled(read_records(records / half))]
-    known = [model for model in models if any(pair.unexplained_conviction for pair in model.evidence.candidates)]
+    known = [model for model in models if any(pair.stamp_peak is not None for pair in model.evidence.candidates)]
     return fit_next(first_rule(), known, settings_for(FEATURES, TAIL_LOSS), source(*SETS))
 
 
@@ -59,9 +60,9 @@ def main() -> None:
     rule = both_rules()
     write_text(arguments.out, to_json(rule))
     assert rule.then is not None
-    (term,) = rule.then.terms
-    bound = term.centre + (rule.then.threshold - rule.then.intercept) * term.scale / term.weight
-    print(f"kept from {bound:.3f} on; out of fold: {rule.then.metrics}")
+    for term in rule.then.terms:
+        print(f"{term.feature}: middle {term.centre:.2f}, spread {term.scale:.2f}, weight {term.weight:+.2f}")
+    print(f"kept from a score of {rule.then.threshold:.2f}; out of fold: {rule.then.metrics}")
 
 
 if __name__ == "__main__":

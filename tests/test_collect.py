@@ -51,7 +51,7 @@ CONTRAST = learned(terms=[Term(feature="burst_contrast", centre=-1.0, scale=1.0,
 ELSEWHERE = {"left_out_success", "suppressed_growth", "bound_ratio", "surrogate_gap", "surrogate_success"}
 ELSEWHERE |= {"shared_channels", "shared_channels_trigger", "cross_accuracy"}
 # Stamps do too little to the toy for a copy of it to be asked.
-ELSEWHERE |= {"unexplained_conviction"}
+ELSEWHERE |= {"copy_conviction", "clean_conviction"}
 
 
 def candidate(victim, target, size=5.0, **facts):

@@ -18,11 +18,9 @@ from .learned_rules import evidence, learned, pair
 from .test_fit_rule import drawn_models, labelled
 
 FIRST = learned(terms=(Term(feature="held_success", centre=0.5, scale=0.25, weight=1.0),))
-SECOND = learned(
-    terms=(Term(feature="unexplained_conviction", centre=1.0, scale=0.5, weight=2.0),), threshold=-1.0, slope=2.0
-)
+SECOND = learned(terms=(Term(feature="conviction_gap", centre=1.0, scale=0.5, weight=2.0),), threshold=-1.0, slope=2.0)
 BOTH = replace(FIRST, then=SECOND)
-GAP = "unexplained_conviction"
+GAP = "conviction_gap"
 
 
 def outcome(*pairs, **facts):
@@ -30,7 +28,7 @@ def outcome(*pairs, **facts):
 
 
 def test_what_the_first_clears_is_cleared_whatever_the_next_would_say():
-    assert judge(evidence(pair(held_success=0.4, unexplained_conviction=2.0)), BOTH) == replace(
+    assert judge(evidence(pair(held_success=0.4, conviction_gap=2.0)), BOTH) == replace(
         judge(evidence(pair(held_success=0.4)), FIRST), rule_sha256=BOTH.identity
     )
 
@@ -47,7 +45,10 @@ def test_the_last_word_names_its_own_numbers_and_both_reasons():
     assert (found.score, found.threshold, found.rule_sha256) == (pytest.approx(-1.6), -1.0, BOTH.identity)
     assert found.probability == SECOND.curve.probability(-1.6)
     assert [part.feature for part in found.decided_by] == [GAP, "held_success"]
-    assert found.reason.startswith("cleared: 4->2 looks natural") and "convinces copies of it" in found.reason
+    assert (
+        found.reason.startswith("cleared: 4->2 looks natural")
+        and "hardly more than it does clean networks" in found.reason
+    )
     assert "although its trigger works on images it was not made for" in found.reason
 
 

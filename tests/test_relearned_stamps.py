@@ -12,7 +12,7 @@ from trojai_moth.errors import MothError
 
 from .test_collect import SETTINGS, candidate, subject, verdict  # noqa: F401
 
-ASKED = Cascade(frozenset({"stamp_weakest", "conviction_gap", "unexplained_conviction"}), lambda *_: None)
+ASKED = Cascade(frozenset({"stamp_weakest", "conviction_gap", "stamp_conviction", "copy_conviction"}), lambda *_: None)
 
 
 class Copies:
@@ -39,19 +39,19 @@ def test_a_copy_that_does_the_same_explains_it_and_is_made_once(monkeypatch, sub
     copies = Copies(subject)
     found = collected(monkeypatch, subject, copies, float("-inf"))
     assert copies.asked == 1 and len(found.candidates) > 1
-    for pair in found.candidates:  # the copy has the peak itself, so that half of the gap to clean networks is left
-        assert pair.unexplained_conviction == pytest.approx(pair.conviction_gap / 2, abs=0.5)
+    for pair in found.candidates:
+        assert pair.copy_conviction == pytest.approx(pair.stamp_conviction, abs=1e-5)
 
 
 def test_no_copy_is_made_for_stamps_that_no_rule_keeps(monkeypatch, subject):  # noqa: F811
     copies = Copies(subject)
     found = collected(monkeypatch, subject, copies, float("inf"))
     assert copies.asked == 0 and not found.skipped
-    assert all(pair.unexplained_conviction is None for pair in found.candidates)
+    assert all(pair.copy_conviction is None for pair in found.candidates)
 
 
 def test_without_a_copy_it_is_not_known_and_the_rest_is(monkeypatch, subject):  # noqa: F811
     found = collected(monkeypatch, subject, Copies(None), float("-inf"))
     assert found.skipped == {"relearned_stamps": "it stays inaccurate"}
-    assert {pair.unexplained_conviction for pair in found.candidates} == {None}
+    assert {pair.copy_conviction for pair in found.candidates} == {None}
     assert all(pair.conviction_gap is not None for pair in found.candidates)

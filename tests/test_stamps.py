@@ -13,11 +13,11 @@ from trojai_moth.blind.stamps import (
     StampTable,
     StampTables,
     conviction_gap,
+    mean_conviction,
     removal_success,
     stamp_gap,
     stamp_table,
     suspects,
-    unexplained_conviction,
 )
 from trojai_moth.errors import SettingsError
 from trojai_moth.images import ImagePool
@@ -106,14 +106,16 @@ def test_the_conviction_gap_compares_the_same_colour_and_is_none_without_anythin
     assert conviction_gap(own, [own, clean], (0, 1)) is None
 
 
-def test_what_is_unexplained_weighs_clean_networks_and_copies_alike():
-    own, clean, copy = (StampTable(torch.zeros(2, 8, 2), torch.zeros(2), torch.full((2, 8, 2), -1.0)) for _ in range(3))
-    own.success[0, GREEN, 1], own.peak[0, GREEN, 1] = 0.9, 1.0
-    clean.peak[0, GREEN, 1], copy.peak[0, GREEN, 1] = -0.5, 0.75
-    assert unexplained_conviction(own, [clean, clean, clean], [copy], (0, 1)) == pytest.approx((1.5 + 0.25) / 2)
-    assert unexplained_conviction(own, [clean], [], (0, 1)) is None
-    copy.peak[0, GREEN, 1] = torch.nan
-    assert unexplained_conviction(own, [clean], [copy], (0, 1)) is None
+def test_the_mean_conviction_of_others_is_that_with_the_subjects_best_colour():
+    own, first, second = (
+        StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0), torch.zeros(2)) for _ in range(3)
+    )
+    own.success[0, GREEN, 1] = 0.9
+    first.conviction[0, GREEN, 1], second.conviction[0, GREEN, 1], second.conviction[0, RED, 1] = -0.5, 0.75, 2.0
+    assert mean_conviction(own, [first, second], (0, 1)) == pytest.approx(0.125)
+    assert mean_conviction(own, [], (0, 1)) is None
+    second.conviction[0, GREEN, 1] = torch.nan
+    assert mean_conviction(own, [first, second], (0, 1)) is None
 
 
 def test_the_gap_compares_the_same_colour():

@@ -48,11 +48,13 @@ class PairFeatures:
     bound_ratio: float | None = None
     stamp_success: float | None = Field(default=None, ge=0, le=1)
     stamp_conviction: float | None = None
+    stamp_peak: float | None = None
     removal_success: float | None = Field(default=None, ge=0, le=1)
     stamp_gap: float | None = None
     conviction_gap: float | None = None
     stamp_weakest: float | None = None
-    unexplained_conviction: float | None = None
+    clean_conviction: float | None = None
+    copy_conviction: float | None = None
     surrogate_gap: float | None = None
     surrogate_success: float | None = Field(default=None, ge=0, le=1)
     growth_residual: float | None = None
@@ -130,6 +132,11 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             injected="a plain stamp convinces it nearly as much as the target's own images do",
             natural="no plain stamp convinces it as the target's own images do",
         ),
+        "stamp_peak": Feature(
+            sign=1,
+            injected="where it does most, a plain stamp convinces it as the target's own images do",
+            natural="no plain stamp convinces it as the target's own images do, wherever it is put",
+        ),
         "removal_success": Feature(
             sign=-1,
             injected="the target is no image of the victim with a detail added",
@@ -150,10 +157,15 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             injected="a plain stamp does it, no detail of the target explains that, and clean networks do not give way",
             natural="no plain stamp does it, or a detail of the target or clean networks of these classes explain it",
         ),
-        "unexplained_conviction": Feature(
-            sign=1,
-            injected="its stamp convinces neither copies of it, relearned from clean images, nor clean networks",
-            natural="its stamp convinces copies of it, relearned from clean images, and clean networks nearly as much",
+        "clean_conviction": Feature(
+            sign=-1,
+            injected="the stamp leaves clean networks of the same classes convinced of the victim",
+            natural="the stamp comes near to convincing clean networks of the same classes",
+        ),
+        "copy_conviction": Feature(
+            sign=-1,
+            injected="the stamp leaves a copy of it, relearned from clean images, convinced of the victim",
+            natural="the stamp comes near to convincing a copy of it that was relearned from clean images",
         ),
         "surrogate_gap": Feature(
             sign=1,

@@ -30,7 +30,7 @@ from .reach import held_success, jitter_success, transfer
 from .relearned import RelearnedCopies
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
-from .stamps import StampTable, StampTables, conviction_gap, stamp_gap, unexplained_conviction
+from .stamps import StampTable, StampTables, conviction_gap, mean_conviction, stamp_gap
 from .suppressed import suppressed_growth
 from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
@@ -95,7 +95,7 @@ class Gathering:
             "before": lambda: self._before(pair, trigger),
             "stamps": lambda: dict(self.tables.features(pair)),
             "clean_stamps": lambda: self._beside_clean(pair),
-            "relearned_stamps": lambda: self._beside_copy(pair),
+            "relearned_stamps": lambda: {"copy_conviction": mean_conviction(self.tables.table, self._relearned, pair)},
             "success": lambda: self._reach(pair, _there(trigger)),
             "similarity": lambda: {"similarity_residual": self._residuals.get(pair)},
             "differencing": lambda: self._differences(pair, _there(trigger)),
@@ -147,8 +147,10 @@ class Gathering:
     def _beside_clean(self, pair: Pair) -> Values:
         if not self._clean:
             return {"stamp_weakest": self.tables.weakest(pair, None)}
-        gap, more = self._gap(pair), conviction_gap(self.tables.table, self._clean, pair)
-        return {"stamp_gap": gap, "conviction_gap": more, "stamp_weakest": self.tables.weakest(pair, gap)}
+        gap, own = self._gap(pair), self.tables.table
+        found: Values = {"stamp_gap": gap, "stamp_weakest": self.tables.weakest(pair, gap)}
+        found["clean_conviction"] = mean_conviction(own, self._clean, pair)
+        return found | {"conviction_gap": conviction_gap(own, self._clean, pair)}
 
     def _gap(self, pair: Pair) -> float:
         return stamp_gap(self.tables.stamps, [table.success for table in self._clean], pair)
@@ -157,10 +159,6 @@ class Gathering:
         candidates, weakest = self.chosen.candidates, self.tables.weakest
         if self._clean and any(weakest(pair, self._gap(pair)) > FAR_OUTSIDE for pair in candidates):
             self._relearned = [self.tables.on(self._copies.first(), {victim for victim, _ in candidates})]
-
-    def _beside_copy(self, pair: Pair) -> Values:
-        found = unexplained_conviction(self.tables.table, self._clean, self._relearned, pair)
-        return {"unexplained_conviction": found}
 
     def filters(self) -> FilterEvidence:
         """What the known filters do; clean networks are asked where they could still explain it."""

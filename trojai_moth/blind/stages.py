@@ -21,15 +21,15 @@ from .verdict import Outcome
 STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "before": ("log_size", "held_success", "asymmetry"),
-        "stamps": ("stamp_success", "stamp_conviction", "removal_success"),
-        "clean_stamps": ("stamp_gap", "conviction_gap", "stamp_weakest"),
+        "stamps": ("stamp_success", "stamp_conviction", "stamp_peak", "removal_success"),
+        "clean_stamps": ("stamp_gap", "conviction_gap", "clean_conviction", "stamp_weakest"),
         "success": ("jitter_success", "transfer"),
         "similarity": ("similarity_residual",),
         "differencing": ("shared_channels", "shared_channels_trigger", "cross_accuracy"),
         "pasted": ("bound_ratio",),
         "suppressed": ("suppressed_growth",),
         "surrogate": ("surrogate_gap", "surrogate_success"),
-        "relearned_stamps": ("unexplained_conviction",),
+        "relearned_stamps": ("copy_conviction",),
         "hardened": ("growth_residual", "rank_jump", "asymmetry_change", "hardened_success"),
         "withheld": ("withheld_residual", "withheld_success"),
         "burst": ("burst_residual", "burst_contrast", "burst_drop"),

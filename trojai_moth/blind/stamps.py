@@ -150,24 +150,15 @@ def conviction_gap(subject: StampTable, clean: Sequence[StampTable], pair: Pair)
     makes the subject of the target. Unlike stamp_gap it does not end where the clean networks' success is small. None
     where there is nothing to compare.
     """
+    own, others = (mean_conviction(subject, tables, pair) for tables in ([subject], clean))
+    return None if own is None or others is None else own - others
+
+
+def mean_conviction(subject: StampTable, others: Sequence[StampTable], pair: Pair) -> float | None:
+    """The mean of the others' conviction with the colour that does most to the subject; None where it says nothing."""
     at = (pair[0], _best_colour(subject.success, pair), pair[1])
-    gap = float(subject.conviction[at]) - fmean(float(table.conviction[at]) for table in clean)
-    return gap if math.isfinite(gap) else None
-
-
-def unexplained_conviction(
-    subject: StampTable, clean: Sequence[StampTable], relearned: Sequence[StampTable], pair: Pair
-) -> float | None:
-    """By how much more the best stamp convinces the network than clean networks and relearned copies (relearned.py) do.
-
-    P - (P' + P'') / 2 of the peaks with the colour of the largest success, P' the mean of the clean networks', P'' that
-    of the copies': a clean network shows what the classes explain, a copy what the network's own features do. None
-    where there is nothing to compare with.
-    """
-    at = (pair[0], _best_colour(subject.success, pair), pair[1])
-    kinds = [fmean(float(table.peak[at]) for table in tables) for tables in (clean, relearned) if tables]
-    gap = float(subject.peak[at]) - fmean(kinds) if len(kinds) == 2 else math.nan
-    return gap if math.isfinite(gap) else None
+    mean = fmean(float(table.conviction[at]) for table in others) if others else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
@@ -217,12 +208,14 @@ class StampTables:
     def features(self, pair: Pair) -> Mapping[str, float | None]:
         """Of the stamp of the best colour on the victim, and of a piece taken from the target that gives the victim.
 
-        stamp_conviction: that stamp's, None where there is nothing to compare its lead with.
+        stamp_conviction and stamp_peak: that stamp's, None where there is nothing to compare its lead with.
         """
-        conviction = float(self.table.conviction[pair[0], _best_colour(self.stamps, pair), pair[1]])
+        at = (pair[0], _best_colour(self.stamps, pair), pair[1])
+        won, peak = (float(part[at]) for part in (self.table.conviction, self.table.peak))
         return {
             "stamp_success": self.success(pair),
-            "stamp_conviction": conviction if math.isfinite(conviction) else None,
+            "stamp_conviction": won if math.isfinite(won) else None,
+            "stamp_peak": peak if math.isfinite(peak) else None,
             "removal_success": self.removal(pair),
         }
 
