@@ -72,7 +72,7 @@ def collect_evidence(
 
 
 def _needs_gap(wanted: frozenset[str]) -> bool:
-    """Whether clean networks are to be asked where no stamp works: not what stamp_weakest settles before a next rule."""
+    """Whether clean networks are asked even where no stamp works: not for what stamp_weakest settles before that."""
     alone = "clean_conviction" in wanted and "stamp_weakest" not in wanted
     return alone or not wanted.isdisjoint(("stamp_gap", "conviction_gap"))
 
