@@ -1,9 +1,7 @@
 """What a frozen rule makes of models it never saw, beside oracle, naive hardening, the fallback and the controls.
 
     python benchmarks/blind_score.py [--half scored] [--out FILE]
-    python benchmarks/blind_score.py --half fresh [--out FILE]
-    python benchmarks/blind_score.py --half confirm [--out FILE]
-    python benchmarks/blind_score.py --half second [--out FILE], and so on to --half ninth
+    python benchmarks/blind_score.py --half fresh [--out FILE], likewise confirm, second, and so on to tenth
     python benchmarks/blind_score.py --shipped [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
@@ -16,11 +14,13 @@ conviction, the sixth for the same learned from the fifth, too, with more room b
 (results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
 from the sixth, too (results/blind_rule_conviction_five.json), and for filters that are compared pair by pair and may
 give themselves away by what they spare. The eighth is for what ships, the third's rule; so is the ninth, of filters
-alone, with copies relearned from clean images beside the clean networks. Each was frozen by commit before a model of
-its set was examined, and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of finished
-runs is said here: every feature alone and left out, and every architecture left out. A twin whose other half is not
-examined yet counts too. With --shipped what ships is asked about all sets that were first looked at after its rule of
-stamps was frozen: SINCE. What filters do there is no test: the bounds on it were set on all but the ninth.
+alone, with copies relearned from clean images beside the clean networks. The tenth is for that rule with a lower
+threshold and a next one that asks what such a copy leaves unexplained of stamps, too (results/blind_rule_next.json);
+the rule before is scored beside it. Each was frozen by commit before a model of its set was examined, and refuses the
+models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone
+and left out, and every architecture left out. A twin whose other half is not examined yet counts too. With --shipped
+what ships is asked about all sets that were first looked at after its rule of stamps was frozen: SINCE. What filters do
+there is no test: the bounds on it were set on all but the ninth.
 """
 
 from __future__ import annotations
@@ -56,26 +56,27 @@ from trojai_moth.blind.fallback import FEATURES_USED
 from trojai_moth.blind.learned import LearnedRule
 from trojai_moth.blind.rule import SHIPPED, judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
-from trojai_moth.calibration import fingerprint
 from trojai_moth.eval.blind_runs import LabelledModel
 from trojai_moth.eval.fit_rule import RuleSettings, RuleSource, fit_rule
 from trojai_moth.eval.protocol_rows import Evaluation, ScoredModel, evaluate
 from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
-RECORDS = Path(__file__).parent / "results" / "blind"
+RESULTS = Path(__file__).parent / "results"
+RECORDS = RESULTS / "blind"
 # Sets whose models were first looked at after the rule of stamps that ships was frozen; bounds on filters are younger.
 SINCE = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
-DEVELOPMENT = Path(__file__).parent / "results" / "blind_rule_development.json"
-BOTH = Path(__file__).parent / "results" / "blind_rule_both.json"
-STAMPS = Path(__file__).parent / "results" / "blind_rule_stamps.json"
-FOUR = Path(__file__).parent / "results" / "blind_rule_four.json"
-CONVICTION = Path(__file__).parent / "results" / "blind_rule_conviction.json"
-CONVICTION_THREE = Path(__file__).parent / "results" / "blind_rule_conviction_three.json"
-CONVICTION_FOUR = Path(__file__).parent / "results" / "blind_rule_conviction_four.json"
-CONVICTION_FIVE = Path(__file__).parent / "results" / "blind_rule_conviction_five.json"
+DEVELOPMENT = RESULTS / "blind_rule_development.json"
+BOTH = RESULTS / "blind_rule_both.json"
+STAMPS = RESULTS / "blind_rule_stamps.json"
+FOUR = RESULTS / "blind_rule_four.json"
+NEXT = RESULTS / "blind_rule_next.json"
+CONVICTION = RESULTS / "blind_rule_conviction.json"
+CONVICTION_THREE = RESULTS / "blind_rule_conviction_three.json"
+CONVICTION_FOUR = RESULTS / "blind_rule_conviction_four.json"
+CONVICTION_FIVE = RESULTS / "blind_rule_conviction_five.json"
 # Each confirming set with the rule that it tests, and which sets and features that is learned from.
 CONFIRMING = {
     "confirm": (STAMPS, "first-stamps"),
@@ -87,7 +88,10 @@ CONFIRMING = {
     "seventh": (CONVICTION_FIVE, "conviction"),
     "eighth": (FOUR, "four-stamps"),
     "ninth": (FOUR, "four-stamps"),
+    "tenth": (NEXT, "four-stamps"),
 }
+# What shipped until a set tested its successor.
+BEFORE = {"tenth": FOUR}
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -211,7 +215,7 @@ def shipped(folder: Path) -> dict[str, Any]:
     models = score([as_shipped(record) if "evidence" in record else record for record in held], rule)
     by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE}
     return {
-        "rule_sha256": fingerprint(rule),
+        "rule_sha256": rule.identity,
         "models": len(held),
         "evaluation": to_dict(evaluate(models)),
         "by_set": {half: _short(evaluate(own)) for half, own in by_set.items()},
@@ -259,17 +263,19 @@ def main() -> None:
     if arguments.shipped:
         save(shipped(STAMP_RESULTS), arguments.out)
         return
-    records = arguments.records or (STAMP_RESULTS if arguments.half in CONFIRMING else RECORDS)
-    made, held = experiment(arguments.half, records), read_records(records / arguments.half)
+    half = arguments.half
+    records = arguments.records or (STAMP_RESULTS if half in CONFIRMING else RECORDS)
+    made, held = experiment(half, records), read_records(records / half)
     rule = read_rule(made.rule)
     models, whole = score(held, rule), complete(held)
     result = {
-        "rule_sha256": fingerprint(rule),
+        "rule_sha256": rule.identity,
         "models": len(held),
         "naive": naive(held) if whole else None,
         "evaluation": to_dict(evaluate(models)),
         "without_filters": without(held, rule, blind_to_filters),
         "without_copies": without(held, rule, blind_to_copies),
+        "before": _short(evaluate(score(held, read_rule(BEFORE[half])))) if half in BEFORE else None,
         "bounds": _short(evaluate(score(held, None))) if gathered(held, FEATURES_USED) else None,
         "ablation": ablation(made, held),
         "leave_one_architecture_out": without_architecture(made, held),

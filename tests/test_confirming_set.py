@@ -8,7 +8,6 @@ import pytest
 
 from trojai_moth.blind.filtered import FilterSettings
 from trojai_moth.blind.rule import SHIPPED, read_rule
-from trojai_moth.calibration import fingerprint
 from trojai_moth.records import to_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -40,7 +39,7 @@ def held(half):
 def test_the_record_is_of_the_tested_rule_and_counts_the_same(half, held):
     saved = json.loads((blind_score.RECORDS.parent / f"blind_{half}.json").read_text(encoding="utf-8"))
     rule = read_rule(RULES[half])
-    assert saved["rule_sha256"] == fingerprint(rule) and saved["models"] == len(held) == MODELS[half]
+    assert saved["rule_sha256"] == rule.identity and saved["models"] == len(held) == MODELS[half]
     models = blind_score.score(held, rule)
     by_label = {bad: [m.cleared_blind for m in models if m.poisoned is bad] for bad in (True, False)}
     row = next(row for row in saved["evaluation"]["rows"] if row["name"] == "blind rule")
@@ -106,7 +105,7 @@ def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():
 def test_what_ships_keeps_all_poisoned_of_the_sets_that_its_bounds_were_set_on_and_all_patches():
     saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
     made = read_rule(SHIPPED).provenance.models
-    assert saved["rule_sha256"] == fingerprint(read_rule(SHIPPED))
+    assert saved["rule_sha256"] == read_rule(SHIPPED).identity
     assert not {model.group.partition("-")[0] for model in made} & set(blind_score.SINCE)
     found = blind_score.shipped(blind_score.STAMP_RESULTS)
     assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_score.SINCE)
