@@ -9,7 +9,9 @@ bounds as FAR_OUTSIDE says. Models that are poisoned from their first step obey 
 at come to -0.24 and -0.56), and the second rule may clear what that lets through. It is asked about what the first
 keeps, and learned from the models of the later sets that it keeps (their records: benchmarks/blind.py --stamps
 --relearned). Its three features say how far a stamp convinces the network itself, clean networks and a relearned copy,
-and its threshold has room below the lowest poisoned model.
+and its threshold has room below the lowest poisoned model. Not all records of these sets have them: of the clean models
+that the first rule of stamps kept nearly all, of those that it had cleared and of the poisoned ones some, drawn at
+random.
 """
 
 from __future__ import annotations
@@ -33,8 +35,6 @@ FAR_OUTSIDE = -1.0
 FEATURES = ("stamp_peak", "clean_conviction", "copy_conviction")
 # All that were looked at when it was learned: those that the first rule has not seen, and models poisoned otherwise.
 SETS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
-# The threshold is asked to lie below all but this share of true positives, if their scores are normal.
-TAIL_LOSS = 0.05
 
 
 def first_rule() -> LearnedRule:
@@ -49,7 +49,7 @@ def both_rules(records: Path = STAMP_RESULTS) -> LearnedRule:
     """The first rule with the second, learned from those of these records that say what is left unexplained."""
     models = [model for half in SETS for model in labelled(read_records(records / half))]
     known = [model for model in models if any(pair.stamp_peak is not None for pair in model.evidence.candidates)]
-    return fit_next(first_rule(), known, settings_for(FEATURES, TAIL_LOSS), source(*SETS))
+    return fit_next(first_rule(), known, settings_for(FEATURES), source(*SETS))
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """A rule that is followed by another: what each is asked, who has the last word, and what a cascade may leave out."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from trojai_moth.records import to_dict, to_json
 from .learned_rules import evidence, learned, pair
 from .test_fit_rule import drawn_models, labelled
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 FIRST = learned(terms=(Term(feature="held_success", centre=0.5, scale=0.25, weight=1.0),))
 SECOND = learned(terms=(Term(feature="conviction_gap", centre=1.0, scale=0.5, weight=2.0),), threshold=-1.0, slope=2.0)
 BOTH = replace(FIRST, then=SECOND)
@@ -116,3 +119,16 @@ def test_the_next_is_learned_from_what_the_first_keeps_alone():
     assert replace(made, then=None) == FIRST and made.then.features == (GAP,)
     assert made.then.provenance.clean == 12 == made.then.provenance.poisoned
     assert all(judge(model.evidence, made).outcome == ("kept" if model.poisoned else "cleared") for model in models)
+
+
+def test_both_rules_that_the_tenth_set_tested_are_made_again_from_their_records():
+    blind_next = pytest.importorskip("blind_next")
+    made, tested = blind_next.both_rules(), read_rule(blind_next.BOTH_RULES)
+    assert tested.then is not None and set(tested.then.features) == set(blind_next.FEATURES)
+    assert [term.weight for term in made.then.terms] == pytest.approx(
+        [term.weight for term in tested.then.terms], rel=1e-3
+    )
+    assert made.then.threshold == pytest.approx(tested.then.threshold, rel=1e-2)
+    first, before = replace(tested, then=None), read_rule(blind_next.RULE_OF_STAMPS)
+    assert first.threshold < before.threshold and first.terms == before.terms
+    assert not before.fitted_files & {model.sha256 for model in tested.then.provenance.models}
