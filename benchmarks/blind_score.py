@@ -19,8 +19,8 @@ threshold and a next one that asks what such a copy leaves unexplained of stamps
 the rule before is scored beside it. Each was frozen by commit before a model of its set was examined, and refuses the
 models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone
 and left out, and every architecture left out. A twin whose other half is not examined yet counts too. With --shipped
-what ships is asked about all sets that were first looked at after its rule of stamps was frozen: SINCE. What filters do
-there is no test: the bounds on it were set on all but the ninth.
+what shipped before the tenth set is asked about all sets that were first looked at after its rule of stamps was frozen:
+SINCE. What filters do there is no test: the bounds on it were set on all but the ninth.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from blind_rule import (
 
 from trojai_moth.blind.fallback import FEATURES_USED
 from trojai_moth.blind.learned import LearnedRule
-from trojai_moth.blind.rule import SHIPPED, judge, read_rule
+from trojai_moth.blind.rule import judge, read_rule
 from trojai_moth.blind.verdict import BlindVerdict
 from trojai_moth.eval.blind_runs import LabelledModel
 from trojai_moth.eval.fit_rule import RuleSettings, RuleSource, fit_rule
@@ -205,13 +205,13 @@ def filtered(held: Sequence[Record]) -> bool:
 
 
 def shipped(folder: Path) -> dict[str, Any]:
-    """What ships, of all sets that it has not seen.
+    """What shipped until the tenth set, of all sets that it has not seen.
 
-    Every model that its patches would clear has a filter by the settings that ship beside its own (blind.py --shipped);
-    the others are kept whatever filters do.
+    Every model that its patches would clear has a filter by the settings that shipped beside its own (blind.py
+    --shipped); the others are kept whatever filters do.
     """
     held = [record for half in SINCE for record in read_records(folder / half)]
-    rule = read_rule(SHIPPED)
+    rule = read_rule(FOUR)
     models = score([as_shipped(record) if "evidence" in record else record for record in held], rule)
     by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE}
     return {
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="default: results/blind, or results/stamps for the confirming set")
     parser.add_argument("--half", choices=("scored", "fresh", *CONFIRMING), default="scored")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--shipped", action="store_true", help="what ships, of all sets looked at since")
+    parser.add_argument("--shipped", action="store_true", help="what shipped before the tenth, of all sets since")
     arguments = parser.parse_args()
     if arguments.shipped:
         save(shipped(STAMP_RESULTS), arguments.out)
