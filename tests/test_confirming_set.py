@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trojai_moth.blind.filtered import FilterSettings
-from trojai_moth.blind.rule import SHIPPED, read_rule
+from trojai_moth.blind.rule import read_rule
 from trojai_moth.records import to_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -16,7 +16,7 @@ blind_score = pytest.importorskip("blind_score")
 
 MODELS = {
     "confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36, "sixth": 39, "seventh": 29, "eighth": 37,
-    "ninth": 32,
+    "ninth": 32, "tenth": 20,
 }  # fmt: skip
 # What a set's own rule and filters cleared, poisoned as it was.
 LOST = {
@@ -48,7 +48,8 @@ def test_the_record_is_of_the_tested_rule_and_counts_the_same(half, held):
 
 
 def test_no_model_or_twin_of_it_was_learned_from(half, held):
-    made = read_rule(RULES[half]).provenance.models
+    rule = read_rule(RULES[half])
+    made = [*rule.provenance.models, *(rule.then.provenance.models if rule.then else ())]
     assert not {record["sha256"] for record in held} & {model.sha256 for model in made}
     assert not {record["twin_group"] for record in held} & {model.group for model in made}
 
@@ -75,13 +76,12 @@ def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
     assert not any(one.poisoned and one.cleared_blind for one in blind_score.score(held, rule))
 
 
-def test_what_ships_is_what_the_third_set_tested_and_lost_none():
-    assert read_rule(SHIPPED) == read_rule(RULES["third"])
+def test_what_shipped_until_the_tenth_set_is_what_the_third_tested_and_lost_none():
     held = blind_score.read_records(blind_score.STAMP_RESULTS / "third")
     asked = [record["evidence"]["settings"]["filters"] for record in held if record.get("evidence")]
     usual = to_dict(FilterSettings())
     assert asked and all(usual | one == usual | {"rare": 0.0} for one in asked)  # what is new only keeps more
-    scored = blind_score.score(held, read_rule(SHIPPED))
+    scored = blind_score.score(held, read_rule(RULES["third"]))
     assert not any(one.poisoned and one.cleared_blind for one in scored)
 
 
@@ -90,6 +90,17 @@ def test_each_of_the_last_four_sets_lost_one_model_with_a_filter(half, model):
     held = blind_score.read_records(blind_score.STAMP_RESULTS / half)
     scored = blind_score.score(held, read_rule(RULES[half]))
     assert [one.model_id for one in scored if one.poisoned and one.cleared_blind] == [f"{half} {model}"]
+
+
+def test_the_tenth_set_cleared_as_many_by_both_rules_and_lost_none_by_either():
+    held = blind_score.read_records(blind_score.STAMP_RESULTS / "tenth")
+    cleared = [
+        {one.model_id for one in blind_score.score(held, read_rule(file)) if one.cleared_blind}
+        for file in (blind_score.FOUR, blind_score.NEXT)
+    ]
+    poisoned = {f"tenth {record['stratum']} {record['model_id']}" for record in held if record["poisoned"]}
+    assert [len(models) for models in cleared] == [7, 7] and not set.union(*cleared) & poisoned
+    assert cleared[1] - cleared[0] == {"tenth filter id-00000001"}
 
 
 def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():
@@ -102,10 +113,11 @@ def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():
     assert all(own.cleared_blind for own, less in zip(after, before, strict=True) if less.cleared_blind)
 
 
-def test_what_ships_keeps_all_poisoned_of_the_sets_that_its_bounds_were_set_on_and_all_patches():
+def test_what_shipped_before_keeps_all_poisoned_of_the_sets_that_its_bounds_were_set_on_and_all_patches():
     saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
-    made = read_rule(SHIPPED).provenance.models
-    assert saved["rule_sha256"] == read_rule(SHIPPED).identity
+    rule = read_rule(blind_score.FOUR)
+    made = rule.provenance.models
+    assert saved["rule_sha256"] == rule.identity
     assert not {model.group.partition("-")[0] for model in made} & set(blind_score.SINCE)
     found = blind_score.shipped(blind_score.STAMP_RESULTS)
     assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_score.SINCE)
