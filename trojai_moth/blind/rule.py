@@ -67,8 +67,8 @@ def judge(
     """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
 
     A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's threshold.
-    What is kept is asked of the rule's next one, if any, with the candidates that could be kept; unless that can not
-    judge it, it has the last word.
+    What is kept is asked of the rule's next one, if any, with the candidates that could be kept; it has the last word
+    unless it can not judge them, or keeps them whatever features that were left open would show.
     A feature that was not measured adds nothing. A model without candidates, or one that would be cleared although a
     candidate lacks more than half of the rule's features, is not judged, so that its flag stays. Where a cascade left
     features open, the outcome is that of the full evidence, and score and probability are the bound that decided: at
@@ -87,8 +87,9 @@ def _judge_by_rules(evidence: BlindEvidence, rule: LearnedRule, sha256: str | No
         return verdict
     possible = tuple(kept_pairs(evidence.candidates, rule, evidence.left_open))
     later = _judge_by_rules(replace(evidence, candidates=possible), rule.then, sha256)
-    if later.outcome == "not judged":
-        return verdict
+    open_to_next = not set(evidence.left_open).isdisjoint(rule.then.features)
+    if later.outcome == "not judged" or (later.outcome == "kept" and open_to_next):
+        return verdict  # what the next says is a bound then, the least that it could
     assert later.pair and later.probability is not None
     parts = (*later.decided_by, *verdict.decided_by)[:MOST_NAMED]
     reason = sentence(later.outcome, later.pair, later.probability, parts)
