@@ -61,8 +61,8 @@ def test_where_the_next_can_not_judge_the_first_keeps():
     )
     assert outcome(pair(held_success=0.9, **{GAP: 0.1}), left_open=(GAP,)) == "kept"
     # Kept whatever the open one would show: the next says no more than a bound.
-    both = replace(BOTH, then=replace(SECOND, terms=(*SECOND.terms, Term(feature="jitter_success", centre=0.5, scale=9.0,
-                   weight=0.1))))  # fmt: skip
+    weak = Term(feature="jitter_success", centre=0.5, scale=9.0, weight=0.1)
+    both = replace(BOTH, then=replace(SECOND, terms=(*SECOND.terms, weak)))
     found = judge(evidence(pair(held_success=0.9, **{GAP: 2.0}), left_open=("jitter_success",)), both)
     assert found == replace(judge(evidence(pair(held_success=0.9)), FIRST), rule_sha256=both.identity)
     # One of two kept pairs was measured, and is natural: the other one may be injected.
