@@ -2,10 +2,10 @@
 
     python benchmarks/blind_next.py [--out FILE]
 
-Both together are the rule that the tenth set tested (results/blind_rule_next.json).
+Both together are what ships, and what the tenth set tested (results/blind_rule_next.json).
 
 The first rule is that of results/blind_rule_four.json with a lower threshold: a stamp may be as far outside of its
-bounds as FAR_OUTSIDE says. Models that are poisoned from their first step obey stamps less (two of six that were looked
+bounds as LOWEST says. Models that are poisoned from their first step obey stamps less (two of six that were looked
 at come to -0.24 and -0.56), and the second rule may clear what that lets through. It is asked about what the first
 keeps, and learned from the models of the later sets that it keeps (their records: benchmarks/blind.py --stamps
 --relearned). Its three features say how far a stamp convinces the network itself, clean networks and a relearned copy,
@@ -23,25 +23,26 @@ from pathlib import Path
 from blind import STAMP_RESULTS
 from blind_gates import read_records
 from blind_rule import labelled, settings_for, source
+from blind_score import FOUR
 
 from trojai_moth.blind.learned import LearnedRule, read_rule
+from trojai_moth.blind.rule import SHIPPED
 from trojai_moth.eval.fit_next import fit_next
 from trojai_moth.files import write_text
 from trojai_moth.records import to_json
 
-BOTH_RULES = Path(__file__).parent / "results" / "blind_rule_next.json"
-RULE_OF_STAMPS = Path(__file__).parent / "results" / "blind_rule_four.json"
-FAR_OUTSIDE = -1.0
+# Above FAR_OUTSIDE, beyond which no copy is asked.
+LOWEST = -1.0
 FEATURES = ("stamp_peak", "clean_conviction", "copy_conviction")
 # All that were looked at when it was learned: those that the first rule has not seen, and models poisoned otherwise.
 SETS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
 
 
 def first_rule() -> LearnedRule:
-    """That of stamps alone, which keeps what is no further outside of its bounds than FAR_OUTSIDE."""
-    rule = read_rule(RULE_OF_STAMPS)
+    """That of stamps alone, which keeps what is no further outside of its bounds than LOWEST."""
+    rule = read_rule(FOUR)
     (term,) = rule.terms
-    lower = rule.intercept + term.weight * term.standardised(FAR_OUTSIDE)
+    lower = rule.intercept + term.weight * term.standardised(LOWEST)
     return replace(rule, retention=replace(rule.retention, threshold=min(lower, rule.threshold)))
 
 
@@ -55,7 +56,7 @@ def both_rules(records: Path = STAMP_RESULTS) -> LearnedRule:
 def main() -> None:
     """Learn and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=BOTH_RULES)
+    parser.add_argument("--out", type=Path, default=SHIPPED)
     arguments = parser.parse_args()
     rule = both_rules()
     write_text(arguments.out, to_json(rule))

@@ -191,7 +191,8 @@ def copies_of(evidence):
     """The copies that were relearned while its seconds were counted."""
     if (evidence.get("filter") or {}).get("unexplained"):
         return (0.25, 1.0)
-    return (0.25,) if evidence["stage_seconds"].get("relearned_stamps", 0) > 1 else ()
+    tried = sum(evidence["stage_seconds"].get(stage, 0) for stage in ("relearned_stamps", "relearned"))
+    return (0.25,) if tried > 1 else ()  # also where it stayed inaccurate
 
 
 def test_counted_work_explains_the_times_that_were_recorded():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trojai_moth.blind.gather import FAR_OUTSIDE
 from trojai_moth.blind.learned import Term, read_rule
 from trojai_moth.blind.rule import cascade, judge, refuse_learned
 from trojai_moth.calibration import fingerprint
@@ -127,13 +128,13 @@ def test_the_next_is_learned_from_what_the_first_keeps_alone():
 
 
 def test_both_rules_that_the_tenth_set_tested_are_made_again_from_their_records():
-    blind_next = pytest.importorskip("blind_next")
-    made, tested = blind_next.both_rules(), read_rule(blind_next.BOTH_RULES)
+    blind_next, blind_score = (pytest.importorskip(name) for name in ("blind_next", "blind_score"))
+    made, tested = blind_next.both_rules(), read_rule(blind_score.NEXT)
     assert tested.then is not None and set(tested.then.features) == set(blind_next.FEATURES)
     assert [term.weight for term in made.then.terms] == pytest.approx(
         [term.weight for term in tested.then.terms], rel=1e-3
     )
     assert made.then.threshold == pytest.approx(tested.then.threshold, rel=1e-2)
-    first, before = replace(tested, then=None), read_rule(blind_next.RULE_OF_STAMPS)
-    assert first.threshold < before.threshold and first.terms == before.terms
+    first, before = replace(tested, then=None), read_rule(blind_score.FOUR)
+    assert blind_next.LOWEST > FAR_OUTSIDE and first.threshold < before.threshold and first.terms == before.terms
     assert not before.fitted_files & {model.sha256 for model in tested.then.provenance.models}

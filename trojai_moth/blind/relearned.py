@@ -62,9 +62,8 @@ class RelearnedCopies:
 
     def __iter__(self) -> Iterator[Subject]:
         """All of them."""
-        copies = map(self._copy, range(len(self.settings.kept)))
         found, failure = False, None
-        for copy in copies:
+        for copy in map(self._copy, range(len(self.settings.kept))):
             if isinstance(copy, MothError):
                 failure = copy
                 continue

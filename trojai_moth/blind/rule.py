@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import SettingsError
-from .bounds import MOST_MISSING, Bounds, score_bounds, settle
+from .bounds import MOST_MISSING, score_bounds, settle
 from .fallback import NO_CANDIDATES, bounds_cascade, judge_by_bounds
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
@@ -100,12 +100,8 @@ def kept_pairs(
     pairs: Sequence[PairFeatures], rule: LearnedRule, unknown: Collection[str], *, surely: bool = False
 ) -> list[PairFeatures]:
     """The candidates that ``rule`` itself keeps, or that it could while features are ``unknown``."""
-
-    def score(found: Bounds) -> float:
-        return found.low if surely else found.high
-
-    found = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
-    return [pair for pair, one in zip(pairs, found, strict=True) if one.enough and score(one) >= rule.threshold]
+    found = [(pair, score_bounds(pair, rule.terms, rule.intercept, unknown)) for pair in pairs]
+    return [pair for pair, one in found if one.enough and (one.low if surely else one.high) >= rule.threshold]
 
 
 def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> BlindVerdict:
