@@ -2,7 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--conviction] [--relearned]
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--own] [--relearned]
     python benchmarks/blind.py ROUNDS --half fresh --stamps --shipped
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
@@ -177,29 +177,32 @@ def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) ->
     return clean
 
 
-def add_conviction(case: Case, seed: int, file: Path) -> None:
-    """Conviction, and that beside clean networks, for a flagged model whose record is older; as by ``examine``."""
+def add_own(case: Case, seed: int, file: Path) -> None:
+    """What stamps do to a flagged model itself, and how sure clean networks are, where its record lacks it."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
-    if not candidates or "stamp_conviction" in candidates[0]:
+    if not candidates or "stamp_breadth" in candidates[0]:
         return
     subject, samples = opened(case, seed, record)
     tables = StampTables(subject, samples.train, EvidenceSettings().stamps)
     for one in candidates:
         found = tables.features((one["victim"], one["target"]))
         assert abs((found["stamp_success"] or 0) - one["stamp_success"]) < 1e-3, f"{file}: other stamps"
-        one["stamp_conviction"] = found["stamp_conviction"]
+        one |= {name: value for name, value in found.items() if name not in one}
     without = [one for one in candidates if "conviction_gap" not in one]
     networks = clean_networks(case, subject, samples, derive_seed(seed, "evidence")) if without else []
     beside = [tables.on(network, {one["victim"] for one in without}) for network in networks]
     for one in without:
         one["conviction_gap"] = conviction_gap(tables.table, beside, (one["victim"], one["target"]))
     write_text(file, json.dumps(record, indent=1) + "\n")
-    print(f"{file.stem}: {[round(one['conviction_gap'], 2) for one in candidates]}", flush=True)
+    print(f"{file.stem}: {[round(one['stamp_breadth'], 2) for one in candidates]}", flush=True)
 
 
 def add_relearned(case: Case, seed: int, file: Path) -> None:
-    """What copies leave unexplained of stamps, where a record is older and not all are far outside of their bounds."""
+    """What clean networks and a copy leave unexplained of stamps, where a record is older and not all are far outside.
+
+    The record must have what ``add_own`` adds.
+    """
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
     weakest = max((one["stamp_weakest"] for one in candidates), default=FAR_OUTSIDE)
@@ -207,18 +210,15 @@ def add_relearned(case: Case, seed: int, file: Path) -> None:
         return
     (subject, samples), whole = opened(case, seed, record), EvidenceSettings()
     tables, seed = StampTables(subject, samples.train, whole.stamps), derive_seed(seed, "evidence")
-    victims = {one["victim"] for one in candidates}
-    clean = [tables.on(network, victims) for network in clean_networks(case, subject, samples, seed)]
-    copies = RelearnedCopies(subject, samples, whole.relearning, seed)
     try:
-        copy = [tables.on(copies.first(), victims)]
+        first = RelearnedCopies(subject, samples, whole.relearning, seed).first()
+        copy = [tables.on(first, {one["victim"] for one in candidates})]
     except MothError as error:
         copy, record["evidence"]["skipped"]["relearned_stamps"] = [], str(error)
     for one in candidates:
-        pair = one["victim"], one["target"]
-        one["stamp_peak"] = tables.features(pair)["stamp_peak"]
-        one["clean_conviction"] = mean_conviction(tables.table, clean, pair)
-        one["copy_conviction"] = mean_conviction(tables.table, copy, pair)
+        own, gap = one["stamp_conviction"], one["conviction_gap"]
+        one["clean_conviction"] = None if own is None or gap is None else own - gap
+        one["copy_conviction"] = mean_conviction(tables.table, copy, (one["victim"], one["target"]))
     record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
     write_text(file, json.dumps(record, indent=1) + "\n")
     print(f"{file.stem}: {[one['copy_conviction'] for one in candidates]}", flush=True)
@@ -231,8 +231,8 @@ def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
 ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
     "naive": (add_naive, "naive hardening, to records that are there without it"),
     "filters": (add_filters, "known filters, to records that are without them"),
-    "conviction": (add_conviction, "conviction, to records without it"),
-    "relearned": (add_relearned, "what a relearned copy leaves unexplained of stamps, to records without it"),
+    "own": (add_own, "what stamps do to the model itself, to records that lack part of it"),
+    "relearned": (add_relearned, "the conviction of clean networks and a copy, to records without it"),
     "shipped": (add_shipped, "what filters do by the settings that ship, to records of what patches would clear"),
 }
 

@@ -64,6 +64,14 @@ def test_a_backdoor_takes_its_stamp_and_owes_nothing_to_the_likeness_of_classes(
     assert tables().stamps[PLAIN, RED, BLUE] < 0.01
 
 
+def test_breadth_counts_the_colours_that_do_it():
+    by_colour = tables().stamps[PLAIN, :, BLUE]
+    found = tables().features((PLAIN, BLUE))
+    assert found["stamp_breadth"] == pytest.approx(float(by_colour.sum()) / 8)
+    assert 0 < found["stamp_breadth"] < found["stamp_success"] == by_colour.max()
+    assert tables(backdoor=False).features((PLAIN, BLUE))["stamp_breadth"] < found["stamp_breadth"]
+
+
 def test_a_detail_is_stamped_on_and_taken_away_again():
     found = tables().features((PLAIN, DOTTED))
     assert found["stamp_success"] > 0.99 and found["removal_success"] > 0.95

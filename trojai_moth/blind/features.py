@@ -49,6 +49,7 @@ class PairFeatures:
     stamp_success: float | None = Field(default=None, ge=0, le=1)
     stamp_conviction: float | None = None
     stamp_peak: float | None = None
+    stamp_breadth: float | None = Field(default=None, ge=0, le=1)
     removal_success: float | None = Field(default=None, ge=0, le=1)
     stamp_gap: float | None = None
     conviction_gap: float | None = None
@@ -136,6 +137,11 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=1,
             injected="where it does most, a plain stamp convinces it as the target's own images do",
             natural="no plain stamp convinces it as the target's own images do, wherever it is put",
+        ),
+        "stamp_breadth": Feature(
+            sign=1,
+            injected="stamps of other colours do it, too",
+            natural="it takes a stamp of just that colour",
         ),
         "removal_success": Feature(
             sign=-1,

@@ -21,7 +21,7 @@ from .verdict import Outcome
 STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "before": ("log_size", "held_success", "asymmetry"),
-        "stamps": ("stamp_success", "stamp_conviction", "stamp_peak", "removal_success"),
+        "stamps": ("stamp_success", "stamp_conviction", "stamp_peak", "stamp_breadth", "removal_success"),
         "clean_stamps": ("stamp_gap", "conviction_gap", "clean_conviction", "stamp_weakest"),
         "success": ("jitter_success", "transfer"),
         "similarity": ("similarity_residual",),

@@ -3,8 +3,9 @@
 An injected polygon works wherever on its victim's sign it is put. A natural trigger that is as small says that the
 target looks like the victim but for a detail, and then the converse must hold: without that detail an image of the
 target is one of the victim. So a stamp that turns v into t speaks for a backdoor, unless taking a piece of t away turns
-t into v. Both are hypotheses of ours. Only compact patches of one colour are sought (rounds 1 to 4: six colours); other
-kinds of triggers are not seen by this.
+t into v. And a detail has its colour, while a network that was taught one colour was never taught that others do not
+count: it obeys them as well, less surely. All three are hypotheses of ours. Only compact patches of one colour are
+sought (rounds 1 to 4: six colours); other kinds of triggers are not seen by this.
 """
 
 from __future__ import annotations
@@ -209,6 +210,7 @@ class StampTables:
         """Of the stamp of the best colour on the victim, and of a piece taken from the target that gives the victim.
 
         stamp_conviction and stamp_peak: that stamp's, None where there is nothing to compare its lead with.
+        stamp_breadth: the mean success of stamps of all colours.
         """
         at = (pair[0], _best_colour(self.stamps, pair), pair[1])
         won, peak = (float(part[at]) for part in (self.table.conviction, self.table.peak))
@@ -216,6 +218,7 @@ class StampTables:
             "stamp_success": self.success(pair),
             "stamp_conviction": won if math.isfinite(won) else None,
             "stamp_peak": peak if math.isfinite(peak) else None,
+            "stamp_breadth": float(self.stamps[pair[0], :, pair[1]].mean()),
             "removal_success": self.removal(pair),
         }
 
