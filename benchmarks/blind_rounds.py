@@ -1,4 +1,4 @@
-"""The rounds of the blind experiment: 34 pairs of twins in two halves, and fourteen later sets.
+"""The rounds of the blind experiment: 34 pairs of twins in two halves, and fifteen later sets.
 
     python benchmarks/blind_rounds.py ROUNDS --half development
     python benchmarks/blind_rounds.py ROUNDS --half scored
@@ -16,6 +16,7 @@
     python benchmarks/blind_rounds.py ROUNDS --half ninth
     python benchmarks/blind_rounds.py ROUNDS --half tenth
     python benchmarks/blind_rounds.py ROUNDS --half start
+    python benchmarks/blind_rounds.py ROUNDS --half eleventh
 
 Both halves hold the same strata with different signs, triggers and weights. The development half is for gates, features
 and calibration; the scored half is looked at once, after the rule is frozen. Then both are spent, a safer rule may be
@@ -33,7 +34,8 @@ one of its boxes, shares and step counts), and has two strata more, of round 4's
 strata of filters alone, twice as large and in other boxes, and tests copies relearned from clean images; the tenth
 has five of the eighth's strata in other boxes, for what comes after that. Up to the ninth set twins share a clean
 start, and only then is one poisoned; the set called start, from which that was learned, and three of the tenth's
-strata hold models poisoned from their first step.
+strata hold models poisoned from their first step. The eleventh has six of the eighth's strata in other boxes, with one
+step each, four of them poisoned from the first step, and tests whether it counts that stamps of other colours do it.
 Each call goes on where it stopped.
 """
 
@@ -71,6 +73,7 @@ HALVES = (
     "tenth",
     "anew",
     "start",
+    "eleventh",
 )
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
 _FILTER = dict(models=6, architecture=_THREE, classes=5, lookalikes=1, images_per_class=10, trigger="filter")
@@ -109,6 +112,7 @@ LATER: Mapping[str, tuple[str, ...]] = {
     "ninth": NINTH,
     "tenth": TENTH,
     "start": ("spatial", "filter", "plain", "class"),
+    "eleventh": ("plain", "spatial", "class", "few", "filter-class", "filter"),
 }
 # What all strata of a set have otherwise.
 _OTHERWISE: Mapping[str, Mapping[str, Any]] = {
@@ -117,7 +121,10 @@ _OTHERWISE: Mapping[str, Mapping[str, Any]] = {
     "start": dict(shared_start=False),
 }
 # The strata of sets with both kinds whose models are poisoned from their first step.
-_FROM_START: Mapping[str, tuple[str, ...]] = {"tenth": ("spatial", "filter", "filter-class")}
+_FROM_START: Mapping[str, tuple[str, ...]] = {
+    "tenth": ("spatial", "filter", "filter-class"),
+    "eleventh": ("plain", "spatial", "class", "filter-class"),
+}
 # How sets are trained that are to be as round 4's: the box in 255ths, the share of each batch that is moved, and the
 # steps, of round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
 _ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
@@ -138,6 +145,14 @@ _ADVERSARIES: Mapping[str, Mapping[str, tuple[int, float, int]]] = {
         "spatial": (4, 0.3, 3),
         "filter": (4, 0.1, 1),
         "filter-class": (8, 0.3, 1),
+    },
+    "eleventh": {
+        "plain": (4, 0.3, 1),
+        "class": (16, 0.1, 1),
+        "few": (8, 0.3, 1),
+        "spatial": (16, 0.1, 1),
+        "filter": (16, 0.1, 1),
+        "filter-class": (4, 0.1, 1),
     },
 }
 
