@@ -50,7 +50,7 @@ from trojai_moth.subject import Subject
 SCANNER = "neural-cleanse"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
-STAMPED = (*STAGES["stamps"], *STAGES["clean_stamps"], *STAGES["relearned_stamps"])
+STAMPED = (*STAGES["stamps"], *STAGES["clean_stamps"])
 STAMPS = Cascade(frozenset(STAMPED), settled=lambda *_: None)
 # What filters do by the settings that ship, in records of sets that tested others.
 SHIPPED_FILTER = "filter_as_shipped"
@@ -181,7 +181,10 @@ def add_own(case: Case, seed: int, file: Path) -> None:
     """What stamps do to a flagged model itself, and how sure clean networks are, where its record lacks it."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
-    if not candidates or "stamp_breadth" in candidates[0]:
+    if not candidates or {"stamp_breadth", "clean_conviction"} <= set(candidates[0]):
+        return
+    if "stamp_breadth" in candidates[0]:
+        write_with_clean(file, record)
         return
     subject, samples = opened(case, seed, record)
     tables = StampTables(subject, samples.train, EvidenceSettings().stamps)
@@ -194,15 +197,20 @@ def add_own(case: Case, seed: int, file: Path) -> None:
     beside = [tables.on(network, {one["victim"] for one in without}) for network in networks]
     for one in without:
         one["conviction_gap"] = conviction_gap(tables.table, beside, (one["victim"], one["target"]))
-    write_text(file, json.dumps(record, indent=1) + "\n")
+    write_with_clean(file, record)
     print(f"{file.stem}: {[round(one['stamp_breadth'], 2) for one in candidates]}", flush=True)
 
 
-def add_relearned(case: Case, seed: int, file: Path) -> None:
-    """What clean networks and a copy leave unexplained of stamps, where a record is older and not all are far outside.
+def write_with_clean(file: Path, record: dict[str, Any]) -> None:
+    """The record, with what its own conviction and the gap say of the clean networks' (stamps.conviction_gap)."""
+    for one in record["evidence"]["candidates"]:
+        own, gap = one["stamp_conviction"], one["conviction_gap"]
+        one.setdefault("clean_conviction", None if own is None or gap is None else own - gap)
+    write_text(file, json.dumps(record, indent=1) + "\n")
 
-    The record must have what ``add_own`` adds.
-    """
+
+def add_relearned(case: Case, seed: int, file: Path) -> None:
+    """What a copy does under the stamps, where a record is older and not all are far outside of their bounds."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
     weakest = max((one["stamp_weakest"] for one in candidates), default=FAR_OUTSIDE)
@@ -216,8 +224,6 @@ def add_relearned(case: Case, seed: int, file: Path) -> None:
     except MothError as error:
         copy, record["evidence"]["skipped"]["relearned_stamps"] = [], str(error)
     for one in candidates:
-        own, gap = one["stamp_conviction"], one["conviction_gap"]
-        one["clean_conviction"] = None if own is None or gap is None else own - gap
         one["copy_conviction"] = mean_conviction(tables.table, copy, (one["victim"], one["target"]))
     record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
     write_text(file, json.dumps(record, indent=1) + "\n")
@@ -232,7 +238,7 @@ ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
     "naive": (add_naive, "naive hardening, to records that are there without it"),
     "filters": (add_filters, "known filters, to records that are without them"),
     "own": (add_own, "what stamps do to the model itself, to records that lack part of it"),
-    "relearned": (add_relearned, "the conviction of clean networks and a copy, to records without it"),
+    "relearned": (add_relearned, "what stamps do to a relearned copy, to records without it"),
     "shipped": (add_shipped, "what filters do by the settings that ship, to records of what patches would clear"),
 }
 

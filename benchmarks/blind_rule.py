@@ -1,6 +1,7 @@
 """The rules that were learned from the blind experiment: the first one that ships, and those tested on the way.
 
     python benchmarks/blind_rule.py [--out FILE]
+    python benchmarks/blind_rule.py --sets breadth --out FILE
     python benchmarks/blind_rule.py --sets conviction --out FILE
     python benchmarks/blind_rule.py --sets third-conviction --out FILE
     python benchmarks/blind_rule.py --sets second-conviction --out FILE
@@ -67,10 +68,14 @@ CONVINCED = ("third", "anew")
 THREE_CONVINCED = (*CONVINCED, "fourth")
 FOUR_CONVINCED = (*THREE_CONVINCED, "fifth")
 FIVE_CONVINCED = (*FOUR_CONVINCED, "sixth")
+# All that were looked at when it was found that other colours count, and have what that needs.
+BROAD = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
 # The rule of plain stamps: all three must hold, which no sum of them says.
 STAMP_FEATURES = ("stamp_weakest",)
 # And beside it how much further the stamp convinces the network than clean ones.
 CONVICTION_FEATURES = ("stamp_weakest", "conviction_gap")
+# How far a stamp convinces the network and clean ones, how much its colour counts, and what a detail explains.
+BREADTH_FEATURES = ("stamp_peak", "clean_conviction", "stamp_breadth", "removal_success")
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class StampRule:
 
 
 STAMP_RULES: Mapping[str, StampRule] = {
+    "breadth": StampRule(BROAD, BREADTH_FEATURES, tail_loss=0.01),
     "conviction": StampRule(FIVE_CONVINCED, CONVICTION_FEATURES, tail_loss=0.01),
     "third-conviction": StampRule(FOUR_CONVINCED, CONVICTION_FEATURES, tail_loss=0.01),
     "second-conviction": StampRule(THREE_CONVINCED, CONVICTION_FEATURES),

@@ -73,6 +73,7 @@ BOTH = RESULTS / "blind_rule_both.json"
 STAMPS = RESULTS / "blind_rule_stamps.json"
 FOUR = RESULTS / "blind_rule_four.json"
 NEXT = RESULTS / "blind_rule_next.json"
+BREADTH = RESULTS / "blind_rule_breadth.json"
 CONVICTION = RESULTS / "blind_rule_conviction.json"
 CONVICTION_THREE = RESULTS / "blind_rule_conviction_three.json"
 CONVICTION_FOUR = RESULTS / "blind_rule_conviction_four.json"
@@ -89,9 +90,10 @@ CONFIRMING = {
     "eighth": (FOUR, "four-stamps"),
     "ninth": (FOUR, "four-stamps"),
     "tenth": (NEXT, "four-stamps"),
+    "eleventh": (BREADTH, "breadth"),
 }
 # What shipped until a set tested its successor.
-BEFORE = {"tenth": FOUR}
+BEFORE = {"tenth": FOUR, "eleventh": FOUR}
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
