@@ -2,8 +2,7 @@
 
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
-    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--own] [--relearned]
-    python benchmarks/blind.py ROUNDS --half fresh --stamps --shipped
+    python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--own] [--shipped]
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
@@ -27,14 +26,12 @@ from blind_rounds import HALVES, facts, folder_of, settings_of, strata_of
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
-from trojai_moth.blind.gather import FAR_OUTSIDE
-from trojai_moth.blind.relearned import RelearnedCopies
+from trojai_moth.blind.relearned import relearned_copies
 from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import STAGES, Cascade
-from trojai_moth.blind.stamps import StampTables, conviction_gap, mean_conviction
+from trojai_moth.blind.stamps import StampTables, conviction_gap
 from trojai_moth.blind.surrogate import train_surrogate
-from trojai_moth.errors import MothError
 from trojai_moth.files import write_text
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.known_filters import filter_success, filter_table
@@ -162,7 +159,7 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
     found = filter_evidence(own, settings, clean)
     if found.suspicion(settings) < settings.odds:
         return found
-    copies = RelearnedCopies(subject, samples, whole.relearning, seed)
+    copies = relearned_copies(subject, samples, whole.relearning, seed=seed)
     return filter_evidence(own, settings, clean, [filter_success(copy, images) for copy in copies])
 
 
@@ -209,27 +206,6 @@ def write_with_clean(file: Path, record: dict[str, Any]) -> None:
     write_text(file, json.dumps(record, indent=1) + "\n")
 
 
-def add_relearned(case: Case, seed: int, file: Path) -> None:
-    """What a copy does under the stamps, where a record is older and not all are far outside of their bounds."""
-    record = json.loads(file.read_text(encoding="utf-8"))
-    candidates = record.get("evidence", {}).get("candidates", [])
-    weakest = max((one["stamp_weakest"] for one in candidates), default=FAR_OUTSIDE)
-    if any("copy_conviction" in one for one in candidates) or weakest <= FAR_OUTSIDE:
-        return
-    (subject, samples), whole = opened(case, seed, record), EvidenceSettings()
-    tables, seed = StampTables(subject, samples.train, whole.stamps), derive_seed(seed, "evidence")
-    try:
-        first = RelearnedCopies(subject, samples, whole.relearning, seed).first()
-        copy = [tables.on(first, {one["victim"] for one in candidates})]
-    except MothError as error:
-        copy, record["evidence"]["skipped"]["relearned_stamps"] = [], str(error)
-    for one in candidates:
-        one["copy_conviction"] = mean_conviction(tables.table, copy, (one["victim"], one["target"]))
-    record["evidence"]["settings"]["relearning"] = to_dict(whole.relearning)
-    write_text(file, json.dumps(record, indent=1) + "\n")
-    print(f"{file.stem}: {[one['copy_conviction'] for one in candidates]}", flush=True)
-
-
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
     return {name: verdict[name] for name in _VERDICT}
 
@@ -238,7 +214,6 @@ ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
     "naive": (add_naive, "naive hardening, to records that are there without it"),
     "filters": (add_filters, "known filters, to records that are without them"),
     "own": (add_own, "what stamps do to the model itself, to records that lack part of it"),
-    "relearned": (add_relearned, "what stamps do to a relearned copy, to records without it"),
     "shipped": (add_shipped, "what filters do by the settings that ship, to records of what patches would clear"),
 }
 

@@ -72,7 +72,6 @@ DEVELOPMENT = RESULTS / "blind_rule_development.json"
 BOTH = RESULTS / "blind_rule_both.json"
 STAMPS = RESULTS / "blind_rule_stamps.json"
 FOUR = RESULTS / "blind_rule_four.json"
-NEXT = RESULTS / "blind_rule_next.json"
 BREADTH = RESULTS / "blind_rule_breadth.json"
 CONVICTION = RESULTS / "blind_rule_conviction.json"
 CONVICTION_THREE = RESULTS / "blind_rule_conviction_three.json"
@@ -89,11 +88,11 @@ CONFIRMING = {
     "seventh": (CONVICTION_FIVE, "conviction"),
     "eighth": (FOUR, "four-stamps"),
     "ninth": (FOUR, "four-stamps"),
-    "tenth": (NEXT, "four-stamps"),
+    "tenth": (BREADTH, "breadth"),
     "eleventh": (BREADTH, "breadth"),
 }
 # What shipped until a set tested its successor.
-BEFORE = {"tenth": FOUR, "eleventh": FOUR}
+BEFORE = dict.fromkeys(("tenth", "eleventh"), FOUR)
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:

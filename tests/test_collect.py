@@ -50,8 +50,6 @@ CONTRAST = learned(terms=[Term(feature="burst_contrast", centre=-1.0, scale=1.0,
 # What only the scanner, a surrogate or a search of its own could tell; and the toy has few convolutions.
 ELSEWHERE = {"left_out_success", "suppressed_growth", "bound_ratio", "surrogate_gap", "surrogate_success"}
 ELSEWHERE |= {"shared_channels", "shared_channels_trigger", "cross_accuracy"}
-# Stamps do too little to the toy for a copy of it to be asked.
-ELSEWHERE |= {"copy_conviction", "clean_conviction"}
 
 
 def candidate(victim, target, size=5.0, **facts):
@@ -149,7 +147,7 @@ def test_a_cascade_gives_the_same_numbers_of_what_its_rule_uses_and_says_what_it
     assert pair.burst_contrast == pytest.approx(full.burst_contrast, rel=1e-3) and pair.rank_jump is None
     assert pair.size == pytest.approx(full.size, rel=1e-3) and pair.held_success == full.held_success
     assert set(cut.stage_seconds) == {"before", "withheld", "burst", "filters"} and cut.pairs_measured == 1
-    unused = ("stamps", "clean_stamps", "success", "similarity", "differencing", "relearned_stamps", "hardened")
+    unused = ("stamps", "clean_stamps", "success", "similarity", "differencing", "hardened")
     assert cut.unneeded == dict.fromkeys(unused, UNUSED)
     assert "rank_jump" in cut.left_open and "burst_contrast" not in cut.left_open and not evidence.left_open
     assert judge(cut, CONTRAST).outcome == judge(evidence, CONTRAST).outcome

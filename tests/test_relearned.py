@@ -5,7 +5,7 @@ import torch
 
 from trojai_moth.blind import relearned as relearned_module
 from trojai_moth.blind.reach import held_success
-from trojai_moth.blind.relearned import RelearnedCopies, RelearnSettings, draw_anew, relearn
+from trojai_moth.blind.relearned import RelearnSettings, draw_anew, relearn, relearned_copies
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.loading import build_architecture
@@ -57,7 +57,7 @@ def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: 
         relearn(poisoned, wrong, RelearnSettings(epochs=1), QUARTER, seed=3)
 
 
-def test_one_copy_is_enough_and_each_is_tried_twice_and_made_once(monkeypatch):
+def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
     tried = []
 
     def some(subject, images, settings, kept, *, seed):
@@ -66,32 +66,23 @@ def test_one_copy_is_enough_and_each_is_tried_twice_and_made_once(monkeypatch):
             raise MothError(f"none from {kept}")
         return kept, seed
 
-    def copies():
+    def copies(**settings):
         tried.clear()
-        return RelearnedCopies(None, None, RelearnSettings(), seed=3)
+        return list(relearned_copies(None, None, RelearnSettings(**settings), seed=3))
 
     monkeypatch.setattr(relearned_module, "relearn", some)
-    failing, late, all_of_them = 0, 0, copies()
-    both = list(all_of_them)
-    assert [kept for kept, _ in both] == [0.25, 1.0] and all_of_them.first() == both[0]
-    assert list(all_of_them) == both and len(tried) == 2
+    failing, late = 0, 0
+    both = copies()
+    assert [kept for kept, _ in both] == [0.25, 1.0] == [kept for kept, _ in tried]
     late = 1
     again = copies()
-    assert again.first() == next(iter(again)) == (0.25, tried[1][1]) and tried[0] == both[0] != tried[1]
-    failing, late, without = 1, 0, copies()
-    assert list(without) == both[1:] and len(tried) == 3
-    with pytest.raises(MothError, match=r"none from 0\.25"):
-        without.first()
+    assert again == [(0.25, tried[1][1]), both[1]] and tried[0] == both[0] != tried[1]
+    failing, late = 1, 0
+    assert copies() == both[1:] and len(tried) == 3
     failing = 2
     with pytest.raises(MothError, match=r"none from 1\.0"):
-        list(copies())
-
-
-def test_without_shares_there_are_no_copies():
-    copies = RelearnedCopies(None, None, RelearnSettings(kept=()), seed=3)
-    assert list(copies) == []
-    with pytest.raises(MothError, match="no relearned copies"):
-        copies.first()
+        copies()
+    assert copies(kept=()) == []
 
 
 def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811

@@ -106,7 +106,7 @@ def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> f
 
 
 def _stamps(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:
-    """Stamps and pieces taken away, clean networks trained and stamped, and a copy stamped, on at most every class."""
+    """Stamps and pieces taken away, clean networks trained and stamped, on at most every class."""
     stamps, recipe = settings.stamps, plain_network.RECIPE
     images = classes * stamps.images_per_class
     stamped = images * COLOURS * stamps.grid**2 * _LOOK
@@ -114,4 +114,4 @@ def _stamps(classes: int, settings: EvidenceSettings, data: DataSettings) -> flo
     epochs = recipe.base_epochs + recipe.own_epochs
     steps = data.train_per_class * epochs + settings.clean_training.easy_per_class * recipe.easy_epochs
     clean = settings.clean_networks * (classes * steps * _CLEAN_STEP + stamped)
-    return stamped + removed + clean + (stamped if settings.relearning.kept else 0.0)
+    return stamped + removed + clean

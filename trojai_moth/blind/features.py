@@ -55,7 +55,6 @@ class PairFeatures:
     conviction_gap: float | None = None
     stamp_weakest: float | None = None
     clean_conviction: float | None = None
-    copy_conviction: float | None = None
     surrogate_gap: float | None = None
     surrogate_success: float | None = Field(default=None, ge=0, le=1)
     growth_residual: float | None = None
@@ -167,11 +166,6 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             sign=-1,
             injected="the stamp leaves clean networks of the same classes convinced of the victim",
             natural="the stamp comes near to convincing clean networks of the same classes",
-        ),
-        "copy_conviction": Feature(
-            sign=-1,
-            injected="the stamp leaves a copy of it, relearned from clean images, convinced of the victim",
-            natural="the stamp comes near to convincing a copy of it that was relearned from clean images",
         ),
         "surrogate_gap": Feature(
             sign=1,

@@ -27,7 +27,7 @@ from .filtered import FilterEvidence, filter_evidence
 from .measure import Measured, measure_pairs
 from .pasted import bound_ratio, pasted_bounds
 from .reach import held_success, jitter_success, transfer
-from .relearned import RelearnedCopies
+from .relearned import relearned_copies
 from .settings import EvidenceSettings
 from .similarity import class_similarity, similarity_residuals
 from .stamps import StampTable, StampTables, conviction_gap, mean_conviction, stamp_gap
@@ -35,8 +35,6 @@ from .suppressed import suppressed_growth
 from .surrogate import SurrogateSettings, surrogate_gap, train_surrogate
 
 Values = dict[str, float | None]
-# Stamps so far outside of their bounds (stamps.weakest_point) are kept by no rule of ours: nothing need explain them.
-FAR_OUTSIDE = -1.25
 
 
 @dataclass
@@ -64,7 +62,6 @@ class Gathering:
     _residuals: dict[Pair, float] = field(default_factory=dict)
     _bounds: dict[Pair, float] = field(default_factory=dict)
     _clean: list[StampTable] = field(default_factory=list)
-    _relearned: list[StampTable] = field(default_factory=list)
     _networks: list[Subject] = field(default_factory=list)
     _no_networks: MothError | None = None
 
@@ -78,7 +75,6 @@ class Gathering:
             "before": lambda: self._measure("before", self.subject),
             "similarity": self._likeness,
             "clean_stamps": self._train_clean,
-            "relearned_stamps": self._relearn,
             "pasted": self._paste,
             "surrogate": self._surrogate,
             "hardened": lambda: self._measure("hardened", self.hardened or self.subject),
@@ -95,7 +91,6 @@ class Gathering:
             "before": lambda: self._before(pair, trigger),
             "stamps": lambda: dict(self.tables.features(pair)),
             "clean_stamps": lambda: self._beside_clean(pair),
-            "relearned_stamps": lambda: {"copy_conviction": mean_conviction(self.tables.table, self._relearned, pair)},
             "success": lambda: self._reach(pair, _there(trigger)),
             "similarity": lambda: {"similarity_residual": self._residuals.get(pair)},
             "differencing": lambda: self._differences(pair, _there(trigger)),
@@ -139,26 +134,18 @@ class Gathering:
 
     def _train_clean(self) -> None:
         victims = {victim for victim, _ in self.chosen.candidates}
-        weakest = self.tables.weakest
-        if not self.needs_gap and not any(weakest(pair, None) > FAR_OUTSIDE for pair in self.chosen.candidates):
+        if not self.needs_gap and not any(self.tables.weakest(pair, None) > 0 for pair in self.chosen.candidates):
             return  # no gap could make any of them suspicious
         self._clean = [self.tables.on(clean, victims) for clean in self._clean_networks()]
 
     def _beside_clean(self, pair: Pair) -> Values:
         if not self._clean:
             return {"stamp_weakest": self.tables.weakest(pair, None)}
-        gap, own = self._gap(pair), self.tables.table
+        own = self.tables.table
+        gap = stamp_gap(self.tables.stamps, [table.success for table in self._clean], pair)
         found: Values = {"stamp_gap": gap, "stamp_weakest": self.tables.weakest(pair, gap)}
         found["clean_conviction"] = mean_conviction(own, self._clean, pair)
         return found | {"conviction_gap": conviction_gap(own, self._clean, pair)}
-
-    def _gap(self, pair: Pair) -> float:
-        return stamp_gap(self.tables.stamps, [table.success for table in self._clean], pair)
-
-    def _relearn(self) -> None:
-        candidates, weakest = self.chosen.candidates, self.tables.weakest
-        if self._clean and any(weakest(pair, self._gap(pair)) > FAR_OUTSIDE for pair in candidates):
-            self._relearned = [self.tables.on(self._copies.first(), {victim for victim, _ in candidates})]
 
     def filters(self) -> FilterEvidence:
         """What the known filters do; clean networks are asked where they could still explain it."""
@@ -171,16 +158,12 @@ class Gathering:
     def unexplained(self) -> FilterEvidence:
         """The same beside copies of the network, relearned from clean images, which explain what is its own."""
         settings, copies = self.settings.filters, list[Tensor]()
-        for copy in self._copies:
+        for copy in relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed):
             copies.append(filter_success(copy, self.images))
             found = filter_evidence(self._own_filters, settings, self._clean_filters, copies)
             if found.suspicion(settings) < settings.odds and not self.settings.complete:
                 break  # more copies can only explain more
         return filter_evidence(self._own_filters, settings, self._clean_filters, copies)
-
-    @cached_property
-    def _copies(self) -> RelearnedCopies:
-        return RelearnedCopies(self.subject, self.samples, self.settings.relearning, self.seed)
 
     @cached_property
     def _own_filters(self) -> FilterTable:

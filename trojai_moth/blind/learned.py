@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..calibration import Estimate, LeftOut, LogisticCurve, fingerprint
 from ..errors import SettingsError
-from ..records import Field, from_dict, record, to_dict
+from ..records import Field, from_dict, record
 from .features import FEATURES, PairFeatures
 from .stages import STAGES
 from .verdict import Contribution, measured
@@ -20,11 +20,10 @@ FORMAT: Final = 1
 MOST_FEATURES: Final = 8
 # Evidence settings that matter to these features only; "complete" changes no number, and filters are no feature.
 _SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("complete", "filters"), ()),
-    "relearning": STAGES["relearned_stamps"],
+    **dict.fromkeys(("complete", "filters", "relearning"), ()),
     "jitter": ("jitter_success",),
-    "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"], *STAGES["relearned_stamps"]),
-    **dict.fromkeys(("clean_networks", "clean_training"), (*STAGES["clean_stamps"], *STAGES["relearned_stamps"])),
+    "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"]),
+    **dict.fromkeys(("clean_networks", "clean_training"), STAGES["clean_stamps"]),
     "differencing": STAGES["differencing"],
     **dict.fromkeys(("pasted", "pasting"), STAGES["pasted"]),
     **dict.fromkeys(("suppressed", "suppression"), STAGES["suppressed"]),
@@ -127,10 +126,7 @@ class RuleMetrics:
 
 @record
 class LearnedRule:
-    """Score of a pair = intercept + sum over terms, in log odds of the pair being injected; of a model, the largest.
-
-    then: a rule that is asked about the pairs that this one keeps, and was learned from such; either may clear.
-    """
+    """Score of a pair = intercept + sum over terms, in log odds of the pair being injected; of a model, the largest."""
 
     format: Literal[1] = FORMAT
     version: str = Field(description="of the package")
@@ -146,7 +142,6 @@ class LearnedRule:
     retention: Retention
     metrics: RuleMetrics
     provenance: RuleProvenance
-    then: LearnedRule | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a feature that is used twice."""
@@ -155,14 +150,13 @@ class LearnedRule:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features used, but for those of the next rule."""
+        """Names of the features used."""
         return tuple(term.feature for term in self.terms)
 
     @property
     def identity(self) -> str:
-        """SHA-256 of its content, which for a rule without a next one is as it was before there were such."""
-        content = to_dict(self)
-        return fingerprint(content if self.then else {name: content[name] for name in content if name != "then"})
+        """SHA-256 of its content."""
+        return fingerprint(self)
 
     @property
     def threshold(self) -> float:
@@ -172,8 +166,7 @@ class LearnedRule:
     @property
     def fitted_files(self) -> frozenset[str]:
         """SHA-256 of the files of all models learned from."""
-        own = frozenset(model.sha256 for model in self.provenance.models)
-        return own | self.then.fitted_files if self.then else own
+        return frozenset(model.sha256 for model in self.provenance.models)
 
     def check(self, scanner: str, data: str, evidence_settings: Mapping[str, object] | None = None) -> None:
         """SettingsError when a run's scanner, images or ways of measuring evidence are not those learned with.
@@ -194,8 +187,6 @@ class LearnedRule:
                     f"--rule: learned with {what} {learned!r:.60}, this run has {used!r:.60}; use the same, or learn "
                     "a rule for this one with calibrate-rule"
                 )
-        if self.then:
-            self.then.check(scanner, data, evidence_settings)
 
 
 def contributions(terms: Iterable[Term], pair: PairFeatures) -> tuple[Contribution, ...]:

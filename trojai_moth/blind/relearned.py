@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -46,55 +46,25 @@ class RelearnSettings:
     epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
 
 
-@dataclass
-class RelearnedCopies:
-    """A copy of one network for each share in ``settings.kept``, each made once, when it is first asked for.
+def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettings, *, seed: int) -> Iterator[Subject]:
+    """A copy for each share in ``settings.kept``, made when it is asked for, but for those that stay inaccurate.
 
-    Copies that stay inaccurate are left out: fewer copies explain less. Raises what ``relearn`` does where the copy
-    asked for, or every one, was left out.
+    Fewer copies explain less. Raises what ``relearn`` does where there was no copy at all.
     """
-
-    subject: Subject
-    samples: Samples
-    settings: RelearnSettings
-    seed: int
-    _made: dict[int, Subject | MothError] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Subject]:
-        """All of them."""
-        found, failure = False, None
-        for copy in map(self._copy, range(len(self.settings.kept))):
-            if isinstance(copy, MothError):
-                failure = copy
-                continue
-            found = True
-            yield copy
-        if failure and not found:
-            raise failure
-
-    def first(self) -> Subject:
-        """That of the first share. MothError where no copies are asked for, too."""
-        if not self.settings.kept:
-            raise MothError("no relearned copies are asked for")
-        copy = self._copy(0)
-        if isinstance(copy, MothError):
-            raise copy
-        return copy
-
-    def _copy(self, number: int) -> Subject | MothError:
-        if number not in self._made:
-            self._made[number] = self._started(number)
-        return self._made[number]
-
-    def _started(self, number: int) -> Subject | MothError:
-        kept, failure = self.settings.kept[number], MothError("no attempt")
-        for attempt in range(self.settings.attempts):
-            seed = derive_seed(self.seed, "relearned", number, *([attempt] if attempt else []))
+    made, failure = 0, None
+    for number, kept in enumerate(settings.kept):
+        for attempt in range(settings.attempts):
+            own = derive_seed(seed, "relearned", number, *([attempt] if attempt else []))
             try:
-                return relearn(self.subject, self.samples, self.settings, kept, seed=seed)
+                copy = relearn(subject, samples, settings, kept, seed=own)
             except MothError as error:
                 failure = error
-        return failure
+                continue
+            made += 1
+            yield copy
+            break
+    if failure and not made:
+        raise failure
 
 
 def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept: float, *, seed: int) -> Subject:

@@ -14,7 +14,7 @@ from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
 from .stages import Cascade
 from .stamps import StampBounds
-from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, strongest
+from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
 from .veto import unless_filtered
 from .words import CUT_SHORT, missing_words, open_words, sentence
 
@@ -67,8 +67,6 @@ def judge(
     """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
 
     A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's threshold.
-    What is kept is asked of the rule's next one, if any, with the candidates that could be kept; it has the last word
-    unless it can not judge them, or keeps them whatever features that were left open would show.
     A feature that was not measured adds nothing. A model without candidates, or one that would be cleared although a
     candidate lacks more than half of the rule's features, is not judged, so that its flag stays. Where a cascade left
     features open, the outcome is that of the full evidence, and score and probability are the bound that decided: at
@@ -78,30 +76,7 @@ def judge(
     """
     if rule is None:
         return unless_filtered(judge_by_bounds(evidence, fallback or StampBounds()), evidence)
-    return unless_filtered(_judge_by_rules(evidence, rule, sha256), evidence)
-
-
-def _judge_by_rules(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> BlindVerdict:
-    verdict = _judge_by_rule(evidence, rule, sha256)
-    if verdict.outcome != "kept" or rule.then is None:
-        return verdict
-    possible = tuple(kept_pairs(evidence.candidates, rule, evidence.left_open))
-    later = _judge_by_rules(replace(evidence, candidates=possible), rule.then, sha256)
-    open_to_next = not set(evidence.left_open).isdisjoint(rule.then.features)
-    if later.outcome == "not judged" or (later.outcome == "kept" and open_to_next):
-        return verdict  # what the next says is a bound then, the least that it could
-    assert later.pair and later.probability is not None
-    parts = (*later.decided_by, *verdict.decided_by)[:MOST_NAMED]
-    reason = sentence(later.outcome, later.pair, later.probability, parts)
-    return replace(later, decided_by=parts, reason=reason, rule_sha256=verdict.rule_sha256, fitted_on=verdict.fitted_on)
-
-
-def kept_pairs(
-    pairs: Sequence[PairFeatures], rule: LearnedRule, unknown: Collection[str], *, surely: bool = False
-) -> list[PairFeatures]:
-    """The candidates that ``rule`` itself keeps, or that it could while features are ``unknown``."""
-    found = [(pair, score_bounds(pair, rule.terms, rule.intercept, unknown)) for pair in pairs]
-    return [pair for pair, one in found if one.enough and (one.low if surely else one.high) >= rule.threshold]
+    return unless_filtered(_judge_by_rule(evidence, rule, sha256), evidence)
 
 
 def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> BlindVerdict:
@@ -135,16 +110,9 @@ def cascade(rule: LearnedRule | None, fallback: StampBounds | None = None) -> Ca
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
-        outcome = settle(bounds, rule.threshold)
-        if outcome != "kept" or later is None:
-            return outcome
-        if later.settled(kept_pairs(pairs, rule, unknown, surely=True), unknown) == "kept":
-            return "kept"
-        possible = later.settled(kept_pairs(pairs, rule, unknown), unknown)
-        return "cleared" if possible == "cleared" else None
+        return settle(bounds, rule.threshold)
 
-    later = cascade(rule.then) if rule.then else None
-    return Cascade(frozenset(rule.features) | (later.features if later else frozenset()), settled)
+    return Cascade(features=frozenset(rule.features), settled=settled)
 
 
 def score_pairs(pairs: Sequence[PairFeatures], terms: Sequence[Term], intercept: float) -> list[Scored]:

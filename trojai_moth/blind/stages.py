@@ -29,7 +29,6 @@ STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "pasted": ("bound_ratio",),
         "suppressed": ("suppressed_growth",),
         "surrogate": ("surrogate_gap", "surrogate_success"),
-        "relearned_stamps": ("copy_conviction",),
         "hardened": ("growth_residual", "rank_jump", "asymmetry_change", "hardened_success"),
         "withheld": ("withheld_residual", "withheld_success"),
         "burst": ("burst_residual", "burst_contrast", "burst_drop"),

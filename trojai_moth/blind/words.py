@@ -14,7 +14,7 @@ _SHARES = frozenset(
         *("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy", "surrogate_success"),
         *("hardened_success", "withheld_success", "shared_channels", "shared_channels_trigger"),
         *("stamp_success", "stamp_conviction", "stamp_peak", "stamp_breadth", "removal_success"),
-        *("clean_conviction", "copy_conviction"),
+        "clean_conviction",
     }
 )
 
