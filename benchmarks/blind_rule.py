@@ -1,7 +1,7 @@
-"""The rules that were learned from the blind experiment: the first one that ships, and those tested on the way.
+"""The rules that were learned from the blind experiment: the one that ships, and those that were tested on the way.
 
     python benchmarks/blind_rule.py [--out FILE]
-    python benchmarks/blind_rule.py --sets breadth --out FILE
+    python benchmarks/blind_rule.py --sets four-stamps --out FILE
     python benchmarks/blind_rule.py --sets conviction --out FILE
     python benchmarks/blind_rule.py --sets third-conviction --out FILE
     python benchmarks/blind_rule.py --sets second-conviction --out FILE
@@ -22,14 +22,15 @@ nothing has tested it. The fourth goes by plain stamps instead and is learned fr
 which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it (blind_score.py --half
 confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is no filter. The fifth is
 the same, learned anew from all four sets (results/blind_rule_four.json); the third confirming set tested it (--half
-third), it lost no polygon there or in the five sets after it, and with a lower threshold and a rule after it
-(blind_next.py) it is what ships. The sixth goes by stamps and by how far they convince, and is learned from the third
+third), it lost no polygon there or in the five sets after it, and shipped until the tenth. The sixth goes by stamps and by how far they convince, and is learned from the third
 set and from the second one made anew (results/blind_rule_conviction.json); the fourth set tested it (--half fourth).
 Those after it are the same, each learned from the set before as well, and tested by the next one:
 results/blind_rule_conviction_three.json by the fifth set, blind_rule_conviction_four.json by the sixth and
 blind_rule_conviction_five.json by the seventh, these two with room below what they were learned from. They were meant
-to clear more, and each set lost some. Models with filters are left out, and so is what filters say: they are another
-matter (blind/veto.py).
+to clear more, and each set lost some. The last one asks whether stamps of other colours do it, too, and is learned from
+all sets since the third, again with room (results/blind_rule_breadth.json): it is what ships, and the tenth and
+eleventh set tested it. Models with filters are left out, and so is what filters say: they are another matter
+(blind/veto.py).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from trojai_moth import __version__
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.filtered import FILTERS
 from trojai_moth.blind.learned import LearnedRule, RuleRound
-from trojai_moth.blind.rule import judge
+from trojai_moth.blind.rule import SHIPPED, judge
 from trojai_moth.calibration import fingerprint
 from trojai_moth.eval.blind_runs import LabelledModel
 from trojai_moth.eval.calibrate import assign_folds
@@ -264,9 +265,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=RECORDS.parent, help="folder of the halves' records")
     parser.add_argument(
-        "--sets", choices=(*STAMP_RULES, "all", "both", "development"), default="four-stamps", help="what from"
+        "--sets", choices=(*STAMP_RULES, "all", "both", "development"), default="breadth", help="what from"
     )
-    parser.add_argument("--out", type=Path, default=RECORDS.parents[1] / "blind_rule_four.json")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--report", type=Path, help="choose anew without each part of both halves, and save that")
     arguments = parser.parse_args()
     if arguments.sets in STAMP_RULES:

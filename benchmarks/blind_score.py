@@ -1,7 +1,7 @@
 """What a frozen rule makes of models it never saw, beside oracle, naive hardening, the fallback and the controls.
 
     python benchmarks/blind_score.py [--half scored] [--out FILE]
-    python benchmarks/blind_score.py --half fresh [--out FILE], likewise confirm, second, and so on to tenth
+    python benchmarks/blind_score.py --half fresh [--out FILE], likewise confirm, second, and so on to eleventh
     python benchmarks/blind_score.py --shipped [--out FILE]
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
@@ -13,11 +13,11 @@ for the same learned from the fourth as well (results/blind_rule_conviction_thre
 conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
 (results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
 from the sixth, too (results/blind_rule_conviction_five.json), and for filters that are compared pair by pair and may
-give themselves away by what they spare. The eighth is for what ships, the third's rule; so is the ninth, of filters
-alone, with copies relearned from clean images beside the clean networks. The tenth is for that rule with a lower
-threshold and a next one that asks what such a copy leaves unexplained of stamps, too (results/blind_rule_next.json);
-the rule before is scored beside it. Each was frozen by commit before a model of its set was examined, and refuses the
-models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone
+give themselves away by what they spare. The eighth is for the third's rule again; so is the ninth, of filters alone, with
+copies relearned from clean images beside the clean networks. The tenth and the eleventh are for what ships, which asks
+whether stamps of other colours do it, too (results/blind_rule_breadth.json); the third's rule is scored beside it. Each
+was frozen by commit before a model of its set was examined (of the tenth: before it was known what other colours do),
+and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone
 and left out, and every architecture left out. A twin whose other half is not examined yet counts too. With --shipped
 what shipped before the tenth set is asked about all sets that were first looked at after its rule of stamps was frozen:
 SINCE. What filters do there is no test: the bounds on it were set on all but the ninth.
