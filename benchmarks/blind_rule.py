@@ -15,23 +15,21 @@ The scored half was looked at once, with the rule of the development half (resul
 second rule was learned from both halves (results/blind_rule_both.json), chosen out of the few in CANDIDATES: the one
 that loses the fewest true positives out of fold, then clears the most false positives, then needs the fewest
 features. What choosing does to the figures is measured too: every part is judged by a rule that was chosen and
-learned from the other parts alone, and twins are never parted (--report). The candidates themselves come from the
-table of all features (blind_gates.py) over these models, so even those figures are a little too good. The fresh set
-tested the second rule, once, and it lost two of seven. A third (results/blind_rule_all.json) has the second one's
-features and all three sets; nothing has tested it. The fourth goes by plain stamps instead and is learned from the
-fresh set and the polygon round, which its features were found on (results/blind_rule_stamps.json); both confirming
-sets tested it (blind_score.py --half confirm, --half second), and of the second it lost one poisoned model of ten
-whose trigger is no filter. The fifth is the same, learned anew from all four sets (results/blind_rule_four.json); the
-third confirming set tested it (--half third), it lost no polygon there or in the five sets after it, and shipped
-until the tenth. The sixth goes by stamps and by how far they convince, and is learned from the third set and from the
-second one made anew (results/blind_rule_conviction.json); the fourth set tested it (--half fourth). Those after it
-are the same, each learned from the set before as well, and tested by the next one:
-results/blind_rule_conviction_three.json by the fifth set, blind_rule_conviction_four.json by the sixth and
-blind_rule_conviction_five.json by the seventh, these two with room below what they were learned from. They were meant
-to clear more, and each set lost some. The last one asks whether stamps of other colours do it, too, and is learned
-from all sets since the third, again with room (results/blind_rule_breadth.json): it is what ships, and the tenth and
-eleventh set tested it. Models with filters are left out, and so is what filters say: they are another matter
-(blind/veto.py).
+learned from the other parts alone, and twins are never parted (--report). The fresh set tested the second rule, once,
+and it lost two of seven. A third (results/blind_rule_all.json) has the second one's features and all three sets;
+nothing has tested it. The fourth goes by plain stamps instead and is learned from the fresh set and the polygon
+round, which its features were found on (results/blind_rule_stamps.json); both confirming sets tested it
+(blind_score.py --half confirm, --half second), and of the second it lost one poisoned model of ten whose trigger is
+no filter. The fifth is the same, learned anew from all four sets (results/blind_rule_four.json); the third confirming
+set tested it (--half third), it lost no polygon there or in the five sets after it, and shipped until the tenth. The
+sixth goes by stamps and by how far they convince, and is learned from the third set and from the second one made anew
+(results/blind_rule_conviction.json); the fourth set tested it (--half fourth). Those after it are the same, each
+learned from the set before as well, and tested by the next one: results/blind_rule_conviction_three.json by the fifth
+set, blind_rule_conviction_four.json by the sixth and blind_rule_conviction_five.json by the seventh, these two with
+room below what they were learned from. They were meant to clear more, and each set lost some. The last one asks
+whether stamps of other colours do it, too, and is learned from all sets since the third, again with room
+(results/blind_rule_breadth.json): it is what ships, and the tenth and eleventh set tested it. Filters are another
+matter (blind/veto.py) and left out.
 """
 
 from __future__ import annotations

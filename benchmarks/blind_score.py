@@ -18,10 +18,9 @@ with copies relearned from clean images beside the clean networks. The tenth and
 which asks whether stamps of other colours do it, too (results/blind_rule_breadth.json); the third's rule is scored
 beside it. Each was frozen by commit before a model of its set was examined (of the tenth: before it was known what
 other colours do), and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of finished
-runs is said here: every feature alone and left out, and every architecture left out. A twin whose other half is not
-examined yet counts too. With --shipped what shipped before the tenth set is asked about all sets that were first
-looked at after its rule of stamps was frozen: SINCE. What filters do there is no test: the bounds on it were set on
-all but the ninth.
+runs is said here: every feature alone and left out, and every architecture left out. With --shipped what shipped
+before the tenth set is asked about all sets that were first looked at after its rule of stamps was frozen: SINCE.
+Bounds on filters were set on all but the ninth.
 """
 
 from __future__ import annotations
