@@ -12,15 +12,14 @@ and for filters with conviction, the fourth for the rule with conviction gaps (r
 the fifth for the same learned from the fourth as well (results/blind_rule_conviction_three.json) and another weight
 of conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
 (results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
-from the sixth, too (results/blind_rule_conviction_five.json), and for filters that are compared pair by pair and may
-give themselves away by what they spare. The eighth is for the third's rule again; so is the ninth, of filters alone,
-with copies relearned from clean images beside the clean networks. The tenth and the eleventh are for what ships,
-which asks whether stamps of other colours do it, too (results/blind_rule_breadth.json); the third's rule is scored
-beside it. Each was frozen by commit before a model of its set was examined (of the tenth: before it was known what
-other colours do), and refuses the models it was learned from. What ``trojai-moth evaluate`` can not say of finished
-runs is said here: every feature alone and left out, and every architecture left out. With --shipped what shipped
-before the tenth set is asked about all sets that were first looked at after its rule of stamps was frozen: SINCE.
-Bounds on filters were set on all but the ninth.
+from the sixth, too (results/blind_rule_conviction_five.json), and for filters compared pair by pair. The eighth is
+for the third's rule again; so is the ninth, of filters alone, with copies relearned from clean images beside the
+clean networks. The tenth and the eleventh are for what ships, which asks whether stamps of other colours do it, too
+(results/blind_rule_breadth.json); the third's rule is scored beside it. Each was frozen by commit before a model of
+its set was examined (of the tenth: before it was known what other colours do), and refuses the models it was learned
+from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone and left out, and
+every architecture left out. With --shipped what shipped before the tenth set is asked about all sets that were first
+looked at after its rule of stamps was frozen: SINCE. Bounds on filters were set on all but the ninth.
 """
 
 from __future__ import annotations
