@@ -88,6 +88,18 @@ class TestLearned:
         )
         assert judge(evidence(pair(**INJECTED), bare), learned()).outcome == "kept"
 
+    def test_what_a_failed_stage_would_have_shown_is_not_taken_for_nothing(self):
+        bundle = evidence(pair(**NATURAL | {"growth_residual": None}), skipped={"hardened": "accuracy fell"})
+        verdict = judge(bundle, learned())  # -2, and growth could add 0.5 * 4
+        assert verdict.outcome == "not judged" and not verdict.cleared
+        assert verdict.reason == "not judged: growth_residual is not known (hardened was left out: accuracy fell)"
+        cleared = judge(bundle, learned(threshold=0.01))
+        assert cleared.cleared and cleared.score == pytest.approx(0.0)
+        injected = evidence(pair(**INJECTED | {"growth_residual": None}), skipped=bundle.skipped)
+        assert judge(injected, learned(threshold=1.9)).outcome == "kept"
+        elsewhere = evidence(pair(**NATURAL | {"growth_residual": None}), skipped={"burst": "accuracy fell"})
+        assert judge(elsewhere, learned()).cleared
+
     def test_a_model_without_candidates_is_not_judged(self):
         for rule in (learned(), None):
             verdict = judge(evidence(), rule)

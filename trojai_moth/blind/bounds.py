@@ -1,7 +1,8 @@
 """What a learned rule can still say of a pair while some of its features are not known.
 
-A score is a sum of one part per feature, so what is unknown moves it by no more than the sum of what each unknown part
-can be: the standardised value is cut at +-4, shares lie in [0, 1], and what turns out to be missing adds nothing.
+A score is a sum of one part per feature, so what is unknown moves it by no more than the sum of what each unknown
+part can be: the standardised value is cut at +-4, shares lie in [0, 1], convictions in [-2, 2], and what turns out to
+be missing adds nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple
 
 from .features import PairFeatures
 from .learned import STANDARD_LIMIT, Term
+from .stamps import MOST_CONVICTION
 from .verdict import Outcome, measured
 
 # A pair that lacks a larger share of the rule's features says too little to be cleared by it.
@@ -22,7 +24,9 @@ _SHARE: Final = (0.0, 1.0)
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         **dict.fromkeys(("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy"), _SHARE),
-        **dict.fromkeys(("stamp_success", "removal_success"), _SHARE),
+        **dict.fromkeys(("stamp_success", "stamp_breadth", "removal_success"), _SHARE),
+        **dict.fromkeys(("stamp_conviction", "stamp_peak", "clean_conviction"), (-MOST_CONVICTION, MOST_CONVICTION)),
+        "conviction_gap": (-2 * MOST_CONVICTION, 2 * MOST_CONVICTION),
         **dict.fromkeys(("surrogate_success", "hardened_success", "withheld_success"), _SHARE),
         **dict.fromkeys(("shared_channels", "shared_channels_trigger"), (0.0, math.inf)),
         "rank_jump": (-1.0, 1.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,11 +12,11 @@ from .bounds import MOST_MISSING, score_bounds, settle
 from .fallback import NO_CANDIDATES, bounds_cascade, judge_by_bounds
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
-from .stages import Cascade
+from .stages import STAGES, Cascade
 from .stamps import StampBounds
-from .verdict import BlindVerdict, Contribution, Outcome, Pair, strongest
+from .verdict import BlindVerdict, Contribution, Outcome, Pair, measured, strongest
 from .veto import unless_filtered
-from .words import CUT_SHORT, missing_words, open_words, sentence
+from .words import CUT_SHORT, failed_words, missing_words, open_words, sentence
 
 __all__ = [
     "SHIPPED",
@@ -66,13 +66,14 @@ def judge(
 ) -> BlindVerdict:
     """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
 
-    A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's threshold.
-    A feature that was not measured adds nothing. A model without candidates, or one that would be cleared although a
-    candidate lacks more than half of the rule's features, is not judged, so that its flag stays. Where a cascade left
-    features open, the outcome is that of the full evidence, and score and probability are the bound that decided: at
-    least so much where kept, at most so much where cleared; evidence that was cut short for another rule is not judged.
-    ``sha256`` of the model's file: a rule that was learned from it says so. What would be cleared is kept where a known
-    photo filter is found to be a trigger (veto.py).
+    A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's
+    threshold. A feature that was not measured adds nothing, but where its stage failed it could have been anything. A
+    model without candidates, or one that would be cleared although a candidate lacks more than half of the rule's
+    features, is not judged, so that its flag stays. Where a cascade left features open, or a stage failed, the
+    outcome is that of the full evidence, and score and probability are the bound that decided: at least so much where
+    kept, at most so much where cleared; where they could change it, as in evidence that was cut short for another
+    rule, the model is not judged. ``sha256`` of the model's file: a rule that was learned from it says so. What would
+    be cleared is kept where a known photo filter is found to be a trigger (veto.py).
     """
     if rule is None:
         return unless_filtered(judge_by_bounds(evidence, fallback or StampBounds()), evidence)
@@ -82,7 +83,7 @@ def judge(
 def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> BlindVerdict:
     known = sha256 is not None and sha256 in rule.fitted_files
     identity = rule.identity
-    unknown = set(evidence.left_open) & set(rule.features)
+    unknown = (set(evidence.left_open) | _failed(evidence)) & set(rule.features)
     if unknown:
         return _judge_unfinished(evidence, rule, unknown, identity, known)
     scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
@@ -134,18 +135,25 @@ def model_score(evidence: BlindEvidence, terms: Sequence[Term], intercept: float
     return None if top is None else top.score
 
 
+def _failed(evidence: BlindEvidence) -> set[str]:
+    """What stages that failed would have given, where a candidate lacks it."""
+    given = {name for stage in evidence.skipped for name in STAGES.get(stage, ())}
+    return {name for name in given if not all(measured(getattr(pair, name)) for pair in evidence.candidates)}
+
+
 def _most_suspicious(scored: Sequence[Scored]) -> Scored | None:
     return max((pair for pair in scored if pair.enough), key=lambda pair: pair.score, default=None)
 
 
 def _judge_unfinished(
-    evidence: BlindEvidence, rule: LearnedRule, unknown: Collection[str], identity: str, known: bool
+    evidence: BlindEvidence, rule: LearnedRule, unknown: Set[str], identity: str, known: bool
 ) -> BlindVerdict:
-    """By what the open features can no longer change; not judged if they could."""
+    """By what the unknown features can no longer change; not judged if they could."""
     bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in evidence.candidates]
     outcome = settle(bounds, rule.threshold)
     if outcome is None:
-        return BlindVerdict(outcome="not judged", reason=CUT_SHORT, rule=NAME, rule_sha256=identity, fitted_on=known)
+        reason = CUT_SHORT if set(evidence.left_open) & unknown else failed_words(sorted(unknown), evidence.skipped)
+        return BlindVerdict(outcome="not judged", reason=reason, rule=NAME, rule_sha256=identity, fitted_on=known)
     low = outcome == "kept"
     scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
     ranked = [

@@ -39,7 +39,7 @@ _BATCH = 256
 _LEAST = 0.01
 # Of each class, to see how far it wins its own; and where conviction is cut.
 _OWN_IMAGES = 16
-_MOST_CONVICTION = 2.0
+MOST_CONVICTION = 2.0
 # Triggers that are bound to a place work in fewer places than success is a mean over.
 _SUREST = 0.5
 
@@ -108,7 +108,7 @@ def stamp_table(
     ]
     success, lead, surest = (torch.stack(part, dim=1) for part in zip(*shown, strict=True))
     beside = own_leads(subject, (own or images).first_per_class(_OWN_IMAGES)).clamp_min(_LEAST)
-    conviction, peak = (torch.stack([lead, surest]) / beside).clamp(-_MOST_CONVICTION, _MOST_CONVICTION)
+    conviction, peak = (torch.stack([lead, surest]) / beside).clamp(-MOST_CONVICTION, MOST_CONVICTION)
     return StampTable(success, conviction, peak)
 
 

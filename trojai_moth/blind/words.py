@@ -67,8 +67,21 @@ def name(pair: Pair) -> str:
 
 def missing_words(pair: Pair, missing: Sequence[str], skipped: Mapping[str, str]) -> str:
     """Why nothing was judged: what the pair lacks, and which stages were left out."""
-    left_out = "; ".join(f"{stage} was left out: {reason}" for stage, reason in skipped.items())
-    return f"not judged: {name(pair)} lacks {', '.join(missing)}" + (f" ({left_out})" if left_out else "")
+    return f"not judged: {name(pair)} lacks {', '.join(missing)}" + (f" ({_left_out(skipped)})" if skipped else "")
+
+
+def failed_words(features: Sequence[str], skipped: Mapping[str, str]) -> str:
+    """That what could have changed the verdict is not known, as its stage failed.
+
+    >>> failed_words(["clean_conviction"], {"clean_stamps": "no network learned the classes"})
+    'not judged: clean_conviction is not known (clean_stamps was left out: no network learned the classes)'
+    """
+    known = "are" if len(features) > 1 else "is"
+    return f"not judged: {', '.join(features)} {known} not known ({_left_out(skipped)})"
+
+
+def _left_out(skipped: Mapping[str, str]) -> str:
+    return "; ".join(f"{stage} was left out: {reason}" for stage, reason in skipped.items())
 
 
 def open_words(features: Sequence[str]) -> str:
