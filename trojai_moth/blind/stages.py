@@ -39,9 +39,7 @@ OPTIONAL: Final = ("pasted", "suppressed", "surrogate")
 # Always gathered: any evaluation asks for them, and they cost next to nothing.
 ALWAYS: Final = frozenset({"log_size", "held_success"})
 # Stages that work on what another one made, which may itself be one of these.
-_NEEDED: Mapping[str, str] = MappingProxyType(
-    {"relearned_stamps": "clean_stamps", "clean_stamps": "stamps", "burst": "withheld"}
-)
+_NEEDED: Mapping[str, str] = MappingProxyType({"clean_stamps": "stamps", "burst": "withheld"})
 # Features that compare a pair with its way back, or with the control pairs.
 _WITH_BACK: Final = frozenset({"asymmetry", "asymmetry_change"})
 _WITH_CONTROLS: Final = frozenset(
