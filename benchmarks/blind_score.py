@@ -2,7 +2,7 @@
 
     python benchmarks/blind_score.py [--half scored] [--out FILE]
     python benchmarks/blind_score.py --half fresh [--out FILE], likewise confirm, second, and so on to eleventh
-    python benchmarks/blind_score.py --shipped [--out FILE]
+    python benchmarks/blind_score.py --since shipped [--out FILE], likewise before
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
 rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
@@ -18,8 +18,8 @@ clean networks. The tenth and the eleventh are for what ships, which asks whethe
 (results/blind_rule_breadth.json); the third's rule is scored beside it. Each was frozen by commit before a model of
 its set was examined (of the tenth: before it was known what other colours do), and refuses the models it was learned
 from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone and left out, and
-every architecture left out. With --shipped what shipped before the tenth set is asked about all sets that were first
-looked at after its rule of stamps was frozen: SINCE. Bounds on filters were set on all but the ninth.
+every architecture left out. With --since one rule is asked about all sets that were first looked at after it was
+frozen.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing import Any
 from blind import STAMP_RESULTS, as_shipped
 from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
+    BROAD,
     CANDIDATES,
     FEATURES,
     LEARNED,
@@ -63,8 +64,6 @@ from trojai_moth.records import to_dict
 
 RESULTS = Path(__file__).parent / "results"
 RECORDS = RESULTS / "blind"
-# Sets whose models were first looked at after the rule of stamps that ships was frozen; bounds on filters are younger.
-SINCE = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
 DEVELOPMENT = RESULTS / "blind_rule_development.json"
@@ -92,6 +91,8 @@ CONFIRMING = {
 }
 # What shipped until a set tested its successor.
 BEFORE = dict.fromkeys(("tenth", "eleventh"), FOUR)
+# What ships and what did, each with the sets that its stamps were frozen before.
+SINCE = {"shipped": (BREADTH, ("tenth", "eleventh")), "before": (FOUR, BROAD[:-1])}
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -204,16 +205,12 @@ def filtered(held: Sequence[Record]) -> bool:
     return any(record.get("evidence", {}).get("filter") for record in held)
 
 
-def shipped(folder: Path) -> dict[str, Any]:
-    """What shipped until the tenth set, of all sets that it has not seen.
-
-    Every model that its patches would clear has a filter by the settings that shipped beside its own (blind.py
-    --shipped); the others are kept whatever filters do.
-    """
-    held = [record for half in SINCE for record in read_records(folder / half)]
-    rule = read_rule(FOUR)
+def since(folder: Path, name: str) -> dict[str, Any]:
+    """What ships, or did, of all sets that it has not seen, with filters by the settings that ship (blind.py)."""
+    held = [record for half in SINCE[name][1] for record in read_records(folder / half)]
+    rule = read_rule(SINCE[name][0])
     models = score([as_shipped(record) if "evidence" in record else record for record in held], rule)
-    by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE}
+    by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE[name][1]}
     return {
         "rule_sha256": rule.identity,
         "models": len(held),
@@ -258,10 +255,10 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="default: results/blind, or results/stamps for the confirming set")
     parser.add_argument("--half", choices=("scored", "fresh", *CONFIRMING), default="scored")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--shipped", action="store_true", help="what shipped before the tenth, of all sets since")
+    parser.add_argument("--since", choices=SINCE, help="what ships, or did before the tenth, of all sets since")
     arguments = parser.parse_args()
-    if arguments.shipped:
-        save(shipped(STAMP_RESULTS), arguments.out)
+    if arguments.since:
+        save(since(STAMP_RESULTS, arguments.since), arguments.out)
         return
     half = arguments.half
     records = arguments.records or (STAMP_RESULTS if half in CONFIRMING else RECORDS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trojai_moth.blind.filtered import FilterSettings
-from trojai_moth.blind.rule import read_rule
+from trojai_moth.blind.rule import SHIPPED, read_rule
 from trojai_moth.records import to_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -16,7 +16,7 @@ blind_score = pytest.importorskip("blind_score")
 
 MODELS = {
     "confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36, "sixth": 39, "seventh": 29, "eighth": 37,
-    "ninth": 32, "tenth": 20,
+    "ninth": 32, "tenth": 20, "eleventh": 23,
 }  # fmt: skip
 # What a set's own rule and filters cleared, poisoned as it was.
 LOST = {
@@ -102,6 +102,16 @@ def test_the_tenth_set_cleared_all_and_lost_none_where_the_rule_before_it_cleare
     assert cleared[1] == clean & flagged and [len(models) for models in cleared] == [7, 9]
 
 
+def test_what_ships_keeps_all_poisoned_models_of_the_sets_that_it_was_frozen_before():
+    saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
+    found = blind_score.since(blind_score.STAMP_RESULTS, "shipped")
+    assert saved["rule_sha256"] == found["rule_sha256"] == read_rule(SHIPPED).identity
+    for one in (saved["by_set"], found["by_set"]):
+        assert {half: (by["cleared"], by["lost"]) for half, by in one.items()} == {
+            "tenth": ([9, 9], [0, 6]), "eleventh": ([8, 9], [0, 10])
+        }  # fmt: skip
+
+
 def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():
     held, rule = blind_score.read_records(blind_score.STAMP_RESULTS / "ninth"), read_rule(RULES["ninth"])
     before = blind_score.score(list(map(blind_score.blind_to_copies, held)), rule)
@@ -113,13 +123,13 @@ def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():
 
 
 def test_what_shipped_before_keeps_all_poisoned_of_the_sets_that_its_bounds_were_set_on_and_all_patches():
-    saved = json.loads((blind_score.RECORDS.parent / "blind_shipped.json").read_text(encoding="utf-8"))
+    saved = json.loads((blind_score.RECORDS.parent / "blind_before.json").read_text(encoding="utf-8"))
     rule = read_rule(blind_score.FOUR)
     made = rule.provenance.models
     assert saved["rule_sha256"] == rule.identity
-    assert not {model.group.partition("-")[0] for model in made} & set(blind_score.SINCE)
-    found = blind_score.shipped(blind_score.STAMP_RESULTS)
-    assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_score.SINCE)
+    assert not {model.group.partition("-")[0] for model in made} & set(blind_score.SINCE["before"][1])
+    found = blind_score.since(blind_score.STAMP_RESULTS, "before")
+    assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_score.SINCE["before"][1])
     assert {half: (one["cleared"], one["lost"]) for half, one in found["by_set"].items()} == {
         half: (one["cleared"], one["lost"]) for half, one in saved["by_set"].items()
     }
