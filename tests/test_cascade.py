@@ -70,6 +70,19 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     assert outcomes.count("kept") > 10 and outcomes.count("cleared") > 5
 
 
+def test_a_flag_that_stays_is_looked_into_until_it_is_surely_injected():
+    terms = [
+        Term(feature=name, centre=0, scale=1, weight=w) for name, w in (("stamp_peak", 2), ("growth_residual", 0.5))
+    ]
+    asked, rest = (
+        cascade(learned(terms=terms, threshold=-20.0)),
+        frozenset({"growth_residual"}),
+    )  # moves it by 2 at most
+    assert asked.settled([pair(stamp_peak=1.0)], rest) is None
+    assert asked.settled([pair(stamp_peak=2.5)], rest) == "kept"
+    assert asked.settled([pair(stamp_peak=1.0)], frozenset()) == "kept"
+
+
 def test_one_bound_settles_a_pair():
     asked, rest = cascade(None), frozenset({"stamp_weakest"})
     natural = pair(stamp_success=0.1, removal_success=0.0)

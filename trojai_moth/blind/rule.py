@@ -35,6 +35,8 @@ __all__ = [
 NAME: Final = "learned rule"
 # Learned by benchmarks/blind_rule.py; what from stands in the file.
 SHIPPED: Final = Path(__file__).parent / "rule.json"
+# A flag that is kept for what is known so far is looked into further while its probability could be smaller than this.
+SURE: Final = 0.9
 
 
 class Scored(NamedTuple):
@@ -111,7 +113,11 @@ def cascade(rule: LearnedRule | None, fallback: StampBounds | None = None) -> Ca
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
-        return settle(bounds, rule.threshold)
+        outcome = settle(bounds, rule.threshold)
+        if unknown and outcome == "kept":
+            least = max(bound.low for bound in bounds if bound.enough)
+            return outcome if rule.curve.probability(least) >= SURE else None
+        return outcome
 
     return Cascade(features=frozenset(rule.features), settled=settled)
 
