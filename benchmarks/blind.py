@@ -178,10 +178,7 @@ def add_own(case: Case, seed: int, file: Path) -> None:
     """What stamps do to a flagged model itself, and how sure clean networks are, where its record lacks it."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
-    if not candidates or {"stamp_breadth", "clean_conviction"} <= set(candidates[0]):
-        return
-    if "stamp_breadth" in candidates[0]:
-        write_with_clean(file, record)
+    if not candidates or "stamp_breadth" in candidates[0]:
         return
     subject, samples = opened(case, seed, record)
     tables = StampTables(subject, samples.train, EvidenceSettings().stamps)
@@ -194,16 +191,11 @@ def add_own(case: Case, seed: int, file: Path) -> None:
     beside = [tables.on(network, {one["victim"] for one in without}) for network in networks]
     for one in without:
         one["conviction_gap"] = conviction_gap(tables.table, beside, (one["victim"], one["target"]))
-    write_with_clean(file, record)
-    print(f"{file.stem}: {[round(one['stamp_breadth'], 2) for one in candidates]}", flush=True)
-
-
-def write_with_clean(file: Path, record: dict[str, Any]) -> None:
-    """The record, with what its own conviction and the gap say of the clean networks' (stamps.conviction_gap)."""
-    for one in record["evidence"]["candidates"]:
+    for one in candidates:  # what clean networks do is in the gap (stamps.conviction_gap)
         own, gap = one["stamp_conviction"], one["conviction_gap"]
         one.setdefault("clean_conviction", None if own is None or gap is None else own - gap)
     write_text(file, json.dumps(record, indent=1) + "\n")
+    print(f"{file.stem}: {[round(one['stamp_breadth'], 2) for one in candidates]}", flush=True)
 
 
 def _slim(verdict: dict[str, Any]) -> dict[str, Any]:

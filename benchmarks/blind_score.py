@@ -92,7 +92,10 @@ CONFIRMING = {
 # What shipped until a set tested its successor.
 BEFORE = dict.fromkeys(("tenth", "eleventh"), FOUR)
 # What ships and what did, each with the sets that its stamps were frozen before.
-SINCE = {"shipped": (BREADTH, ("tenth", "eleventh")), "before": (FOUR, BROAD[:-1])}
+SINCE = {
+    "shipped": (BREADTH, ("tenth", "eleventh")),
+    "before": (FOUR, tuple(half for half in BROAD if half != "start")),
+}
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:

@@ -61,7 +61,7 @@ def collect_evidence(
     pairs = pairs_for(wanted, chosen)
     gathering = Gathering(
         subject, samples, settings, seed, chosen, pairs, hardened, signs, tables,
-        _needs_gap(wanted), progress,
+        not wanted.isdisjoint(("stamp_gap", "conviction_gap", "clean_conviction")), progress,
     )  # fmt: skip
     collector = _Collector(gathering, cascade, wanted)
     if chosen.candidates and stamping:  # choosing pairs took what the stage of that name only reads off
@@ -69,12 +69,6 @@ def collect_evidence(
     if chosen.candidates:
         collector.run()
     return collector.evidence(started)
-
-
-def _needs_gap(wanted: frozenset[str]) -> bool:
-    """Whether clean networks are asked even where no stamp works: not for what stamp_weakest settles before that."""
-    alone = "clean_conviction" in wanted and "stamp_weakest" not in wanted
-    return alone or not wanted.isdisjoint(("stamp_gap", "conviction_gap"))
 
 
 @dataclass
