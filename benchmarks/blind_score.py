@@ -1,7 +1,6 @@
 """What a frozen rule makes of models it never saw, beside oracle, naive hardening, the fallback and the controls.
 
-    python benchmarks/blind_score.py [--half scored] [--out FILE]
-    python benchmarks/blind_score.py --half fresh [--out FILE], likewise confirm, second, and so on to eleventh
+    python benchmarks/blind_score.py [--half scored] [--out FILE], likewise fresh, confirm, second, and so on to twelfth
     python benchmarks/blind_score.py --since shipped [--out FILE], likewise before
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
@@ -14,7 +13,7 @@ of conviction, the sixth for the same learned from the fifth, too, with more roo
 (results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
 from the sixth, too (results/blind_rule_conviction_five.json), and for filters compared pair by pair. The eighth is
 for the third's rule again; so is the ninth, of filters alone, with copies relearned from clean images beside the
-clean networks. The tenth and the eleventh are for what ships, which asks whether stamps of other colours do it, too
+clean networks. The tenth to the twelfth are for what ships, which asks whether stamps of other colours do it, too
 (results/blind_rule_breadth.json); the third's rule is scored beside it. Each was frozen by commit before a model of
 its set was examined (of the tenth: before it was known what other colours do), and refuses the models it was learned
 from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone and left out, and
@@ -88,9 +87,10 @@ CONFIRMING = {
     "ninth": (FOUR, "four-stamps"),
     "tenth": (BREADTH, "breadth"),
     "eleventh": (BREADTH, "breadth"),
+    "twelfth": (BREADTH, "breadth"),
 }
 # What shipped until a set tested its successor.
-BEFORE = dict.fromkeys(("tenth", "eleventh"), FOUR)
+BEFORE = dict.fromkeys(("tenth", "eleventh", "twelfth"), FOUR)
 # What ships and what did, each with the sets that its stamps were frozen before.
 SINCE = {
     "shipped": (BREADTH, ("tenth", "eleventh")),

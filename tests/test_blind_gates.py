@@ -82,7 +82,7 @@ def test_the_eighth_set_has_round_4s_training_and_all_its_conditions():
     firsts = [rounds.settings_of(rounds.strata_of(half)[0], half) for half in rounds.HALVES if half != "polygon"]
     seeds = {one.seed for one in firsts}
     assert not {one.seed for one in every} & (seeds - {every[0].seed})
-    for half in ("ninth", "tenth", "eleventh"):
+    for half in ("ninth", "tenth", "eleventh", "twelfth"):
         later = [rounds.settings_of(name, half) for name in rounds.strata_of(half)]
         assert {one.training for one in later} == {"adversarial"} and {one.colour_jitter for one in later} == {0.1}
         assert not {one.seed for one in later} & {one.seed for one in every}
@@ -96,3 +96,4 @@ def test_models_are_poisoned_from_their_first_step_in_the_set_that_says_so_and_i
     assert from_start("start") == {"spatial", "filter", "plain", "class"} and from_start("ninth") == set()
     assert from_start("tenth") == {"spatial", "filter", "filter-class"}
     assert from_start("eleventh") == {"plain", "spatial", "class", "spectral"}
+    assert from_start("twelfth") == set(rounds.strata_of("twelfth"))
