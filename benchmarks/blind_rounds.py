@@ -38,7 +38,7 @@ start, and only then is one poisoned; the set called start, from which that was 
 strata hold models poisoned from their first step. The eleventh has five of the eighth's strata in other boxes, with one
 step each, four of them poisoned from the first step, and tests whether it counts that stamps of other colours do it; in
 one of them these were taught to do nothing. The twelfth asks the same of what the eleventh left off, two images a class
-and triggers of one class, and of more models that were taught to ignore other colours, poisoned from the first step, too.
+and triggers of one class, and of more models taught to ignore other colours; all are poisoned from the first step.
 Each call goes on where it stopped.
 """
 
