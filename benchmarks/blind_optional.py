@@ -1,8 +1,8 @@
 """What the evidence that is off by default tells apart: D5, D11 and D12 of the blind verdict on one network's models.
 
-    python benchmarks/blind_optional.py ROUNDS --architecture squeezenetv1_1 --out FILE
+    python benchmarks/blind_optional.py ROUNDS --half twelfth --architecture squeezenetv1_1 --out FILE
 
-``ROUNDS`` is what benchmarks/blind_rounds.py made with --half third, of which the polygons at 32 pixels are taken. The
+``ROUNDS`` is what benchmarks/blind_rounds.py made of that half, of which the polygons at 32 pixels are taken. The
 candidates are those of results/stamps: the scanner's and the pairs whose stamps work best. A clean surrogate of the
 model's own architecture is trained for each model, which is what takes the time. Figures: ROC-AUC of injected pairs
 against all candidates of clean models, and of models by their most suspicious candidate, each in the direction that the
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from blind import SCANNER, STAMP_RESULTS, opened
-from blind_rounds import FRESH, folder_of
+from blind_rounds import HALVES, folder_of, settings_of, strata_of
 from record import Record, parser
 from sklearn.metrics import roc_auc_score
 
@@ -32,33 +32,39 @@ ASKED = tuple(name for stage in OPTIONAL for name in STAGES[stage])
 # Stamps choose the candidates; filters and their clean networks are not needed.
 CASCADE = Cascade(frozenset({*ASKED, "stamp_success"}), settled=lambda *_: None)
 SETTINGS = EvidenceSettings(pasted=True, suppressed=True, surrogate=True, filters=FilterSettings(odds=99.0))
-HALF = "third"
 
 
 def main() -> None:
     """Every flagged model, then how each feature lies."""
     options = parser(__doc__)
     options.add_argument("rounds", type=Path)
+    options.add_argument("--half", choices=HALVES, required=True, help="whose records are in results/stamps")
     options.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
     chosen = options.parse_args()
     record = Record("optional evidence", chosen, evidence=to_dict(SETTINGS))
-    for stratum in FRESH:
-        for case in read_round(folder_of(chosen.rounds, stratum, HALF)):
+    for stratum in patched(chosen.half):
+        for case in read_round(folder_of(chosen.rounds, stratum, chosen.half)):
             if not isinstance(case, Case) or chosen.architecture not in (None, case.config.architecture):
                 continue
-            known = json.loads((STAMP_RESULTS / HALF / f"{stratum}-{case.model_id}.json").read_text(encoding="utf-8"))
+            file = STAMP_RESULTS / chosen.half / f"{stratum}-{case.model_id}.json"
+            known = json.loads(file.read_text(encoding="utf-8"))
             if known["before"]["outcome"] == "flagged":
-                name = f"{stratum} {case.model_id}"
-                record.part(name, lambda c=case, k=known, s=stratum: looked(c, k, s, record))
+                record.part(f"{stratum} {case.model_id}", lambda c=case, k=known: looked(c, k, record))
     figures = {name: figure(list(record.data["parts"].values()), name) for name in ASKED}
     record.finish(**figures)
     for name, found in figures.items():
         print(f"{name}: {found}")
 
 
-def looked(case: Case, known: dict[str, Any], stratum: str, record: Record) -> dict[str, Any]:
+def patched(half: str) -> list[str]:
+    """Its strata of polygons at 32 pixels."""
+    made = {stratum: settings_of(stratum, half) for stratum in strata_of(half)}
+    return [stratum for stratum, one in made.items() if (one.trigger, one.size) == ("polygon", 32)]
+
+
+def looked(case: Case, known: dict[str, Any], record: Record) -> dict[str, Any]:
     """The optional evidence on one model, with the images and seeds of benchmarks/blind.py."""
-    seed = derive_seed(0, HALF, stratum, case.model_id)
+    seed = derive_seed(0, known["half"], known["stratum"], case.model_id)
     subject, samples = opened(case, seed, known, record.device)
     verdict = from_dict(Verdict, {"scanner": SCANNER, **known["before"]}, source=case.model_id)
     found = collect_evidence(
