@@ -3,12 +3,14 @@
     python benchmarks/blind.py ROUNDS --half development [--share 0/2]
     python benchmarks/blind.py ROUNDS --half fresh --rule-only
     python benchmarks/blind.py ROUNDS --half fresh --stamps [--naive] [--filters] [--own] [--shipped]
+    python benchmarks/blind.py ROUNDS --half twelfth --stamps --data examples --out benchmarks/results/examples
 
 ``ROUNDS`` is what benchmarks/blind_rounds.py made. A record holds labels only beside the evidence, which is gathered
 without them. What is there is not done again; --share splits the work between processes. With --rule-only a model is
 scanned, and only what the rule that ships asks for is gathered: a third of the time, enough to score that rule, but not
 naive hardening or any other rule beside it. With --stamps the evidence is that of plain stamps alone, in
-results/stamps/, which needs no hardening and is enough to learn and to score a rule of it.
+results/stamps/, which needs no hardening and is enough to learn and to score a rule of it. All are of composed images,
+which every rule was learned with; with --data examples of the few that come with a model, as rescan has it by default.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from trojai_moth.seeding import derive_seed
 from trojai_moth.subject import Subject
 
 SCANNER = "neural-cleanse"
+COMPOSED = "composed"
 RESULTS = Path(__file__).parent / "results" / "blind"
 STAMP_RESULTS = RESULTS.parent / "stamps"
 STAMPED = (*STAGES["stamps"], *STAGES["clean_stamps"])
@@ -55,12 +58,13 @@ SHIPPED_FILTER = "filter_as_shipped"
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
 
-def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, Any]:
+def examine(case: Case, seed: int, asked: Cascade | None = None, data: str = COMPOSED) -> dict[str, Any]:
     """All stages of one model, or the scan and what is asked for; nothing here knows its label."""
-    subject, samples = opened(case, seed)
+    subject, samples = opened(case, seed, {"data": data})
     scanner = make_scanner(SCANNER, {})
     verdict = scanner(subject, samples, seed=derive_seed(seed, "scan"))
     record = {"architecture": subject.architecture, "classes": subject.classes, "sha256": subject.source_sha256}
+    record["data"] = data
     record["before"] = _slim(to_dict(verdict))
     gathered = derive_seed(seed, "evidence")
     if verdict.evidence and asked:
@@ -79,13 +83,15 @@ def examine(case: Case, seed: int, asked: Cascade | None = None) -> dict[str, An
 def opened(
     case: Case, seed: int, record: Mapping[str, Any] | None = None, device: torch.device | None = None
 ) -> tuple[Subject, Samples]:
-    """A model and its composed images.
+    """A model and its images: composed ones, where its record does not say otherwise.
 
     AssertionError if it is not the one of its record: a round made again on another processor has other weights.
     """
-    found = open_case(case, device or torch.device("cpu"))
-    assert record is None or found.subject.source_sha256 == record["sha256"], f"{case.model_id}: not the record's model"
-    return found.subject, collect_samples(case, found, DataSettings(source="composed"), derive_seed(seed, "images"))
+    found, known = open_case(case, device or torch.device("cpu")), record or {}
+    sha256 = found.subject.source_sha256
+    assert known.get("sha256", sha256) == sha256, f"{case.model_id}: not the record's model"
+    settings = DataSettings(source=known.get("data", COMPOSED))
+    return found.subject, collect_samples(case, found, settings, derive_seed(seed, "images"))
 
 
 def harden_and_scan(scanner: Scanner, subject: Subject, samples: Samples, seed: int) -> tuple[Subject, dict[str, Any]]:
@@ -221,8 +227,10 @@ def main() -> None:
     for name, (_, words) in ADDITIONS.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"add {words}")
     parser.add_argument("--architecture", help="only models of this TrojAI architecture, as in resnet18")
+    parser.add_argument("--data", choices=(COMPOSED, "examples"), default=COMPOSED, help="images; examples need --out")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    assert arguments.out or arguments.data == COMPOSED, "--data examples: give --out, for records of their own"
     asked = STAMPS if arguments.stamps else cascade(read_rule(SHIPPED)) if arguments.rule_only else None
     results = arguments.out or (STAMP_RESULTS if arguments.stamps else RESULTS)
     part, parts = map(int, arguments.share.split("/"))
@@ -244,7 +252,7 @@ def main() -> None:
                     add(case, seed, file)
             continue
         began = time.monotonic()
-        record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked)
+        record = facts(folder, case, stratum, arguments.half) | examine(case, seed, asked, arguments.data)
         record |= {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
         record["seconds"] = round(time.monotonic() - began, 1)
         file.parent.mkdir(parents=True, exist_ok=True)
