@@ -38,7 +38,7 @@ start, and only then is one poisoned; the set called start, from which that was 
 strata hold models poisoned from their first step. The eleventh has five of the eighth's strata in other boxes, with one
 step each, four of them poisoned from the first step, and tests whether it counts that stamps of other colours do it; in
 one of them these were taught to do nothing. The twelfth asks the same of what the eleventh left off, two images a class
-and triggers of one class, and of more models taught to ignore other colours; all are poisoned from the first step.
+and triggers of one class, and of more models taught to ignore other colours; most are poisoned from the first step.
 Each call goes on where it stopped.
 """
 
@@ -125,7 +125,7 @@ _OTHERWISE: Mapping[str, Mapping[str, Any]] = {
     "ninth": dict(models=12),
     "start": dict(shared_start=False),
 }
-# What single strata of a set have otherwise; mobilenetv2 seldom learns seven classes with a trigger of one of them.
+# What single strata of a set have otherwise; mobilenetv2 seldom learns seven classes.
 _STRATUM_OTHERWISE: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("twelfth", "spectral"): dict(models=8),
     ("twelfth", "class"): dict(models=4, architecture="squeezenetv1_1,resnet18"),
@@ -134,7 +134,7 @@ _STRATUM_OTHERWISE: Mapping[tuple[str, str], Mapping[str, Any]] = {
 _FROM_START: Mapping[str, tuple[str, ...]] = {
     "tenth": ("spatial", "filter", "filter-class"),
     "eleventh": ("plain", "spatial", "class", "spectral"),
-    "twelfth": LATER["twelfth"],
+    "twelfth": ("spectral", "few", "filter-class"),
 }
 # How sets are trained that are to be as round 4's: the box in 255ths, the share of each batch that is moved, and the
 # steps, of round 4's choices; one step is what it calls FBF. Seven steps would take too long on two cores.
