@@ -6,12 +6,12 @@ import pytest
 
 from trojai_moth.blind.bounds import RANGES, score_bounds, settle
 from trojai_moth.blind.choice import ChosenPairs
+from trojai_moth.blind.fallback import FallbackBounds
 from trojai_moth.blind.features import FEATURES, PairFeatures
 from trojai_moth.blind.learned import Term
 from trojai_moth.blind.rule import cascade, judge
 from trojai_moth.blind.settings import EvidenceSettings
 from trojai_moth.blind.stages import ALWAYS, OPTIONAL, STAGES, features_for, pairs_for, stages_for, unasked
-from trojai_moth.blind.stamps import StampBounds
 from trojai_moth.records import from_json, to_json
 
 from .learned_rules import evidence, learned, pair
@@ -51,7 +51,7 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     draw, outcomes = random.Random(seed), []
     for _ in range(120):
         rule, bounds = (
-            (a_rule(draw), None) if draw.random() < 0.8 else (None, StampBounds(success=draw.choice([0.2, 0.8])))
+            (a_rule(draw), None) if draw.random() < 0.8 else (None, FallbackBounds(success=draw.choice([0.2, 0.8])))
         )
         asked = cascade(rule, bounds)
         full = [{name: a_value(name, draw) for name in ORDER} for _ in range(draw.randint(1, 3))]
@@ -84,14 +84,12 @@ def test_a_flag_that_stays_is_looked_into_until_it_is_surely_injected():
 
 
 def test_one_bound_settles_a_pair():
-    asked, rest = cascade(None), frozenset({"stamp_weakest"})
-    natural = pair(stamp_success=0.1, removal_success=0.0)
+    asked, rest = cascade(None), frozenset({"stamp_gap"})
+    natural, open_ = pair(stamp_success=0.1, removal_success=0.0), {"stamp_success": 0.9, "stamp_breadth": 0.5}
     assert asked.settled([natural], rest) == "cleared"
-    assert asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0)], rest) is None
-    assert asked.settled([pair(stamp_success=0.9, removal_success=0.9)], rest) == "cleared"
-    assert (
-        asked.settled([natural, pair(stamp_success=0.9, removal_success=0.0, stamp_weakest=2.0)], frozenset()) == "kept"
-    )
+    assert asked.settled([natural, pair(**open_, removal_success=0.0)], rest) is None
+    assert asked.settled([pair(**open_, removal_success=0.9)], rest) == "cleared"
+    assert asked.settled([natural, pair(**open_, removal_success=0.0, stamp_gap=2.0)], frozenset()) == "kept"
     assert asked.settled([], frozenset()) is None
 
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from trojai_moth.blind.fallback import FallbackBounds
 from trojai_moth.blind.learned import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule, refuse_learned
 from trojai_moth.blind.rule import BlindVerdict, judge, model_score, score_pairs
-from trojai_moth.blind.stamps import StampBounds
 from trojai_moth.errors import SettingsError
 from trojai_moth.files import write_text
 from trojai_moth.records import from_dict, from_json, to_dict, to_json
@@ -16,8 +16,8 @@ from .learned_rules import TERMS, evidence, learned, pair
 
 INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
 NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
-WITHIN = {"stamp_success": 0.99, "removal_success": 0.0, "stamp_weakest": 2.0}
-BEYOND = {"stamp_success": 0.2, "removal_success": 0.9, "stamp_weakest": -0.1}
+WITHIN = {"stamp_success": 0.99, "stamp_breadth": 0.4, "removal_success": 0.0, "stamp_gap": 2.0}
+BEYOND = {"stamp_success": 0.2, "stamp_breadth": 0.1, "removal_success": 0.9, "stamp_gap": 0.1}
 
 
 class TestLearned:
@@ -203,7 +203,7 @@ class TestBounds:
     def test_a_pair_within_all_bounds_is_kept(self):
         kept = judge(evidence(pair(**WITHIN)))
         assert (kept.outcome, kept.score, kept.rule) == ("kept", 0.0, "bounds") and kept.probability > 0.5
-        assert {part.feature for part in kept.decided_by} == set(WITHIN)
+        assert {part.feature for part in kept.decided_by} <= set(WITHIN)
         assert all(part.contribution > 0 for part in kept.decided_by)
 
     @pytest.mark.parametrize("feature", list(BEYOND))
@@ -214,30 +214,27 @@ class TestBounds:
 
     def test_the_more_bounds_the_less_suspicious(self):
         none = judge(evidence(pair(**BEYOND)))
-        assert (
-            none.score == -3.0
-            and none.probability < judge(evidence(pair(**WITHIN | {"stamp_weakest": -1.0}))).probability
-        )
+        one = judge(evidence(pair(**WITHIN | {"stamp_gap": -1.0})))
+        assert none.score == -4.0 and none.probability < one.probability
 
     def test_the_most_suspicious_candidate_decides(self):
         verdict = judge(evidence(pair(**BEYOND), pair(0, 1, **WITHIN)))
         assert verdict.outcome == "kept" and verdict.pair == (0, 1)
 
     def test_what_is_missing_and_could_keep_leaves_the_model_unjudged(self):
-        missing = judge(evidence(pair(stamp_success=0.9, removal_success=0.1)))
-        assert missing.outcome == "not judged" and "lacks stamp_weakest" in missing.reason
+        missing = judge(evidence(pair(stamp_success=0.9, stamp_breadth=0.5, removal_success=0.1)))
+        assert missing.outcome == "not judged" and "lacks stamp_gap" in missing.reason
         cleared = judge(evidence(pair(stamp_success=0.1)))
-        assert cleared.cleared and cleared.missing == ("removal_success", "stamp_weakest")
+        assert cleared.cleared and cleared.missing == ("stamp_breadth", "removal_success", "stamp_gap")
 
     def test_what_was_not_needed_is_not_missing(self):
-        cleared = judge(evidence(pair(stamp_success=0.1, removal_success=0.0), left_open=("stamp_weakest",)))
-        assert not cleared.missing and cleared.reason.endswith(
-            "stamp_weakest could not change that and was not measured"
-        )
+        cleared = judge(evidence(pair(stamp_success=0.1, removal_success=0.0), left_open=("stamp_gap",)))
+        assert cleared.missing == ("stamp_breadth",)
+        assert cleared.reason.endswith("stamp_gap could not change that and was not measured")
 
     def test_the_bounds_are_settings(self):
-        strict = StampBounds(success=0.995)
+        strict = FallbackBounds(success=0.995)
         assert judge(evidence(pair(**WITHIN)), fallback=strict).cleared
         assert judge(evidence(), fallback=strict).rule_sha256 != judge(evidence()).rule_sha256
         with pytest.raises(SettingsError):
-            from_dict(StampBounds, {"success": 2})
+            from_dict(FallbackBounds, {"success": 2})

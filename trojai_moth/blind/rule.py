@@ -9,11 +9,10 @@ from typing import Final, NamedTuple
 
 from ..errors import SettingsError
 from .bounds import MOST_MISSING, score_bounds, settle
-from .fallback import NO_CANDIDATES, bounds_cascade, judge_by_bounds
+from .fallback import NO_CANDIDATES, FallbackBounds, bounds_cascade, judge_by_bounds
 from .features import BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
 from .stages import STAGES, Cascade
-from .stamps import StampBounds
 from .verdict import BlindVerdict, Contribution, Outcome, Pair, measured, strongest
 from .veto import unless_filtered
 from .words import CUT_SHORT, failed_words, missing_words, open_words, sentence
@@ -64,7 +63,7 @@ def judge(
     rule: LearnedRule | None = None,
     *,
     sha256: str | None = None,
-    fallback: StampBounds | None = None,
+    fallback: FallbackBounds | None = None,
 ) -> BlindVerdict:
     """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
 
@@ -78,7 +77,7 @@ def judge(
     be cleared is kept where a known photo filter is found to be a trigger (veto.py).
     """
     if rule is None:
-        return unless_filtered(judge_by_bounds(evidence, fallback or StampBounds()), evidence)
+        return unless_filtered(judge_by_bounds(evidence, fallback or FallbackBounds()), evidence)
     return unless_filtered(_judge_by_rule(evidence, rule, sha256), evidence)
 
 
@@ -106,10 +105,10 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
     )
 
 
-def cascade(rule: LearnedRule | None, fallback: StampBounds | None = None) -> Cascade:
+def cascade(rule: LearnedRule | None, fallback: FallbackBounds | None = None) -> Cascade:
     """What the rule asks of the evidence, or without one the bounds."""
     if rule is None:
-        return bounds_cascade(fallback or StampBounds())
+        return bounds_cascade(fallback or FallbackBounds())
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]

@@ -75,8 +75,8 @@ _OWN_RULE_WARNING = (
     "--verdict",
     type=click.Choice(["blind", "naive"]),
     show_default="blind; naive with --harden clean-only",
-    help="blind: by evidence that tells a natural trigger from an injected one, for which the model is hardened once "
-    "more without its suspicious pairs. naive: cleared when the second scan is clean, as in the paper.",
+    help="blind: by what plain stamps of one colour do to the model and to clean networks of the same classes, which "
+    "tells a natural trigger from an injected one. naive: cleared when the second scan is clean, as in the paper.",
 )
 @click.option(
     "--rule",
