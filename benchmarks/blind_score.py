@@ -3,22 +3,9 @@
     python benchmarks/blind_score.py [--half scored] [--out FILE], likewise fresh, confirm, second, and so on to twelfth
     python benchmarks/blind_score.py --since shipped [--out FILE], likewise before
 
-The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
-rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
-(results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were
-added after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json)
-and for filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json),
-the fifth for the same learned from the fourth as well (results/blind_rule_conviction_three.json) and another weight
-of conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
-(results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
-from the sixth, too (results/blind_rule_conviction_five.json), and for filters compared pair by pair. The eighth is
-for the third's rule again; so is the ninth, of filters alone, with copies relearned from clean images beside the
-clean networks. The tenth to the twelfth are for what ships, which asks whether stamps of other colours do it, too
-(results/blind_rule_breadth.json); the third's rule is scored beside it. Each was frozen by commit before a model of
-its set was examined (of the tenth: before it was known what other colours do), and refuses the models it was learned
-from. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone and left out, and
-every architecture left out. With --since one rule is asked about all sets that were first looked at after it was
-frozen.
+blind_tested.py says which rule a set is for. With --since one rule is asked about all sets that were first looked at
+after it was frozen. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone and
+left out, and every architecture left out.
 """
 
 from __future__ import annotations
@@ -34,7 +21,6 @@ from typing import Any
 from blind import STAMP_RESULTS, as_shipped
 from blind_gates import Record, gate_e0, gate_e1, naive, read_records
 from blind_rule import (
-    BROAD,
     CANDIDATES,
     FEATURES,
     LEARNED,
@@ -50,6 +36,7 @@ from blind_rule import (
     source,
     stamped_models,
 )
+from blind_tested import BEFORE, BOTH, CONFIRMING, DEVELOPMENT, RESULTS, SINCE
 
 from trojai_moth.blind.fallback import FEATURES_USED
 from trojai_moth.blind.learned import LearnedRule
@@ -61,41 +48,9 @@ from trojai_moth.eval.protocol_rows import Evaluation, ScoredModel, evaluate
 from trojai_moth.files import write_text
 from trojai_moth.records import to_dict
 
-RESULTS = Path(__file__).parent / "results"
 RECORDS = RESULTS / "blind"
 # What the gates look at.
 GATED = ("withheld_residual", "burst_contrast")
-DEVELOPMENT = RESULTS / "blind_rule_development.json"
-BOTH = RESULTS / "blind_rule_both.json"
-STAMPS = RESULTS / "blind_rule_stamps.json"
-FOUR = RESULTS / "blind_rule_four.json"
-BREADTH = RESULTS / "blind_rule_breadth.json"
-CONVICTION = RESULTS / "blind_rule_conviction.json"
-CONVICTION_THREE = RESULTS / "blind_rule_conviction_three.json"
-CONVICTION_FOUR = RESULTS / "blind_rule_conviction_four.json"
-CONVICTION_FIVE = RESULTS / "blind_rule_conviction_five.json"
-# Each confirming set with the rule that it tests, and which sets and features that is learned from.
-CONFIRMING = {
-    "confirm": (STAMPS, "first-stamps"),
-    "second": (STAMPS, "first-stamps"),
-    "third": (FOUR, "four-stamps"),
-    "fourth": (CONVICTION, "first-conviction"),
-    "fifth": (CONVICTION_THREE, "second-conviction"),
-    "sixth": (CONVICTION_FOUR, "third-conviction"),
-    "seventh": (CONVICTION_FIVE, "conviction"),
-    "eighth": (FOUR, "four-stamps"),
-    "ninth": (FOUR, "four-stamps"),
-    "tenth": (BREADTH, "breadth"),
-    "eleventh": (BREADTH, "breadth"),
-    "twelfth": (BREADTH, "breadth"),
-}
-# What shipped until a set tested its successor.
-BEFORE = dict.fromkeys(("tenth", "eleventh", "twelfth"), FOUR)
-# What ships and what did, each with the sets that its stamps were frozen before.
-SINCE = {
-    "shipped": (BREADTH, ("tenth", "eleventh")),
-    "before": (FOUR, tuple(half for half in BROAD if half != "start")),
-}
 
 
 def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredModel]:
@@ -176,7 +131,7 @@ def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, An
 
     Empty where only what the one rule asks for was gathered.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found = dict[str, dict[str, Any]]()
     if not gathered(held, {name for names in made.features.values() for name in names}):
         return found
     for name, features in made.features.items():
@@ -186,8 +141,9 @@ def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, An
 
 
 def gathered(held: Sequence[Record], features: Collection[str]) -> bool:
-    """Whether these features were gathered of every flagged model."""
-    return not any(set(features) & set(record.get("evidence", {}).get("left_open", ())) for record in held)
+    """Whether these features were gathered of every flagged model; records can be older than some."""
+    found = [record["evidence"] for record in held if "evidence" in record]
+    return all(set(features) <= set(pair) - set(one["left_open"]) for one in found for pair in one["candidates"])
 
 
 def cost(held: Sequence[Record]) -> dict[str, float] | None:

@@ -12,6 +12,7 @@ from trojai_moth.records import to_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_score = pytest.importorskip("blind_score")
+blind_tested = pytest.importorskip("blind_tested")
 
 
 MODELS = {
@@ -23,7 +24,7 @@ LOST = {
     "sixth": "filter-class id-00000005", "seventh": "filter id-00000000", "eighth": "filter-class id-00000004",
     "ninth": "filter id-00000011",
 }  # fmt: skip
-RULES = {half: rule for half, (rule, _) in blind_score.CONFIRMING.items()}
+RULES = {half: rule for half, (rule, _) in blind_tested.CONFIRMING.items()}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -55,7 +56,7 @@ def test_no_model_or_twin_of_it_was_learned_from(half, held):
 
 def test_stamps_with_conviction_lost_no_polygon_of_the_fourth_set_and_filters_two_of_theirs():
     held = blind_score.read_records(blind_score.STAMP_RESULTS / "fourth")
-    rule = read_rule(blind_score.CONVICTION)
+    rule = read_rule(blind_tested.CONVICTION)
     lost = [one.model_id for one in blind_score.score(held, rule) if one.poisoned and one.cleared_blind]
     assert [name.split()[1] for name in lost] == ["filter-class", "filter"]
     blind = blind_score.score(list(map(blind_score.blind_to_filters, held)), rule)
@@ -68,7 +69,7 @@ def test_stamps_with_conviction_lost_no_polygon_of_the_fourth_set_and_filters_tw
 
 def test_without_filters_those_with_filter_triggers_would_have_been_cleared():
     held = blind_score.read_records(blind_score.STAMP_RESULTS / "second")
-    rule = read_rule(blind_score.STAMPS)
+    rule = read_rule(blind_tested.STAMPS)
     lost = [one.model_id for one in blind_score.score(list(map(blind_score.blind_to_filters, held)), rule)
             if one.poisoned and one.cleared_blind]  # fmt: skip
     assert [name.split()[1] for name in lost] == ["filter", "filter", "plain"]
@@ -97,7 +98,7 @@ def test_the_tenth_set_cleared_all_and_lost_none_where_the_rule_before_it_cleare
     flagged = {f"tenth {one['stratum']} {one['model_id']}" for one in held if one["before"]["outcome"] == "flagged"}
     cleared = [
         {one.model_id for one in blind_score.score(held, read_rule(file)) if one.cleared_blind}
-        for file in (blind_score.FOUR, blind_score.BREADTH)
+        for file in (blind_tested.FOUR, blind_tested.BREADTH)
     ]
     assert cleared[1] == clean & flagged and [len(models) for models in cleared] == [7, 9]
 
@@ -124,12 +125,12 @@ def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():
 
 def test_what_shipped_before_keeps_all_poisoned_of_the_sets_that_its_bounds_were_set_on_and_all_patches():
     saved = json.loads((blind_score.RECORDS.parent / "blind_before.json").read_text(encoding="utf-8"))
-    rule = read_rule(blind_score.FOUR)
+    rule = read_rule(blind_tested.FOUR)
     made = rule.provenance.models
     assert saved["rule_sha256"] == rule.identity
-    assert not {model.group.partition("-")[0] for model in made} & set(blind_score.SINCE["before"][1])
+    assert not {model.group.partition("-")[0] for model in made} & set(blind_tested.SINCE["before"][1])
     found = blind_score.since(blind_score.STAMP_RESULTS, "before")
-    assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_score.SINCE["before"][1])
+    assert found["models"] == saved["models"] == sum(MODELS[half] for half in blind_tested.SINCE["before"][1])
     assert {half: (one["cleared"], one["lost"]) for half, one in found["by_set"].items()} == {
         half: (one["cleared"], one["lost"]) for half, one in saved["by_set"].items()
     }

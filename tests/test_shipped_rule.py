@@ -15,6 +15,7 @@ from trojai_moth.records import to_dict
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 blind_rule = pytest.importorskip("blind_rule")
 blind_score = pytest.importorskip("blind_score")
+blind_tested = pytest.importorskip("blind_tested")
 
 
 def test_it_decides_with_the_settings_it_was_learned_with_only():
@@ -31,7 +32,7 @@ def shipped():
 
 
 def test_what_ships_is_what_the_tenth_set_tested(shipped):
-    assert shipped == read_rule(blind_score.BREADTH)
+    assert shipped == read_rule(blind_tested.BREADTH)
     assert set(shipped.features) == set(blind_rule.BREADTH_FEATURES)
 
 
@@ -50,7 +51,7 @@ def test_clean_models_of_rounds_with_filters_are_cleared_though_none_was_learned
 
 
 def test_the_rule_before_aims_at_no_true_positive_lost_and_is_learned_from_all_sets_of_stamps():
-    before = read_rule(blind_score.FOUR)
+    before = read_rule(blind_tested.FOUR)
     made = before.provenance
     poisoned = [model.score for model in made.models if model.poisoned]
     below = [model.score for model in made.models if not model.poisoned and model.score < min(poisoned)]
@@ -64,13 +65,13 @@ def test_the_rule_before_aims_at_no_true_positive_lost_and_is_learned_from_all_s
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("first-stamps", blind_score.STAMPS),
-        ("four-stamps", blind_score.FOUR),
-        ("first-conviction", blind_score.CONVICTION),
-        ("second-conviction", blind_score.CONVICTION_THREE),
-        ("third-conviction", blind_score.CONVICTION_FOUR),
-        ("conviction", blind_score.CONVICTION_FIVE),
-        ("breadth", blind_score.BREADTH),
+        ("first-stamps", blind_tested.STAMPS),
+        ("four-stamps", blind_tested.FOUR),
+        ("first-conviction", blind_tested.CONVICTION),
+        ("second-conviction", blind_tested.CONVICTION_THREE),
+        ("third-conviction", blind_tested.CONVICTION_FOUR),
+        ("conviction", blind_tested.CONVICTION_FIVE),
+        ("breadth", blind_tested.BREADTH),
     ],
     ids=["first", "four", "conviction", "conviction-three", "conviction-four", "conviction-five", "breadth"],
 )
@@ -91,7 +92,7 @@ def test_its_feature_is_what_the_records_say_of_every_pair():
 
 
 def test_the_fresh_set_tested_the_second_rule():
-    tested = read_rule(blind_score.BOTH)
+    tested = read_rule(blind_tested.BOTH)
     assert {model.group.partition("-")[0] for model in tested.provenance.models} == set(blind_rule.LEARNED)
     held = blind_score.read_records(blind_score.RECORDS / "fresh")
     models = blind_score.score(held, tested)
@@ -102,11 +103,11 @@ def test_the_fresh_set_tested_the_second_rule():
 def test_the_report_holds_figures_of_rules_that_were_chosen_without_the_models_judged():
     report = json.loads((blind_rule.RECORDS.parents[1] / "blind_rule.json").read_text(encoding="utf-8"))
     assert report["candidates"] == {name: list(features) for name, features in blind_rule.CANDIDATES.items()}
-    assert set(report["candidates"][report["shipped"]]) >= set(read_rule(blind_score.BOTH).features)
+    assert set(report["candidates"][report["shipped"]]) >= set(read_rule(blind_tested.BOTH).features)
     parts = report["leave_one_architecture_out"].values()
     assert len(parts) == 3 and sum(part["true_positives_lost"]["total"] for part in parts) == 31
     cleared = report["nested"]["cleared_by_chosen"]
-    tested = read_rule(blind_score.BOTH).provenance.models
+    tested = read_rule(blind_tested.BOTH).provenance.models
     assert set(cleared) == {model.model_id for model in tested}
     lost = [model.model_id for model in tested if model.poisoned and cleared[model.model_id]]
     assert report["nested"]["rules"]["chosen"]["true_positives_lost"]["count"] == len(lost)
@@ -123,7 +124,7 @@ def test_choosing_puts_safety_first():
 
 
 def test_scored_models_had_no_part_in_the_first_rule_and_the_record_counts_them():
-    first = read_rule(blind_score.DEVELOPMENT)
+    first = read_rule(blind_tested.DEVELOPMENT)
     held = blind_score.read_records(blind_score.RECORDS / "scored")
     assert not {record["sha256"] for record in held} & first.fitted_files
     groups = {record["twin_group"] for record in held}
