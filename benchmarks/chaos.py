@@ -31,9 +31,9 @@ from trojai_moth.run_status import run_status
 
 # Scans and hardenings of a second or so: what is tried here is not how good they are.
 TINY = (
-    "data.train_per_class=4", "data.held_per_class=3", "scanner.steps=12", "scanner.screen_steps=6",
-    "scanner.pair_bound=1e9", "hardener.rounds=2", "hardener.first_steps=6", "hardener.later_steps=4",
-    "hardener.warmup_steps=6", "hardener.batch=12",
+    "data.source=examples", "data.train_per_class=4", "data.held_per_class=3", "scanner.steps=12",
+    "scanner.screen_steps=6", "scanner.pair_bound=1e9", "hardener.rounds=2", "hardener.first_steps=6",
+    "hardener.later_steps=4", "hardener.warmup_steps=6", "hardener.batch=12",
 )  # fmt: skip
 ACTS = ("worker", "worker", "worker", "driver", "sigterm", "record")
 

@@ -73,7 +73,8 @@ def measured(root: Path, models: int) -> dict[str, Any]:
     """Wall-clock and processor seconds, processes and the largest memory of all of them together."""
     started = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, "-m", "trojai_moth", "doctor", str(root), "--no-estimate"], stdout=subprocess.PIPE
+        [sys.executable, "-m", "trojai_moth", "doctor", str(root), "--no-estimate", "--data", "examples"],
+        stdout=subprocess.PIPE,
     )
     watch = Watch(child.pid)
     watch.start()

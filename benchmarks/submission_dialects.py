@@ -125,7 +125,10 @@ def rescan(work: Path, root: Path, models: list[str], values: dict[str, Any], ve
             shutil.copytree(root / model, chosen / model)
     words = [word for name, value in values.items() if name != "verdict" for word in ("--set", dotted(name, value))]
     kind = "blind" if verdict == "blind" else "naive"
-    run(["rescan", str(chosen), "--out", str(out), "--verdict", kind, "--device", "cpu", *words], allowed=(0, 1, 2))
+    run(
+        ["rescan", str(chosen), "--out", str(out), "--verdict", kind, "--data", "examples", "--device", "cpu", *words],
+        allowed=(0, 1, 2),
+    )
     rows = read_results(out / "results.csv").set_index("model")
     column = "probability" if verdict == "blind" else "probability_before"
     return {model: float(rows[column].fillna(rows["probability_before"])[model]) for model in models}

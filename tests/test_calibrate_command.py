@@ -27,7 +27,7 @@ from trojai_moth.seeding import derive_seed
 from .fake_round import write_model, write_round
 from .fake_scanner import Entry, install
 
-DATA = {"train_per_class": 3, "held_per_class": 2}
+DATA = {"source": "examples", "train_per_class": 3, "held_per_class": 2}
 SMALL = [part for name, value in DATA.items() for part in ("--set", f"data.{name}={value}")]
 # Scores by model and by seed of the run; the odd ones are poisoned.
 SCORES = [(-2.0, -1.8), (0.5, 0.7), (0.2, -0.2), (1.5, 1.0), (-1.0, -1.2), (-0.1, 0.1)]

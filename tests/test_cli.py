@@ -20,7 +20,7 @@ from trojai_moth.scanner import Scanner, Verdict
 
 from .fake_round import write_round
 
-SMALL = ["data.train_per_class=3", "data.held_per_class=2"]
+SMALL = ["data.source=examples", "data.train_per_class=3", "data.held_per_class=2"]
 SCAN = [*SMALL, "scanner.steps=2", "scanner.screen_steps=2"]
 MOTH = [
     "hardener.rounds=1",

@@ -48,7 +48,9 @@ def root(plain, tmp_path):
 
 
 def doctor(*arguments):
-    result = CliRunner().invoke(main, ["doctor", "--workers", "1", "--no-estimate", *map(str, arguments)])
+    result = CliRunner().invoke(
+        main, ["doctor", "--workers", "1", "--no-estimate", "--data", "examples", *map(str, arguments)]
+    )
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     return result
 
@@ -234,7 +236,7 @@ def test_making_images_takes_time():
 
 
 def test_the_line_says_what_the_estimate_assumes(plain):
-    result = CliRunner().invoke(main, ["doctor", str(plain), "--workers", "1"])
+    result = CliRunner().invoke(main, ["doctor", str(plain), "--workers", "1", "--data", "examples"])
     line = result.output.splitlines()[-1]
     assert line.startswith("Estimate for rescan with neural-cleanse and moth on this machine, 1 models: ")
     assert "for making images" in line and "every search runs to its last step" in line and result.exit_code == 0

@@ -17,7 +17,8 @@ from trojai_moth.commands.interruption import Interruption, Stopping
 from .fake_round import write_round
 
 SETTINGS = [
-    "data.train_per_class=6", "data.held_per_class=4", "scanner.steps=6", "scanner.screen_steps=6",
+    "data.source=examples", "data.train_per_class=6", "data.held_per_class=4", "scanner.steps=6",
+    "scanner.screen_steps=6",
     "scanner.pair_bound=1e9", "hardener.rounds=2", "hardener.first_steps=6", "hardener.later_steps=4",
     "hardener.warmup_steps=6", "hardener.batch=12",
 ]  # fmt: skip

@@ -201,7 +201,13 @@ def test_a_page_has_room_for_so_much(record, monkeypatch, tmp_path):
 
 def test_a_run_keeps_triggers_beside_its_records_and_the_report_shows_them(tmp_path):
     model = write_model(tmp_path / "id-00000000", per_class=2)
-    quick = {"scanner.screen_steps": 2, "scanner.steps": 2, "scanner.success_bound": 0.01, "data.train_per_class": 4}
+    quick = {
+        "data.source": "examples",
+        "scanner.screen_steps": 2,
+        "scanner.steps": 2,
+        "scanner.success_bound": 0.01,
+        "data.train_per_class": 4,
+    }
     sets = [part for name, value in quick.items() for part in ("--set", f"{name}={value}")]
     call = ["rescan", str(model), "--out", str(tmp_path / "run"), "--verdict", "naive", "--set", "hardener.rounds=1"]
     result = CliRunner().invoke(main, [*call, *sets])

@@ -107,8 +107,9 @@ def wait_for(true, folder):
 def test_an_array_writes_one_run_and_one_that_was_ended_goes_on(slurm, tmp_path):
     round_dir, run = write_round(tmp_path / "round", models=3, per_class=2), tmp_path / "run"
     options = [
-        "--verdict", "naive", "--device", "cpu", "--set", "data.train_per_class=3", "--set", "data.held_per_class=2",
-        "--set", "scanner.steps=2", "--set", "scanner.screen_steps=2", "--set", "scanner.pair_bound=1e-9",
+        "--verdict", "naive", "--device", "cpu", "--data", "examples", "--set", "data.train_per_class=3",
+        "--set", "data.held_per_class=2", "--set", "scanner.steps=2", "--set", "scanner.screen_steps=2",
+        "--set", "scanner.pair_bound=1e-9",
     ]  # fmt: skip
 
     def submit():

@@ -178,7 +178,7 @@ def call(round_dir, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(importlib.import_module(hangs[0]), hangs[1], type(hangs[1], (hangs[2],), {hangs[3]: hang}))
         place = round_dir if command == "rescan" else round_dir / "id-00000000"
-        small = ["--set", "data.train_per_class=4", "--set", "data.held_per_class=4"]
+        small = ["--data", "examples", "--set", "data.train_per_class=4", "--set", "data.held_per_class=4"]
         return CliRunner().invoke(main, [command, str(place), *small, *options])
 
     handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}

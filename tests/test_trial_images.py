@@ -121,7 +121,7 @@ def test_composed_images_tell_too(extra_data, tmp_path):
 
 def test_doctor_says_what_is_missing_and_what_mends_it(made, tmp_path):
     model, images = made
-    call = ["doctor", str(model), "--workers", "1", "--no-estimate"]
+    call = ["doctor", str(model), "--workers", "1", "--no-estimate", "--data", "examples"]
     result = CliRunner().invoke(main, call)
     assert result.exit_code == 2 and "BROKEN" in result.output and "--data FOLDER" in result.output
     assert "Missing: example images (1)." in result.output and "where there are foregrounds" in result.output

@@ -16,7 +16,10 @@ from trojai_moth.loading.trusted import pickles_are_trusted, trusting_pickles
 
 from .fake_round import write_round
 
-SMALL = ["data.train_per_class=3", "data.held_per_class=2", "scanner.steps=2", "scanner.screen_steps=2"]
+SMALL = [
+    "data.source=examples", "data.train_per_class=3", "data.held_per_class=2", "scanner.steps=2",
+    "scanner.screen_steps=2",
+]  # fmt: skip
 QUICK = [part for text in SMALL for part in ("--set", text)]
 RESEARCH = """
 import pathlib

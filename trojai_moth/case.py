@@ -37,6 +37,8 @@ class FolderNames:
     poisoned_examples: str = _POISONED[0]
     poisoned_logits: str = _POISONED_LOGITS[0]
     foregrounds: str = _FOREGROUNDS[0]
+    signed: bool = False
+    """Whether there is a folder of the classes' signs."""
 
 
 # What round 4 calls things.
@@ -58,6 +60,7 @@ def find_names(there: Collection[str]) -> FolderNames:
         poisoned_examples=first(_POISONED),
         poisoned_logits=first(_POISONED_LOGITS),
         foregrounds=first(_FOREGROUNDS),
+        signed=not names.isdisjoint(_FOREGROUNDS),
     )
 
 

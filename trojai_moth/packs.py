@@ -28,7 +28,7 @@ from .records import read_record, record, to_json
 
 _PACK = re.compile(r"id-\w+\.(?:tar\.gz|tgz)")
 _MODEL = re.compile(r"id-\d{1,20}")
-_FORMAT = 1
+_FORMAT = 2
 # What the names of temporary folders begin with; whose they are follows.
 _UNPACKED = "trojai-moth-"
 # Round 1 has 500 images and as many labels fit in no other layout; the largest network is vgg19bn with 0.6 GB.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,16 @@ from ..subset import choose
 from ..workers import cores, in_order
 from ..workload import work
 from .options import (
+    AUTO,
     backgrounds_option,
-    data_option,
     data_settings,
     device_option,
     parse_assignments,
+    round_data_option,
     set_option,
     subset_option,
 )
+from .round_data import round_data
 
 _LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
 _SHOWN, _TIED = 8, 1
@@ -55,7 +57,7 @@ _WITHOUT_EXAMPLES = (
 @click.option(
     "--estimate/--no-estimate", "timed", default=True, help="Time each architecture on this machine for an estimate."
 )
-@data_option
+@round_data_option
 @backgrounds_option
 @subset_option
 @set_option
@@ -76,14 +78,15 @@ def doctor(
     For each: how it reads its images and what speaks for that, its accuracy on its examples, what is missing. For the
     round: counts, architectures, classes, labels, known errata, and an estimate of how long rescan may take here with
     neural-cleanse and moth (--set scanner.steps=200 and the like are respected, --device is where it would run). A line
-    per model comes as soon as it is known. With --data composed or a folder these images are tried too, and models
-    without example images can be judged by them. Exit code 0: everything can be judged; 2: something can not.
+    per model comes as soon as it is known. Where images are composed, as they are by default where they can be, or come
+    from a folder, these are tried too, and models without example images can be judged by them. Exit code 0: everything
+    can be judged; 2: something can not.
     """
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
-    images = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
-    settings = (*_settings(groups), images, EvidenceSettings())
-    target = resolve_device(device)
+    told, target = _settings(groups), resolve_device(device)
     cases = choose(read_round(round_dir), subset, round_dir)
+    images = _images(data, backgrounds, groups["data"], cases)
+    settings = (*told, images, EvidenceSettings())
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
     for checkup in in_order(partial(examine, data=images), cases, min(workers or cores(), len(cases)), _lost):
@@ -103,6 +106,12 @@ def doctor(
         for line in ["", *round_lines(health)]:
             click.echo(line)
     raise SystemExit(2 if health.broken or problems else 0)
+
+
+def _images(data: str, backgrounds: str | None, told: Mapping[str, Any], cases: Sequence[Case | Skip]) -> DataSettings:
+    """Those that rescan would take by the same words."""
+    chosen = round_data(cases)[0] if data == AUTO else data
+    return from_dict(DataSettings, {**data_settings(chosen, backgrounds), **told}, source="--set")
 
 
 def model_line(checkup: Checkup) -> str:

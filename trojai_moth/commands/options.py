@@ -18,6 +18,8 @@ from ..loading.trusted import RISK, trusting_pickles
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SOURCES = ("examples", "composed")
+# Which of them is for round_data to say.
+AUTO = "auto"
 
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
@@ -32,14 +34,20 @@ scanner_option = click.option(
 hardener_option = click.option(
     "--hardener", default="moth", show_default=True, help="Hardener to use; `trojai-moth hardeners` lists them."
 )
+_IMAGES = (
+    "Images to invert on and harden with: the round's examples and augmentations of them; new ones composed from the "
+    "model's foregrounds/ (needs trojai); a folder of labelled images of any size; or several in equal parts, e.g. "
+    "examples+composed."
+)
 data_option = click.option(
+    "--data", default="examples", show_default=True, metavar="examples|composed|FOLDER", help=_IMAGES
+)
+round_data_option = click.option(
     "--data",
-    default="examples",
+    default=AUTO,
     show_default=True,
-    metavar="examples|composed|FOLDER",
-    help="Images to invert on and harden with: the round's examples and augmentations of them; new ones composed from "
-    "the model's foregrounds/ (needs trojai); a folder of labelled images of any size; or several in equal parts, e.g. "
-    "examples+composed.",
+    metavar="auto|examples|composed|FOLDER",
+    help=f"{_IMAGES} auto: composed where most models have foregrounds/ and trojai is installed, else examples.",
 )
 subset_option = click.option(
     "--subset",
@@ -108,10 +116,10 @@ allow_fitted_option = click.option(
 )
 
 
-def shared_options(command: F) -> F:
-    """The options of every command that examines models."""
+def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
+    """The options of every command that examines models; ``data``: the one for images."""
     options = (
-        *(scanner_option, hardener_option, data_option, backgrounds_option, set_option, seed_option, device_option),
+        *(scanner_option, hardener_option, data, backgrounds_option, set_option, seed_option, device_option),
         trust_pickle_option,
     )
     for option in reversed(options):

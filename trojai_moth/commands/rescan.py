@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,19 @@ from .display import BLIND_LEGEND, LEGEND, make_reporter, reason_lines, verdict_
 from .fleet_options import fleet_of, fleet_options
 from .interruption import Interruption, Stopping
 from .options import (
+    AUTO,
     allow_fitted_option,
     calibration_option,
     data_settings,
     hardener_budget_option,
     model_budget_option,
     parse_assignments,
+    round_data_option,
     scanner_budget_option,
     shared_options,
     subset_option,
 )
+from .round_data import round_data
 
 _WARNING = (
     "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and the naive verdict does not "
@@ -92,7 +97,7 @@ _OWN_RULE_WARNING = (
 @fleet_options
 @calibration_option
 @allow_fitted_option
-@shared_options
+@partial(shared_options, data=round_data_option)
 def rescan(
     round_dir: Path,
     out: Path,
@@ -121,6 +126,8 @@ def rescan(
     with make_reporter(console) as reporter:
         chooser = Chooser(settings.harden, known)
         cases = choose(read_round(round_dir), subset, round_dir)
+        if choices["data"] == AUTO and not any(text.startswith("data.source=") for text in choices["assignments"]):
+            settings = _with_images(settings, cases, console)
         journal, stopping = Journal(out, terms), Stopping(reporter, interruption)
         learned = _calibration(calibration, [] if allow_fitted else cases)
         weighed = _rule(rule, settings, [] if allow_fitted else cases)
@@ -138,6 +145,13 @@ def rescan(
     _show(console, rows, summary, [*errata, *_warnings(settings, weighed, own=rule is None)], settings)
     console.print(f"Results: {out / 'results.csv'}, {out / 'summary.json'}, {out / 'report.md'}", markup=False)
     raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
+
+
+def _with_images(settings: RescanSettings, cases: Sequence[Case | Skip], console: Console) -> RescanSettings:
+    """The images that suit the round, and a line that says which."""
+    source, line = round_data(cases)
+    console.print(line, markup=False, highlight=False)
+    return replace(settings, data=replace(settings.data, source=source))
 
 
 def _execute(run: Run, interruption: Interruption, labels: Mapping[str, bool]) -> None:
@@ -212,9 +226,9 @@ def rescan_settings(
     hardener_budget: float | None = None,
     model_budget: float | None = None,
 ) -> RescanSettings:
-    """The run's settings from the command line's words."""
+    """The run's settings from the command line's words; what auto stands for is left to the round."""
     groups = parse_assignments(assignments, ("scanner", "hardener", "data", "evidence"))
-    chosen = {**data_settings(data, backgrounds), **groups["data"]}
+    chosen = {**data_settings("examples" if data == AUTO else data, backgrounds), **groups["data"]}
     return from_dict(
         RescanSettings,
         {
