@@ -49,6 +49,6 @@ CONFIRMING = {
 BEFORE = dict.fromkeys(("tenth", "eleventh", "twelfth"), FOUR)
 # What ships and what did, each with the sets that its stamps were frozen before.
 SINCE = {
-    "shipped": (BREADTH, ("tenth", "eleventh")),
+    "shipped": (BREADTH, ("tenth", "eleventh", "twelfth")),
     "before": (FOUR, tuple(half for half in BROAD if half != "start")),
 }

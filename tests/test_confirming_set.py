@@ -17,7 +17,7 @@ blind_tested = pytest.importorskip("blind_tested")
 
 MODELS = {
     "confirm": 24, "second": 29, "third": 40, "fourth": 38, "fifth": 36, "sixth": 39, "seventh": 29, "eighth": 37,
-    "ninth": 32, "tenth": 20, "eleventh": 23,
+    "ninth": 32, "tenth": 20, "eleventh": 23, "twelfth": 20,
 }  # fmt: skip
 # What a set's own rule and filters cleared, poisoned as it was.
 LOST = {
@@ -109,8 +109,32 @@ def test_what_ships_keeps_all_poisoned_models_of_the_sets_that_it_was_frozen_bef
     assert saved["rule_sha256"] == found["rule_sha256"] == read_rule(SHIPPED).identity
     for one in (saved["by_set"], found["by_set"]):
         assert {half: (by["cleared"], by["lost"]) for half, by in one.items()} == {
-            "tenth": ([9, 9], [0, 6]), "eleventh": ([8, 9], [0, 10])
+            "tenth": ([9, 9], [0, 6]), "eleventh": ([8, 9], [0, 10]), "twelfth": ([5, 8], [0, 8])
         }  # fmt: skip
+
+
+def test_no_network_that_ignores_other_colours_is_let_go_by_stamps():
+    """The spectral condition, the hardest for what ships, in the two sets that it had not seen."""
+    held = [
+        one for half in ("eleventh", "twelfth") for one in blind_score.read_records(blind_score.STAMP_RESULTS / half)
+    ]
+    taught = [blind_score.blind_to_filters(one) for one in held if one["stratum"] == "spectral"]
+    scored = blind_score.score(taught, read_rule(SHIPPED))
+    assert [sum(one.cleared_blind for one in scored if one.poisoned is bad) for bad in (True, False)] == [0, 5]
+    assert sum(one.poisoned for one in scored) == 7 and len(scored) == 12
+
+
+def test_of_few_examples_next_to_nothing_can_be_judged():
+    """Why rescan composes images where it can: without clean networks a flag mostly stays."""
+    few = blind_score.read_records(blind_score.RECORDS.parent / "examples" / "twelfth")
+    composed = blind_score.read_records(blind_score.STAMP_RESULTS / "twelfth")
+    assert {one["data"] for one in few} == {"examples"} and len(few) == len(composed)
+    untrained = [one for one in few if "clean_stamps" in one.get("evidence", {}).get("skipped", {})]
+    assert len(untrained) == 18 and not any(one["evidence"]["skipped"] for one in composed if "evidence" in one)
+    by_bounds, by_rule = blind_score.score(few, None), blind_score.score(composed, read_rule(SHIPPED))
+    counts = [(sum(one.cleared_blind for one in some if not one.poisoned), sum(not one.poisoned for one in some))
+              for some in (by_bounds, by_rule)]  # fmt: skip
+    assert counts == [(2, 11), (5, 8)] and not any(one.cleared_blind for one in by_bounds if one.poisoned)
 
 
 def test_copies_of_the_ninth_sets_networks_cleared_one_more_and_lost_none():

@@ -55,8 +55,8 @@ _BOUNDS_WARNING = (
     "with --rule."
 )
 _OWN_RULE_WARNING = (
-    "The package's own rule decided. Of flagged models never seen before it cleared 17 of 18 clean ones and 0 of "
-    "16 poisoned ones, too few to promise more. It knows patches of one colour and round 4's five filters: a cleared "
+    "The package's own rule decided. Of flagged models never seen before it cleared 22 of 26 clean ones and 0 of "
+    "24 poisoned ones, too few to promise more. It knows patches of one colour and round 4's five filters: a cleared "
     "model may hide another kind of trigger."
 )
 
