@@ -10,7 +10,8 @@ without them. What is there is not done again; --share splits the work between p
 scanned, and only what the rule that ships asks for is gathered: a third of the time, enough to score that rule, but not
 naive hardening or any other rule beside it. With --stamps the evidence is that of plain stamps alone, in
 results/stamps/, which needs no hardening and is enough to learn and to score a rule of it. All are of composed images,
-which every rule was learned with; with --data examples of the few that come with a model, as rescan has it by default.
+which every rule was learned with; with --data examples of the few that come with a model, as rescan has it where
+there is no more.
 """
 
 from __future__ import annotations
