@@ -14,7 +14,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,8 @@ def since(folder: Path, name: str) -> dict[str, Any]:
     held = [record for half in SINCE[name][1] for record in read_records(folder / half)]
     rule = read_rule(SINCE[name][0])
     models = score([as_shipped(record) if "evidence" in record else record for record in held], rule)
+    if not complete(held):  # of sets that were hardened in part naive hardening says nothing
+        models = [replace(model, cleared_naive=None) for model in models]
     by_set = {half: [m for m in models if m.model_id.split()[0] == half] for half in SINCE[name][1]}
     return {
         "rule_sha256": rule.identity,
