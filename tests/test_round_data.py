@@ -1,11 +1,15 @@
 """Which images rescan takes where it is not told."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from trojai_moth import datagen
+from trojai_moth.blind.rule import SHIPPED
 from trojai_moth.commands import round_data as chosen
+from trojai_moth.commands.rescan import _learned_with
+from trojai_moth.data_settings import DataSettings
 from trojai_moth.errors import MissingDependencyError
 from trojai_moth.journal import Journal
 from trojai_moth.rounds import read_round
@@ -79,6 +83,16 @@ def test_a_setting_says_it_too(call, signed, tmp_path):  # noqa: F811
     result = call("rescan", signed, "--out", "run", *sets("data.source=examples", *FEW, NEVER), "--verdict", "naive")
     assert result.exit_code == 0 and "Images: " not in result.output
     assert Journal(tmp_path / "run").identity().settings["data"]["source"] == "examples"
+
+
+@pytest.mark.parametrize(
+    ("learned", "rule", "source"),
+    [("examples", None, "examples"), ("examples+composed", None, "examples+composed"), ("folder", None, None),
+     (None, True, "composed"), (None, None, None)],
+)  # fmt: skip
+def test_what_was_learned_with_some_images_is_used_with_those(learned, rule, source):
+    calibration = learned and SimpleNamespace(data=DataSettings(source=learned))
+    assert _learned_with(calibration, SHIPPED if rule else None) == source
 
 
 def test_the_package_is_looked_for_where_images_are_composed():

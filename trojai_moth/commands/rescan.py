@@ -126,10 +126,10 @@ def rescan(
     with make_reporter(console) as reporter:
         chooser = Chooser(settings.harden, known)
         cases = choose(read_round(round_dir), subset, round_dir)
-        if choices["data"] == AUTO and not any(text.startswith("data.source=") for text in choices["assignments"]):
-            settings = _with_images(settings, cases, console)
-        journal, stopping = Journal(out, terms), Stopping(reporter, interruption)
         learned = _calibration(calibration, [] if allow_fitted else cases)
+        if choices["data"] == AUTO and not any(text.startswith("data.source=") for text in choices["assignments"]):
+            settings = _with_images(settings, cases, _learned_with(learned, rule), console)
+        journal, stopping = Journal(out, terms), Stopping(reporter, interruption)
         weighed = _rule(rule, settings, [] if allow_fitted else cases)
         run = Run(
             cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed, fleet,
@@ -147,11 +147,19 @@ def rescan(
     raise SystemExit(1 if summary.flagged_after else 2 if summary.not_judged else 0)
 
 
-def _with_images(settings: RescanSettings, cases: Sequence[Case | Skip], console: Console) -> RescanSettings:
-    """The images that suit the round, and a line that says which."""
-    source, line = round_data(cases)
+def _with_images(
+    settings: RescanSettings, cases: Sequence[Case | Skip], learned_with: str | None, console: Console
+) -> RescanSettings:
+    """The images that a calibration or a rule was learned with, else those that suit the round; a line says which."""
+    source, line = (learned_with, f"Images: {learned_with}, as learned with.") if learned_with else round_data(cases)
     console.print(line, markup=False, highlight=False)
     return replace(settings, data=replace(settings.data, source=source))
+
+
+def _learned_with(calibration: Calibration | None, rule: Path | None) -> str | None:
+    """Their source of images; None where there is neither, or a folder, which only the user can name."""
+    source = calibration.data.source if calibration else read_rule(rule).data if rule else ""
+    return source if source and "folder" not in source.split("+") else None
 
 
 def _execute(run: Run, interruption: Interruption, labels: Mapping[str, bool]) -> None:
