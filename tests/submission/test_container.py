@@ -129,7 +129,7 @@ def test_a_real_model_passes_the_doctor_and_has_the_probability_of_rescan(detect
     subprocess.run([sys.executable, str(detector / "entrypoint.py"), *words], check=True, cwd=tmp_path)
     settings = [word for name, value in TINY.items() if name != "verdict" for word in ("--set", _dotted(name, value))]
     run = ["rescan", str(root), "--out", str(tmp_path / "run"), "--verdict", "naive", "--device", "cpu", *settings]
-    answer = CliRunner().invoke(main, run)
+    answer = CliRunner().invoke(main, [*run, "--data", "examples"])
     rows = (tmp_path / "run" / "results.csv").read_text().splitlines()
     expected = dict(zip(rows[0].split(","), rows[1].split(","), strict=False))["probability_before"]
     assert float((tmp_path / "result.txt").read_text()) == pytest.approx(float(expected), abs=1e-6), answer.output
