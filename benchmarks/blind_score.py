@@ -131,7 +131,7 @@ def ablation(made: Experiment, held: Sequence[Record]) -> dict[str, dict[str, An
 
     Empty where only what the one rule asks for was gathered.
     """
-    found = dict[str, dict[str, Any]]()
+    found: dict[str, dict[str, Any]] = {}
     if not gathered(held, {name for names in made.features.values() for name in names}):
         return found
     for name, features in made.features.items():

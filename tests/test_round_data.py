@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from trojai_moth import datagen
-from trojai_moth.blind.rule import SHIPPED
+from trojai_moth.blind.rule import SHIPPED, read_rule
 from trojai_moth.commands import round_data as chosen
 from trojai_moth.commands.rescan import _learned_with
 from trojai_moth.data_settings import DataSettings
@@ -92,7 +92,7 @@ def test_a_setting_says_it_too(call, signed, tmp_path):  # noqa: F811
 )  # fmt: skip
 def test_what_was_learned_with_some_images_is_used_with_those(learned, rule, source):
     calibration = learned and SimpleNamespace(data=DataSettings(source=learned))
-    assert _learned_with(calibration, SHIPPED if rule else None) == source
+    assert _learned_with(calibration, read_rule(SHIPPED) if rule else None) == source
 
 
 def test_the_package_is_looked_for_where_images_are_composed():

@@ -63,7 +63,7 @@ class StampSettings:
 
 @record
 class StampBounds:
-    """Bounds that a pair with an injected trigger is within, set by hand on the fresh set and the polygon round.
+    """What stamp_weakest and the scanner of that name go by, set by hand on the fresh set and the polygon round.
 
     Those are sets of benchmarks/blind.py, on which the bounds must not be judged. All compare shares, so that they mean
     the same at other sizes and with any scanner.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,14 @@ from ..subset import choose
 from ..workers import cores, in_order
 from ..workload import work
 from .options import (
-    AUTO,
     backgrounds_option,
-    data_settings,
     device_option,
     parse_assignments,
     round_data_option,
     set_option,
     subset_option,
 )
-from .round_data import round_data
+from .round_data import left_to_round, round_data, settings_so_far
 
 _LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
 _SHOWN, _TIED = 8, 1
@@ -85,7 +83,9 @@ def doctor(
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
     told, target = _settings(groups), resolve_device(device)
     cases = choose(read_round(round_dir), subset, round_dir)
-    images = _images(data, backgrounds, groups["data"], cases)
+    if left_to_round(data, assignments):
+        data = round_data(cases)[0]
+    images = from_dict(DataSettings, {**settings_so_far(data, backgrounds), **groups["data"]}, source="--set")
     settings = (*told, images, EvidenceSettings())
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
@@ -106,12 +106,6 @@ def doctor(
         for line in ["", *round_lines(health)]:
             click.echo(line)
     raise SystemExit(2 if health.broken or problems else 0)
-
-
-def _images(data: str, backgrounds: str | None, told: Mapping[str, Any], cases: Sequence[Case | Skip]) -> DataSettings:
-    """Those that rescan would take by the same words."""
-    chosen = round_data(cases)[0] if data == AUTO else data
-    return from_dict(DataSettings, {**data_settings(chosen, backgrounds), **told}, source="--set")
 
 
 def model_line(checkup: Checkup) -> str:

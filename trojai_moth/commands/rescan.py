@@ -31,10 +31,8 @@ from .display import BLIND_LEGEND, LEGEND, make_reporter, reason_lines, verdict_
 from .fleet_options import fleet_of, fleet_options
 from .interruption import Interruption, Stopping
 from .options import (
-    AUTO,
     allow_fitted_option,
     calibration_option,
-    data_settings,
     hardener_budget_option,
     model_budget_option,
     parse_assignments,
@@ -43,7 +41,7 @@ from .options import (
     shared_options,
     subset_option,
 )
-from .round_data import round_data
+from .round_data import left_to_round, round_data, settings_so_far
 
 _WARNING = (
     "A cleared model may be a hardened Trojan: hardening erases injected backdoors too, and the naive verdict does not "
@@ -127,10 +125,11 @@ def rescan(
         chooser = Chooser(settings.harden, known)
         cases = choose(read_round(round_dir), subset, round_dir)
         learned = _calibration(calibration, [] if allow_fitted else cases)
-        if choices["data"] == AUTO and not any(text.startswith("data.source=") for text in choices["assignments"]):
-            settings = _with_images(settings, cases, _learned_with(learned, rule), console)
+        given = read_rule(rule) if rule else None
+        if left_to_round(choices["data"], choices["assignments"]):
+            settings = _with_images(settings, cases, _learned_with(learned, given), console)
         journal, stopping = Journal(out, terms), Stopping(reporter, interruption)
-        weighed = _rule(rule, settings, [] if allow_fitted else cases)
+        weighed = _rule(given, settings, [] if allow_fitted else cases)
         run = Run(
             cases, settings, journal, target, chooser.reason_against, stopping, learned, weighed, fleet,
             interruption.check,
@@ -156,9 +155,9 @@ def _with_images(
     return replace(settings, data=replace(settings.data, source=source))
 
 
-def _learned_with(calibration: Calibration | None, rule: Path | None) -> str | None:
+def _learned_with(calibration: Calibration | None, rule: LearnedRule | None) -> str | None:
     """Their source of images; None where there is neither, or a folder, which only the user can name."""
-    source = calibration.data.source if calibration else read_rule(rule).data if rule else ""
+    source = calibration.data.source if calibration else rule.data if rule else ""
     return source if source and "folder" not in source.split("+") else None
 
 
@@ -193,15 +192,14 @@ def _calibration(path: Path | None, refused: list[Case | Skip]) -> Calibration |
     return learned
 
 
-def _rule(path: Path | None, settings: RescanSettings, refused: list[Case | Skip]) -> LearnedRule | None:
+def _rule(given: LearnedRule | None, settings: RescanSettings, refused: list[Case | Skip]) -> LearnedRule | None:
     """The given rule, else the package's own if it fits; SettingsError when it was learned from one of these models."""
     if settings.verdict != "blind":
         return None
-    if path is None:
+    if given is None:
         return shipped_rule(settings.scanner, settings.data.source, to_dict(settings.evidence))
-    rule, hashes = read_rule(path), file_hashes(refused)
-    refuse_learned(rule, hashes)
-    return rule
+    refuse_learned(given, file_hashes(refused))
+    return given
 
 
 def chosen_verdict(harden: str, verdict: str | None, rule: Path | None) -> str:
@@ -236,7 +234,7 @@ def rescan_settings(
 ) -> RescanSettings:
     """The run's settings from the command line's words; what auto stands for is left to the round."""
     groups = parse_assignments(assignments, ("scanner", "hardener", "data", "evidence"))
-    chosen = {**data_settings("examples" if data == AUTO else data, backgrounds), **groups["data"]}
+    chosen = {**settings_so_far(data, backgrounds), **groups["data"]}
     return from_dict(
         RescanSettings,
         {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..case import Case, Skip
 from ..datagen import datagen
 from ..errors import MissingDependencyError
+from .options import AUTO, data_settings
 
 _COMPOSED = "Images: composed from the models' foregrounds; --data examples takes those that come with the models."
 _NO_SIGNS = "Images: those that come with the models; there are no foregrounds to compose more from."
@@ -14,6 +15,16 @@ _NO_TROJAI = (
     "Images: the few that come with the models, on which little can be judged. More are composed from their "
     "foregrounds where trojai is installed: pip install 'trojai-moth[datagen]' && pip install --no-deps trojai==0.2.23"
 )
+
+
+def left_to_round(data: str, assignments: Iterable[str]) -> bool:
+    """Whether neither ``--data`` nor ``--set data.source`` says which images."""
+    return data == AUTO and not any(text.startswith("data.source=") for text in assignments)
+
+
+def settings_so_far(data: str, backgrounds: str | None) -> dict[str, str | None]:
+    """As data_settings, where auto is examples until the round has said more."""
+    return data_settings("examples" if data == AUTO else data, backgrounds)
 
 
 def round_data(cases: Sequence[Case | Skip]) -> tuple[str, str]:
