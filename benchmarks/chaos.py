@@ -2,10 +2,11 @@
 
     python benchmarks/chaos.py --out benchmarks/results/chaos.json --work FOLDER --models 200 --minutes 10
 
-Makes tiny models, rescans them undisturbed, then again with workers while, every few seconds, one of its processes is
-killed: a worker (kill -9), the command itself (kill -9 or SIGTERM, then started again), or a record is cut in half. If
-the run ends early, many records are cut and it is started again. After so many minutes it is left alone. Both tables
-must be equal but for the seconds, no lease and no half-written file may be left, and nothing may have failed.
+Makes tiny models, rescans them undisturbed by local workers, then again (``--executor ray``: by Ray's) while, every few
+seconds, one of its processes is killed: a worker (kill -9), the command itself (kill -9 or SIGTERM, then started
+again), or a record is cut in half. If the run ends early, many records are cut and it is started again. After so many
+minutes it is left alone. Both tables must be equal but for the seconds, no lease and no half-written file may be left,
+and nothing may have failed.
 """
 
 import argparse
@@ -45,6 +46,7 @@ def main() -> None:
     options.add_argument("--models", type=int, default=200)
     options.add_argument("--minutes", type=float, default=10.0)
     options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--executor", default="local", choices=["local", "ray"], help="of the disturbed run")
     options.add_argument("--pause", type=float, default=5.0, help="mean seconds between two accidents")
     chosen = options.parse_args()
     record = Record("chaos", chosen)
@@ -60,19 +62,19 @@ def main() -> None:
     raise SystemExit(0 if found["same_table"] and found["nothing_left"] and not found["failed"] else 1)
 
 
-def command(round_dir: Path, out: Path, workers: int) -> list[str]:
+def command(round_dir: Path, out: Path, workers: int, executor: str) -> list[str]:
     """A rescan whose models may lose many workers before it counts against them."""
     made = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir), "--out", str(out), "--verdict", "naive"]
-    made += ["--device", "cpu", "--workers", str(workers), "--worker-deaths", "1000"]
+    made += ["--device", "cpu", "--workers", str(workers), "--executor", executor, "--worker-deaths", "1000"]
     return [*made, *(part for text in TINY for part in ("--set", text))]
 
 
-def start(round_dir: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+def start(round_dir: Path, out: Path, workers: int, executor: str = "local") -> subprocess.Popen[bytes]:
     """The command, in a folder where nothing shadows the installed package; one thread whatever the workers."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with (out.parent / f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(
-            command(round_dir.absolute(), out.absolute(), workers), cwd=out.parent, stdout=log, stderr=log,
+            command(round_dir.absolute(), out.absolute(), workers, executor), cwd=out.parent, stdout=log, stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
@@ -89,7 +91,7 @@ def disturbed(round_dir: Path, out: Path, chosen: argparse.Namespace) -> dict[st
     shutil.rmtree(out, ignore_errors=True)
     stream, done = random.Random(chosen.seed), Counter[str]()
     began = time.perf_counter()
-    process = start(round_dir, out, chosen.workers)
+    process = start(round_dir, out, chosen.workers, chosen.executor)
     while time.perf_counter() - began < chosen.minutes * 60:
         time.sleep(stream.expovariate(1 / chosen.pause))
         act = stream.choice(ACTS)
@@ -98,9 +100,9 @@ def disturbed(round_dir: Path, out: Path, chosen: argparse.Namespace) -> dict[st
             if process.returncode in (0, 1):  # done before the time is over: there must be something left to disturb
                 done["record"] += sum(disturb("record", process, Journal(out), stream) for _ in range(chosen.models))
             done["starts"] += 1
-            process = start(round_dir, out, chosen.workers)
+            process = start(round_dir, out, chosen.workers, chosen.executor)
     while process.wait() not in (0, 1):  # what was asked to end may still be at it
-        process = start(round_dir, out, chosen.workers)
+        process = start(round_dir, out, chosen.workers, chosen.executor)
     return {**done, "exit_code": process.returncode, "seconds": round(time.perf_counter() - began, 1)}
 
 

@@ -72,7 +72,9 @@ def measured(chosen: argparse.Namespace, executor: str, workers: int, models: in
     round_dir, out = round_of(chosen.work, models), chosen.work / f"run-{executor}-{workers}-{models}"
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir.absolute()), "--out", str(out.absolute())]
-    command += ["--verdict", "naive", "--device", "cpu", "--executor", executor, "--workers", str(workers)]
+    command += ["--verdict", "naive", "--device", "cpu", "--executor", executor]
+    if (executor, workers) != ("local", 1):  # one local worker is the command itself, as it is without the option
+        command += ["--workers", str(workers)]
     longer = {"scanner.steps": chosen.steps, "hardener.rounds": chosen.rounds}
     kept = [text for text in TINY if text.partition("=")[0] not in longer]
     command += [

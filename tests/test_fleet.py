@@ -13,7 +13,8 @@ from fleet_parts import IDS, drive, make_run, marks
 
 from trojai_moth.errors import RunDirectoryError
 from trojai_moth.eval.results import write_results
-from trojai_moth.executors import processes
+from trojai_moth.executors import make_pool, processes
+from trojai_moth.executors.inline import Inline
 from trojai_moth.fleet import Fleet, Shard
 from trojai_moth.run_records import Failure
 from trojai_moth.run_status import run_status
@@ -144,6 +145,11 @@ def test_what_kills_every_worker_or_hangs_is_a_failure_of_its_kind_and_no_verdic
     assert rows["verdict"].to_list() == ["cleared", "not judged", "kept", "not judged"] and summary.not_judged == 2
     assert run_status(run.journal).failures == {"worker died": 1, "out of time": 1}
     nothing_left(run)
+
+
+def test_a_single_worker_is_a_process_where_it_is_asked_for(start):
+    assert isinstance(make_pool(start()), Inline)
+    assert isinstance(make_pool(start(fleet=Fleet(workers=1))), processes.Processes)
 
 
 def test_what_is_wrong_with_the_run_itself_ends_it_from_a_worker_too(start, expected):

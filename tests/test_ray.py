@@ -6,12 +6,15 @@ import sys
 
 import fleet_parts
 import pytest
-from fleet_parts import make_run, marks
+from fleet_parts import IDS, make_run, marks
 
 from trojai_moth.errors import MissingDependencyError, WorkerError
 from trojai_moth.eval.results import write_results
+from trojai_moth.executors import ray_tasks
 from trojai_moth.fleet import Fleet
+from trojai_moth.run_records import Failure
 from trojai_moth.run_status import run_status
+from trojai_moth.turn import HUNG
 
 MODELS = 4
 
@@ -58,6 +61,28 @@ def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path):
     dataclasses.replace(run, check=kill_one).execute()
     assert killed and table(run) == table(undisturbed)
     assert any(note.startswith("its worker was lost") for note in run.reporter.notes)
+    assert os.listdir(run.journal.root / "leases") == [] and run_status(run.journal).left == 0
+
+
+def test_a_worker_that_hangs_or_is_killed_loses_nothing_in_a_cluster_that_was_started_here(
+    the_round, tmp_path, monkeypatch
+):
+    pytest.importorskip("ray")
+    fleet_parts.install_for_all(tmp_path / "plugins", monkeypatch)
+    monkeypatch.setattr(ray_tasks, "OVERTIME_S", 0.5)
+    undisturbed = make_run(*the_round, tmp_path / "undisturbed", tmp_path / "quiet")
+    undisturbed.execute()
+    accidents = {IDS[0]: "kill 1", IDS[3]: "hang 9"}
+    run = make_run(
+        *the_round, tmp_path / "run", tmp_path / "marks", time_budget=2.0, accidents=accidents,
+        fleet=Fleet(executor="ray", workers=2),
+    )  # fmt: skip
+    run.execute()
+    expected, found = (table(one).splitlines() for one in (undisturbed, run))
+    assert found[:-1] == expected[:-1] and "not judged" in found[-1]
+    failure = run.journal.read(IDS[3], "failure", Failure)
+    assert (failure.kind, failure.stage, failure.reason, failure.seconds) == ("out of time", "before", HUNG, 2.5)
+    assert len(marks(tmp_path / "marks", f"accident.{IDS[3]}")) == 1, "nobody hangs at it again"
     assert os.listdir(run.journal.root / "leases") == [] and run_status(run.journal).left == 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .executors.pool import Pool, Report
 from .leases import LeaseWatch
 from .owner import is_dead
-from .turn import Part, Task, fail_model
+from .turn import HUNG, Part, Task, fail_model
 
 if TYPE_CHECKING:
     from .pipeline import Run
@@ -63,8 +63,7 @@ class _Dispatcher:
         elif report.ending == "died":
             self._after_death(report)
         elif report.ending == "hung":
-            reason = "did not come back in its time and could not be interrupted, so its process was killed"
-            fail_model(self.run, task.number, report.stage, reason, "out of time", report.seconds)
+            fail_model(self.run, task.number, report.stage, HUNG, "out of time", report.seconds)
 
     def _after_death(self, report: Report) -> None:
         """The model is taken up again, unless it seems to be what its workers die of."""

@@ -32,7 +32,9 @@ class Fleet:
 
     executor: ExecutorName = Field(default="local", description="processes of this machine, or a Ray cluster")
     workers: int | None = Field(
-        default=None, ge=1, description="models in work at a time; None: one per GPU that may be used, else one"
+        default=None,
+        ge=1,
+        description="processes that work at a time; None: one per GPU that may be used, else the command itself",
     )
     address: str | None = Field(default=None, description="of a Ray cluster; None: one is started on this machine")
     shard: Shard = Field(default_factory=Shard)

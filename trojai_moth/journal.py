@@ -18,6 +18,7 @@ from .files import PART, publish_text, sweep_parts, write_text, written
 from .leases import Leases, LeaseTerms
 from .owner import own_name
 from .records import read_record, record, to_dict, to_json
+from .watchdog import sweep_words
 
 T = TypeVar("T")
 
@@ -126,6 +127,7 @@ class Journal:
         for folder in (self.root, self.root / "journal", self.root / "weights"):
             sweep_parts(folder)
         self.leases.sweep(self.is_finished)
+        sweep_words(self.leases.folder, self.is_finished)
 
     def mark_finished(self, model_id: str) -> None:
         """Note that nothing is left to do for a model: an empty file, so that a count need not read records."""

@@ -16,6 +16,7 @@ from .leases import Lease
 from .model_run import ModelRun, Part, StillToDo
 from .run_records import Failure
 from .time_budget import OverBudget
+from .watchdog import take_word, watch_path
 
 if TYPE_CHECKING:
     from .pipeline import Run
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # done: nothing is left to do; more: scanned, and there is; held: another process is at it.
 Outcome = Literal["done", "more", "held"]
 OnStage = Callable[[str, float | None], None]
+HUNG = "did not come back in its time and could not be interrupted, so its process was killed"
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ def fail_model(run: Run, number: int, stage: str, reason: str, kind: FailureKind
     lease = run.journal.leases.acquire(model_id)
     if lease is None:  # another has taken it up
         return
+    turn = _Turn(run, Task(number), lambda stage, limit: None)
     try:
-        _Turn(run, Task(number), lambda stage, limit: None).fail(lease, stage, reason, kind, seconds)
+        if not turn.hung(lease):
+            turn.fail(lease, stage, reason, kind, seconds)
     finally:
         lease.release()
 
@@ -98,6 +102,8 @@ class _Turn:
         deaths = lease.generation - 1
         if isinstance(self.case, Skip):
             self.fail(lease, "load", self.case.reason, "unreadable", 0.0)
+        elif self.hung(lease):
+            pass
         elif deaths >= self.run.fleet.deaths:
             self.fail(lease, "worker", f"{deaths} processes died or fell silent at this model", "worker died", 0.0)
         else:
@@ -140,6 +146,13 @@ class _Turn:
                 self.run.journal.weights(self.model_id).unlink()
         self.run.journal.mark_finished(self.model_id)
         return "done"
+
+    def hung(self, lease: Lease) -> bool:
+        """Whether the process before hung at this model until it was ended; that is then recorded."""
+        found = take_word(watch_path(self.run.journal.leases.folder, self.model_id))
+        if found:
+            self.fail(lease, found.stage, HUNG, "out of time", found.seconds)
+        return found is not None
 
     def fail(self, lease: Lease, stage: str, reason: str, kind: FailureKind, seconds: float) -> None:
         """Record a failure, unless another has taken the model over: what it finds must stand."""

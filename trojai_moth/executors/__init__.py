@@ -22,7 +22,7 @@ def make_pool(run: Run) -> Pool:
 
         return RayTasks(run, run.fleet.workers)
     workers = workers_for(run.fleet.workers, run.device)
-    if workers == 1:
+    if workers == 1 and run.fleet.workers is None:
         return Inline(run)
     from .processes import Processes
 

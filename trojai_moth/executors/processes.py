@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import WorkerError
 from ..loading.trusted import pickles_are_trusted
 from ..turn import Task
+from ..watchdog import OVERTIME_S
 from .pool import Report
 from .slots import Slot, slots
 from .worker import Began, Broken, Ended, Message, Note, work
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from ..pipeline import Run
 
-# Seconds beyond a stage's limit after which a worker that did not come back is killed.
-OVERTIME_S = 30.0
 # Workers in a row that may die before they have said a word: then it is not the models that they die of.
 _MOST_MUTE = 5
 # Seconds that workers have to let go of their models when the run is to end.
@@ -113,7 +112,9 @@ class Processes:
         worker.task = None
         self._mute += not worker.spoke
         if self._mute > _MOST_MUTE:
-            raise WorkerError(f"{self._mute} workers ended before they could begin ({_cause(code)}); try --workers 1")
+            raise WorkerError(
+                f"{self._mute} workers ended before they could begin ({_cause(code)}); try without --workers"
+            )
         self._tell(task, f"its worker died ({_cause(code)}); another takes the model up", True)
         return Report(task, "died", worker.stage)
 

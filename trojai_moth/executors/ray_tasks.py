@@ -21,6 +21,7 @@ from ..device import prepare_process, resolve_device
 from ..errors import MissingDependencyError, RunDirectoryError, WorkerError, one_line
 from ..loading.trusted import pickles_are_trusted, trusting_pickles
 from ..turn import Outcome, Task, take_turn
+from ..watchdog import OVERTIME_S, Watchdog, watch_path
 from .pool import Report
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class RayTasks:
 
     def submit(self, task: Task) -> None:
         """Hand a task to Ray."""
-        answer = self._remote.remote([self._sent], task, pickles_are_trusted())
+        answer = self._remote.remote([self._sent], task, pickles_are_trusted(), OVERTIME_S)
         self._running[answer] = (task, time.monotonic())
 
     def wait(self, seconds: float) -> list[Report]:
@@ -115,7 +116,7 @@ def _fetched(reference: Any) -> Run:
     return found
 
 
-def _turn(sent: list[Any], task: Task, trust: bool) -> _Answer:
+def _turn(sent: list[Any], task: Task, trust: bool, overtime: float) -> _Answer:
     """A task, in a worker of Ray, which shows it its own GPU only; a reference in a list comes as it is."""
     run = _fetched(*sent)
     device = resolve_device("auto") if run.device.type != "cpu" else run.device
@@ -124,9 +125,10 @@ def _turn(sent: list[Any], task: Task, trust: bool) -> _Answer:
         torch.set_num_threads(1)
     notes = _Notes()
     own = replace(run, device=device, reporter=notes)
+    word = watch_path(run.journal.leases.folder, run.cases[task.number].model_id)
     try:
-        with trusting_pickles() if trust else nullcontext():
-            return _Answer(take_turn(own, task), tuple(notes.texts))
+        with trusting_pickles() if trust else nullcontext(), Watchdog(word, overtime) as watchdog:
+            return _Answer(take_turn(own, task, watchdog.begins), tuple(notes.texts))
     except RunDirectoryError as error:
         return _Answer("done", tuple(notes.texts), error)
 
