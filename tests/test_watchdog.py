@@ -49,6 +49,14 @@ def test_what_is_in_time_is_left_alone_and_leaves_nothing(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, b"") and list(tmp_path.iterdir()) == []
 
 
+def test_a_turn_that_was_none_leaves_anothers_file_alone(tmp_path):
+    path = watch_path(tmp_path, "id-00000001")
+    path.write_text("before 31\n")
+    with Watchdog(path) as watchdog:
+        watchdog.begins("load", None)
+    assert path.read_text() == "before 31\n"
+
+
 @pytest.mark.parametrize("text", ["", "before 31\n", "before\nTimeout (0:00:31)!\n", "Timeout (0:00:31)!\n", "\0\n\0"])
 def test_the_word_of_one_who_did_not_hang_says_nothing(tmp_path, text):
     path = watch_path(tmp_path, "id-00000001")

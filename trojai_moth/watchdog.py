@@ -41,6 +41,7 @@ class Watchdog:
         """path: where word is left, see :func:`watch_path`; overtime: seconds beyond a stage's limit."""
         self._path, self._overtime = path, overtime
         self._file: IO[str] | None = None
+        self._watched = False
 
     def __enter__(self) -> Watchdog:
         """Nothing is watched before the first stage begins."""
@@ -51,15 +52,17 @@ class Watchdog:
         self._quiet()
         if limit is not None:
             self._file = written(self._path, lambda: self._opened(stage, limit + self._overtime))
+            self._watched = True
             faulthandler.dump_traceback_later(limit + self._overtime, file=self._file, exit=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The turn is over."""
+        """The turn is over; one in which nothing was watched was perhaps no turn, and the file is another's."""
         self._quiet()
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        if self._watched:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def _opened(self, stage: str, seconds: float) -> IO[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,9 +86,9 @@ def take_word(path: Path) -> Hang | None:
     """The hang that was left word of, if there was one; the file is gone afterwards. Only for the lease's holder."""
     try:
         first, _, rest = path.read_text(encoding="utf-8", errors="replace").partition("\n")
-    except FileNotFoundError:
+    except OSError:
         return None
-    path.unlink(missing_ok=True)
+    written(path, lambda: path.unlink(missing_ok=True))
     stage, _, seconds = first.rpartition(" ")
     with suppress(ValueError):
         if rest.startswith(_FIRED):
