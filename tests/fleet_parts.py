@@ -62,6 +62,8 @@ class Accidental(Scripted):
 def accident(what):
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "end":
+        os.kill(os.getpid(), signal.SIGTERM)
     if what == "memory":
         raise torch.OutOfMemoryError("out of memory, says the test")
     end = time.monotonic() + 600

@@ -64,7 +64,7 @@ def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path):
     assert os.listdir(run.journal.root / "leases") == [] and run_status(run.journal).left == 0
 
 
-def test_a_worker_that_hangs_or_is_killed_loses_nothing_in_a_cluster_that_was_started_here(
+def test_a_worker_that_hangs_or_is_ended_loses_nothing_in_a_cluster_that_was_started_here(
     the_round, tmp_path, monkeypatch
 ):
     pytest.importorskip("ray")
@@ -72,7 +72,7 @@ def test_a_worker_that_hangs_or_is_killed_loses_nothing_in_a_cluster_that_was_st
     monkeypatch.setattr(ray_tasks, "OVERTIME_S", 0.5)
     undisturbed = make_run(*the_round, tmp_path / "undisturbed", tmp_path / "quiet")
     undisturbed.execute()
-    accidents = {IDS[0]: "kill 1", IDS[3]: "hang 9"}
+    accidents = {IDS[0]: "kill 1", IDS[2]: "end 1", IDS[3]: "hang 9"}
     run = make_run(
         *the_round, tmp_path / "run", tmp_path / "marks", time_budget=2.0, accidents=accidents,
         fleet=Fleet(executor="ray", workers=2),

@@ -23,6 +23,7 @@ from ..loading.trusted import pickles_are_trusted, trusting_pickles
 from ..turn import Outcome, Task, take_turn
 from ..watchdog import OVERTIME_S, Watchdog, watch_path
 from .pool import Report
+from .stopping import stopped_by_signal
 
 if TYPE_CHECKING:
     from ..pipeline import Run
@@ -124,10 +125,15 @@ def _turn(sent: list[Any], task: Task, trust: bool, overtime: float) -> _Answer:
     if device.type == "cpu":
         torch.set_num_threads(1)
     notes = _Notes()
-    own = replace(run, device=device, reporter=notes)
     word = watch_path(run.journal.leases.folder, run.cases[task.number].model_id)
     try:
-        with trusting_pickles() if trust else nullcontext(), Watchdog(word, overtime) as watchdog:
+        with (
+            stopped_by_signal() as stopping,
+            trusting_pickles() if trust else nullcontext(),
+            Watchdog(word, overtime) as watchdog,
+        ):
+            notes.check = stopping.check
+            own = replace(run, device=device, reporter=notes, check=stopping.check)
             return _Answer(take_turn(own, task, watchdog.begins), tuple(notes.texts))
     except RunDirectoryError as error:
         return _Answer("done", tuple(notes.texts), error)
@@ -138,16 +144,19 @@ class _Notes:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.check = _nothing
 
     def model(self, model_id: str, number: int, total: int) -> None:
         """The driver knows."""
 
     def note(self, text: str) -> None:
         """Keep it."""
+        self.check()
         self.texts.append(text)
 
     def step(self, text: str) -> None:
         """A sign of life that nobody waits for."""
+        self.check()
 
 
 def _own_places(run: Run) -> bool:

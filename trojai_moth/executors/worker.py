@@ -17,6 +17,7 @@ from ..errors import RunDirectoryError
 from ..loading.trusted import trusting_pickles
 from ..turn import Outcome, Task, take_turn
 from .slots import Slot, pin
+from .stopping import Stopping
 
 if TYPE_CHECKING:
     from ..pipeline import Run
@@ -68,15 +69,15 @@ Message = Note | Step | Began | Ended | Broken
 
 def work(connection: Connection, run: Run, slot: Slot, trust: bool) -> None:
     """The life of a worker: tasks until the driver closes the pipe, dies, or sends SIGTERM."""
-    stopping = _Stopping()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, and it decides
-    signal.signal(signal.SIGTERM, stopping.stop)
-    threading.Thread(target=_end_with_driver, daemon=True).start()
-    pin(slot)
-    prepare_process(slot.device)
-    driver = _Driver(connection, stopping)
-    own = replace(run, device=slot.device, reporter=driver, check=stopping.check)
+    stopping = Stopping()
     with suppress(KeyboardInterrupt, EOFError, BrokenPipeError), trusting_pickles() if trust else nullcontext():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, and it decides
+        signal.signal(signal.SIGTERM, stopping.stop)
+        threading.Thread(target=_end_with_driver, daemon=True).start()
+        pin(slot)
+        prepare_process(slot.device)
+        driver = _Driver(connection, stopping)
+        own = replace(run, device=slot.device, reporter=driver, check=stopping.check)
         while True:
             task: Task = connection.recv()
             driver.tell(_answer(own, task, driver))
@@ -89,25 +90,10 @@ def _answer(run: Run, task: Task, driver: _Driver) -> Message:
         return Broken(error)
 
 
-class _Stopping:
-    """SIGTERM ends the worker where it is; one that was swallowed by a finaliser, at the next sign of progress."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def stop(self, _signal: int, _frame: object) -> None:
-        self.asked = True
-        raise KeyboardInterrupt
-
-    def check(self) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-
-
 class _Driver:
     """What the worker knows of its driver: a reporter whose user sits there."""
 
-    def __init__(self, connection: Connection, stopping: _Stopping) -> None:
+    def __init__(self, connection: Connection, stopping: Stopping) -> None:
         self._connection, self._stopping, self._last = connection, stopping, 0.0
 
     def model(self, model_id: str, number: int, total: int) -> None:
