@@ -10,6 +10,7 @@ import functools
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -56,7 +57,7 @@ class RayTasks:
             _connect(self._ray, run, workers)
             if self._limit is not None and _own_places(run):  # as many places as asked for, so more tasks may wait
                 self._limit += _AHEAD
-        sent = replace(run, reporter=_Notes(), check=_nothing)
+        sent = replace(run, reporter=_Notes(_nothing), check=_nothing)
         self._sent = self._ray.put(sent)
         place = {"num_gpus": 1} if run.device.type != "cpu" else {"num_cpus": 1}
         # Lost tasks are not tried again by Ray but by the dispatcher, which counts and says so.
@@ -124,27 +125,23 @@ def _turn(sent: list[Any], task: Task, trust: bool, overtime: float) -> _Answer:
     prepare_process(device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    notes = _Notes()
     word = watch_path(run.journal.leases.folder, run.cases[task.number].model_id)
-    try:
-        with (
-            stopped_by_signal() as stopping,
-            trusting_pickles() if trust else nullcontext(),
-            Watchdog(word, overtime) as watchdog,
-        ):
-            notes.check = stopping.check
-            own = replace(run, device=device, reporter=notes, check=stopping.check)
-            return _Answer(take_turn(own, task, watchdog.begins), tuple(notes.texts))
-    except RunDirectoryError as error:
-        return _Answer("done", tuple(notes.texts), error)
+    with stopped_by_signal() as stopping:
+        notes = _Notes(stopping.check)
+        own = replace(run, device=device, reporter=notes, check=stopping.check)
+        try:
+            with trusting_pickles() if trust else nullcontext(), Watchdog(word, overtime) as watchdog:
+                return _Answer(take_turn(own, task, watchdog.begins), tuple(notes.texts))
+        except RunDirectoryError as error:
+            return _Answer("done", tuple(notes.texts), error)
 
 
 class _Notes:
-    """A reporter that keeps what is worth a line until the task is over."""
+    """A reporter that keeps what is worth a line until the task is over; ``check`` may end it at any sign of life."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None]) -> None:
         self.texts: list[str] = []
-        self.check = _nothing
+        self.check = check
 
     def model(self, model_id: str, number: int, total: int) -> None:
         """The driver knows."""
