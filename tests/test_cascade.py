@@ -67,7 +67,7 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
 
 
 def test_a_flag_that_stays_is_looked_into_until_it_is_surely_injected():
-    terms = [Term(feature=name, centre=0, scale=1, weight=w) for name, w in (("stamp_peak", 2), ("stamp_gap", 0.5))]
+    terms = [Term(feature=name, centre=0, scale=1, weight=w) for name, w in (("stamp_peak", 3), ("stamp_gap", 0.5))]
     asked, rest = (
         question(learned(terms=terms, threshold=-20.0)),
         frozenset({"stamp_gap"}),
