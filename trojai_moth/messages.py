@@ -1,0 +1,89 @@
+"""What is said while work goes on: messages through ``logging``, and one callback for progress.
+
+Loggers are named by module below ``trojai_moth``. A library says nothing by itself, so messages are only shown after
+:func:`configure`, which the command line calls, and every worker process with :func:`level` and :func:`debugging` of
+the process that starts it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[str], None]
+"""Is told what a long task is at, a few words at a time; it may raise to end the task."""
+
+LOGGER = "trojai_moth"
+
+_debugging = False
+
+
+def silent(text: str) -> None:
+    """The progress callback that shows nothing."""
+
+
+def configure(level: int, debug: bool = False) -> None:
+    """Show messages from this level of ``logging`` on, on standard error; ``debug``: show tracebacks, too.
+
+    A second call replaces what the first one said.
+    """
+    global _debugging
+    _debugging = debug
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(level)
+    if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
+        logger.addHandler(_StandardError())
+
+
+@contextmanager
+def configured(level: int, debug: bool = False) -> Iterator[None]:
+    """As :func:`configure`, until the block ends."""
+    global _debugging
+    logger = logging.getLogger(LOGGER)
+    before = (list(logger.handlers), logger.level, _debugging)
+    configure(level, debug)
+    try:
+        yield
+    finally:
+        logger.handlers, former, _debugging = before
+        logger.setLevel(former)
+
+
+def level() -> int:
+    """The level of ``logging`` from which on messages are shown."""
+    return logging.getLogger(LOGGER).getEffectiveLevel()
+
+
+def debugging() -> bool:
+    """Whether tracebacks are to be shown and kept."""
+    return _debugging
+
+
+class _StandardError(logging.Handler):
+    """One line for each message: the time, and what is said.
+
+    The stream is looked up for each message, because a progress bar and a test put another one in its place.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it; a stream that is closed or full must not end the work."""
+        try:
+            sys.stderr.write(_line(record, terminal=sys.stderr.isatty()))
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def _line(record: logging.LogRecord, *, terminal: bool) -> str:
+    """The date is left out where somebody is watching; a log may be read days later."""
+    moment = time.localtime(record.created)
+    words = [time.strftime("%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S", moment)]
+    if record.levelno >= logging.WARNING:
+        words.append(f"{record.levelname.lower()}:")
+    text = " ".join([*words, record.getMessage()])
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    return text + "\n"
