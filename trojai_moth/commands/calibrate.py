@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from ..calibration import Calibration, LeftOut, Method
-from ..device import prepare_process, resolve_device
 from ..errors import MothError
-from ..eval.calibrate import LearnSettings, Source, learn, require_both
-from ..eval.calibration_scans import Scans, labelled, read_groups
-from ..eval.labels import read_labels
 from ..files import write_text
-from ..pipeline import RescanSettings
-from ..records import from_dict, to_dict, to_json
-from ..rounds import read_round
-from ..scanner import make_scanner
-from ..several import split_names
-from ..subset import choose
+from .base import command
 from .console import make_console
-from .display import calibration_table, make_reporter
-from .interruption import Interruption, Stopping
 from .options import (
     backgrounds_option,
     data_option,
@@ -38,10 +25,14 @@ from .options import (
     trust_pickle_option,
 )
 
+if TYPE_CHECKING:
+    from ..calibration import Calibration, LeftOut
+    from ..pipeline import RescanSettings
+
 _LISTED = 20
 
 
-@click.command()
+@command()
 @click.argument("round_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--out",
@@ -59,7 +50,7 @@ _LISTED = 20
     help="Scans of each model, with the seed of --seed and those that follow it.",
 )  # fmt: skip
 @click.option(
-    "--method", type=click.Choice(get_args(Method)), default="logistic", show_default=True,
+    "--method", type=click.Choice(["logistic", "monotone"]), default="logistic", show_default=True,
     help="Curve from score to probability. logistic needs fewer models; monotone follows any rising shape.",
 )  # fmt: skip
 @click.option(

@@ -6,26 +6,12 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..blind.settings import EvidenceSettings
-from ..checkup import NO_EXAMPLES, Checkup, examine
-from ..convention import Convention
-from ..data_settings import DataSettings
-from ..device import prepare_process, resolve_device
 from ..errors import MothError
-from ..estimate import Estimate, estimate
-from ..eval.labels import read_errata, read_labels
-from ..eval.round_health import RoundHealth, Tally
-from ..hardeners.moth_settings import MothSettings
-from ..records import from_dict, to_dict
-from ..rounds import Case, Skip, metadata_file, read_round
-from ..scanners.neural_cleanse import NeuralCleanseSettings
-from ..subset import choose
-from ..workers import cores, in_order
-from ..workload import work
+from .base import command
 from .options import (
     backgrounds_option,
     device_option,
@@ -36,6 +22,16 @@ from .options import (
 )
 from .round_data import left_to_round, round_data, settings_so_far
 
+if TYPE_CHECKING:
+    from ..case import Case, Skip
+    from ..checkup import Checkup
+    from ..convention import Convention
+    from ..data_settings import DataSettings
+    from ..estimate import Estimate
+    from ..eval.round_health import RoundHealth, Tally
+    from ..hardeners.moth_settings import MothSettings
+    from ..scanners.neural_cleanse import NeuralCleanseSettings
+
 _LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
 _SHOWN, _TIED = 8, 1
 _WITHOUT_EXAMPLES = (
@@ -44,7 +40,7 @@ _WITHOUT_EXAMPLES = (
 )
 
 
-@click.command()
+@command()
 @click.argument("round_dir", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON per model as it comes, and one for the round.")
 @click.option(
