@@ -15,6 +15,7 @@ from ..errors import MothError
 from ..eval.calibrate import LearnSettings, Source, learn, require_both
 from ..eval.calibration_scans import Scans, labelled, read_groups
 from ..eval.labels import read_labels
+from ..executors.stopping import SIGNALS, Stopping
 from ..files import write_text
 from ..pipeline import RescanSettings
 from ..records import from_dict, to_dict, to_json
@@ -23,8 +24,7 @@ from ..scanner import make_scanner
 from ..several import split_names
 from ..subset import choose
 from .console import make_console
-from .display import calibration_table, make_reporter
-from .interruption import Interruption, Stopping
+from .display import calibration_table, show_progress
 from .options import (
     backgrounds_option,
     data_option,
@@ -92,14 +92,13 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
     cases, unlabelled = labelled(choose(read_round(round_dir), subset, round_dir), labels)
     require_both(np.array([labels[case.model_id] for case in cases], dtype=bool))
     prepare_process(target)
-    interruption = Interruption()
-    interruption.listen()
-    console = make_console()
-    with make_reporter(console) as reporter:
-        scans = Scans(cases, settings, seeds, work, target, Stopping(reporter, interruption))
+    console, stopping = make_console(), Stopping()
+    with show_progress(console) as progress:
+        scans = Scans(cases, settings, seeds, work, target, progress, stopping.check)
         try:
-            scans.execute()
-            interruption.check()
+            with stopping.listening(*SIGNALS):
+                scans.execute()
+                stopping.check()
         except KeyboardInterrupt:
             raise MothError(f"interrupted; {work} is usable, and the same command goes on there") from None
     models, broken = scans.collect(labels, groups)

@@ -13,11 +13,11 @@ from ..errors import MothError, SettingsError
 from ..eval.comparison import FAST_METER, Comparison, ComparisonSettings, Method, Row, legend, methods_of
 from ..eval.comparison_chart import write_chart
 from ..eval.contest import Contest
+from ..executors.stopping import SIGNALS, Stopping
 from ..hardener import Hardener, hardeners, make_hardener
 from ..poisoned import read_poisoned
 from ..records import from_dict, to_dict
 from .console import make_console
-from .interruption import Interruption
 from .model import OpenedModel, model_options, open_model, show_progress
 from .options import record_fields
 
@@ -68,19 +68,19 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
 def _run(
     model: OpenedModel, settings: ComparisonSettings, out: Path, entrants: Sequence[tuple[Method, Hardener]]
 ) -> Comparison:
-    interruption = Interruption()
-    interruption.listen()
+    stopping = Stopping()
 
     def progress(text: str) -> None:
-        interruption.check()
+        stopping.check()
         show_progress(f"{text:<60}")
 
     poisoned = read_poisoned(model.case, model.opened.subject)
     contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
     try:
-        comparison = contest.run(entrants)
-        interruption.check()
-        write_chart(comparison, out / "comparison.png")
+        with stopping.listening(*SIGNALS):
+            comparison = contest.run(entrants)
+            stopping.check()
+            write_chart(comparison, out / "comparison.png")
     except KeyboardInterrupt:
         raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
     click.echo("", err=True)

@@ -21,6 +21,7 @@ from ..eval.labels import read_errata, read_labels
 from ..eval.round_health import RoundHealth, Tally
 from ..hardeners.moth_settings import MothSettings
 from ..records import from_dict, to_dict
+from ..round_images import images_for
 from ..rounds import Case, Skip, metadata_file, read_round
 from ..scanners.neural_cleanse import NeuralCleanseSettings
 from ..subset import choose
@@ -34,7 +35,7 @@ from .options import (
     set_option,
     subset_option,
 )
-from .round_data import left_to_round, round_data, settings_so_far
+from .round_data import left_to_round, settings_so_far
 
 _LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
 _SHOWN, _TIED = 8, 1
@@ -84,7 +85,7 @@ def doctor(
     told, target = _settings(groups), resolve_device(device)
     cases = choose(read_round(round_dir), subset, round_dir)
     if left_to_round(data, assignments):
-        data = round_data(cases)[0]
+        data = images_for(cases)[0]
     images = from_dict(DataSettings, {**settings_so_far(data, backgrounds), **groups["data"]}, source="--set")
     settings = (*told, images, EvidenceSettings())
     labels, problems = _labels(round_dir)
