@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..distance_records import CHANNELS, FAST, DistanceSettings
 from ..records import Field, record, to_dict
-from ..robustness import PgdSettings
+from ..round_settings import PgdSettings
 from ..samples import DataSettings
 from .gain import gains
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from .errors import printable
 
 Progress = Callable[[str], None]
 """Is told what a long task is at, a few words at a time; it may raise to end the task."""
@@ -70,6 +73,12 @@ def debugging() -> bool:
     return _debugging
 
 
+def traceback_text(error: BaseException) -> str:
+    """The traceback of an exception, without what could steer a terminal; it ends in a newline."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
 class _StandardError(logging.Handler):
     """One line for each message: the time, and what is said.
 
@@ -86,12 +95,11 @@ class _StandardError(logging.Handler):
 
 
 def _line(record: logging.LogRecord, *, terminal: bool) -> str:
-    """The date is left out where somebody is watching; a log may be read days later."""
+    """With the date, unless somebody is watching: a log may be read days later. What steers a terminal is escaped."""
     moment = time.localtime(record.created)
     words = [time.strftime("%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S", moment)]
     if record.levelno >= logging.WARNING:
         words.append(f"{record.levelname.lower()}:")
-    text = " ".join([*words, record.getMessage()])
-    if record.exc_info:
-        text += "\n" + logging.Formatter().formatException(record.exc_info)
-    return text + "\n"
+    text = " ".join([*words, printable(record.getMessage())]) + "\n"
+    error = record.exc_info[1] if record.exc_info else None
+    return text + (traceback_text(error) if error else "")

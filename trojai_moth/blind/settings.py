@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..engine import PrecisionChoice
 from ..hardeners.moth_settings import MothSettings
 from ..inversion import InversionSettings
+from ..precision import PrecisionChoice
 from ..records import Field, record
 from .differencing import DifferencingSettings
 from .filtered import FilterSettings

@@ -13,7 +13,7 @@ from ..eval.comparison import JudgeSettings
 from ..hardener import GROUP as HARDENERS
 from ..hardener import Hardener, hardeners
 from ..plugins import Plugin, find_plugins, load_plugins
-from ..robustness import PgdSettings
+from ..round_settings import PgdSettings
 from ..samples import DataSettings
 from ..scanner import GROUP as SCANNERS
 from ..scanner import Scanner
