@@ -55,6 +55,14 @@ def configured(level: int, debug: bool = False) -> Iterator[None]:
         logger.setLevel(former)
 
 
+@contextmanager
+def handed_to(handler: logging.Handler, level: int, debug: bool = False) -> Iterator[None]:
+    """As :func:`configured`, but this handler gets the messages, and standard error does not."""
+    with configured(level, debug):
+        logging.getLogger(LOGGER).handlers = [handler]
+        yield
+
+
 def level() -> int:
     """The level of ``logging`` from which on messages are shown."""
     return logging.getLogger(LOGGER).getEffectiveLevel()

@@ -42,9 +42,7 @@ _LISTED = 20
     "--tail-loss", type=float,
     help="Share of the poisoned models below the threshold if their scores are normal; asks more of few models.",
 )  # fmt: skip
-def calibrate_rule(
-    run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, **limits: float | None
-) -> None:
+def calibrate_rule(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, **limits: float | None) -> None:
     """Learn from the evidence of finished RUNs a rule that clears natural backdoors and keeps injected ones.
 
     Only flagged models have evidence, so a rule speaks of these alone. Make the runs with --set evidence.complete=true,

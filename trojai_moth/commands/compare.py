@@ -71,23 +71,23 @@ def _run(
 ) -> Comparison:
     from ..eval.comparison_chart import write_chart
     from ..eval.contest import Contest
+    from ..executors.stopping import SIGNALS, Stopping
     from ..poisoned import read_poisoned
-    from .interruption import Interruption
 
-    interruption = Interruption()
-    interruption.listen()
+    stopping = Stopping()
     poisoned = read_poisoned(model.case, model.opened.subject)
     try:
-        with shown_progress() as shown:
+        with stopping.listening(*SIGNALS):
+            with shown_progress() as shown:
 
-            def progress(text: str) -> None:
-                interruption.check()
-                shown(text)
+                def progress(text: str) -> None:
+                    stopping.check()
+                    shown(text)
 
-            contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
-            comparison = contest.run(entrants)
-        interruption.check()
-        write_chart(comparison, out / "comparison.png")
+                contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
+                comparison = contest.run(entrants)
+            stopping.check()
+            write_chart(comparison, out / "comparison.png")
     except KeyboardInterrupt:
         raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
     return comparison
