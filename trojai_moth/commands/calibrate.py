@@ -113,10 +113,10 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
 def _scanned(make: Callable[[Progress, Callable[[], None]], Scans], work: Path) -> Scans:
     """All scans, which Ctrl-C and a scheduler's signal end in good order."""
     from ..executors.stopping import SIGNALS, Stopping
-    from .display import show_progress
+    from .display import run_progress
 
     stopping = Stopping()
-    with show_progress(make_console()) as progress:
+    with run_progress() as progress:
         scans = make(progress, stopping.check)
         try:
             with stopping.listening(*SIGNALS):

@@ -86,12 +86,12 @@ def rescan(
     is flagged in the end; 1: one is; 2: error, or a model could not be judged and none is flagged.
     """
     fleet, leases, budget = fleet_of(choices)
-    settings, console = settings_of(choices), make_console()
+    settings = settings_of(choices)
     from ..eval.rescan import rescan as run_rescan
-    from .display import show_progress
+    from .display import run_progress
 
     try:
-        with show_progress(console) as progress:
+        with run_progress() as progress:
             result = run_rescan(
                 round_dir, out, subset=subset, calibration=calibration, rule=rule, allow_fitted=allow_fitted,
                 labels=labels, fleet=fleet, leases=leases, round_budget=budget, device=device, progress=progress,
@@ -99,6 +99,7 @@ def rescan(
             )  # fmt: skip
     except KeyboardInterrupt:
         raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
+    console = make_console()
     if fleet.shard.of > 1:
         console.print(f"Shard {fleet.shard.index} of {fleet.shard.of}; the files hold the whole run.", markup=False)
     _show(console, result)
