@@ -38,6 +38,10 @@ class _CardGroup(Group):
 @click.group(cls=_CardGroup)
 def card() -> None:
     """Write class distances into a model card: `card MODEL_DIR`; `card diff A B` and `card verify README MODEL_DIR`."""
+
+
+def _require_hub() -> None:
+    """MissingDependencyError before any work where the library that reads and writes cards is not installed."""
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
@@ -82,6 +86,7 @@ def make_card(
     Distances that are not given are measured with the settings of --before, or as `distance` would. Beside the card lie
     class_distances.json and two pictures.
     """
+    _require_hub()
     weights = weights or _weights_of(run_dir, choices["model_dir"].resolve().name)
     if after and not weights:
         raise SettingsError("--after: needs the hardened weights too; add --weights or --run")
@@ -151,6 +156,7 @@ def _measurer(
 @click.argument("second", metavar="B", type=_FILE)
 def diff_cards(first: Path, second: Path) -> None:
     """Show what card B says otherwise than card A; each a README.md or its class_distances.json."""
+    _require_hub()
     from ..eval.card_check import difference, read_card
 
     found = difference(read_card(first), read_card(second), (str(first), str(second)))
@@ -194,6 +200,7 @@ def verify_card(
     path: Path, model_dir: Path, weights: Path | None, pairs: int, pick: int | None, tolerance: float, device: str
 ) -> None:
     """Check the card's files against its hashes, and measure some random pairs again. Exit code 1: it does not hold."""
+    _require_hub()
     from ..eval.card_check import Finding, check_files, compare_pairs, read_card
 
     findings = check_files(path)

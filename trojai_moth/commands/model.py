@@ -12,7 +12,7 @@ import click
 
 from ..errors import MothError, SettingsError
 from ..files import write_text
-from ..hardeners.moth_settings import Part
+from ..hardeners import Part
 from .base import command
 from .console import shown_progress
 from .options import (
