@@ -21,9 +21,9 @@ from subjects import prototype_model, random_pairs
 from torch import Tensor, nn
 
 from trojai_moth.device import describe_device
-from trojai_moth.engine import PrecisionChoice
 from trojai_moth.images import ImagePool
 from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
+from trojai_moth.precision import PrecisionChoice
 from trojai_moth.subject import Subject
 
 REPEATS = 7

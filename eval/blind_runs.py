@@ -13,9 +13,9 @@ from ..calibration import file_hashes, fingerprint
 from ..errors import MothError
 from ..journal import Journal
 from ..packs import unpacked
-from ..pipeline import ScanRecord
 from ..poisoned import read_poisoned
 from ..rounds import Case, Skip, read_config_text, read_round
+from ..run_records import ScanRecord
 from .calibration_scans import read_groups
 from .labels import read_labels
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ..calibration import LeftOut
+from ..case import Case, Skip
 from ..errors import MothError, RunDirectoryError
+from ..execute import execute
 from ..journal import Journal
-from ..pipeline import Failure, Reporter, RescanSettings, Run, ScanRecord
+from ..messages import Progress, silent
+from ..pipeline import NOTES, RescanSettings, Run, go_on
 from ..records import from_dict, to_dict
-from ..rounds import METADATA_FILE, Case, Skip
+from ..rounds import METADATA_FILE
+from ..run_records import Failure, ScanRecord
 from .calibrate import ScoredModel
 
 _NOT_HARDENED = "it is only scanned, to learn a calibration"
@@ -29,17 +35,20 @@ class Scans:
     seeds: tuple[int, ...]
     work: Path
     device: torch.device
-    reporter: Reporter
+    progress: Progress = silent
+    check: Callable[[], None] = go_on
 
     def execute(self) -> None:
         """Scan what is not scanned yet. Each seed's scans are those that ``rescan`` with that seed begins with."""
-        for seed in self.seeds:
+        for number, seed in enumerate(self.seeds, 1):
             settings = from_dict(RescanSettings, {**to_dict(self.settings), "seed": seed})
             run = Run(
-                self.cases, settings, self.journal(seed), self.device, lambda _: _NOT_HARDENED, _Seeded(self, seed)
-            )
+                self.cases, settings, self.journal(seed), self.device, _scan_only, progress=self.progress,
+                check=self.check, title=f"(seed {number} of {len(self.seeds)})",
+            )  # fmt: skip
             try:
-                run.execute()
+                with _without_notes_on_hardening():
+                    execute(run)
             except RunDirectoryError as error:  # a run directory is called --out by the other commands
                 raise RunDirectoryError(str(error).replace("another --out", "another --work")) from None
 
@@ -86,24 +95,23 @@ class Scans:
         return scans
 
 
-class _Seeded:
-    """A reporter that says which of the seeds is at work."""
+def _scan_only(model_id: str) -> str:
+    """Why a model is not to be hardened; a function that other processes can be sent."""
+    return _NOT_HARDENED
 
-    def __init__(self, scans: Scans, seed: int) -> None:
-        self._to, self._words = scans.reporter, f"seed {scans.seeds.index(seed) + 1} of {len(scans.seeds)}"
 
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """A model's turn has come."""
-        self._to.model(f"{model_id} ({self._words})", number, total)
+@contextmanager
+def _without_notes_on_hardening() -> Iterator[None]:
+    """That nothing is hardened here need not be said of each model."""
 
-    def note(self, text: str) -> None:
-        """Something worth a line; that nothing is hardened here is not."""
-        if _NOT_HARDENED not in text:
-            self._to.note(text)
+    def worth_a_line(record: logging.LogRecord) -> bool:
+        return _NOT_HARDENED not in record.getMessage()
 
-    def step(self, text: str) -> None:
-        """A sign of life."""
-        self._to.step(text)
+    NOTES.addFilter(worth_a_line)
+    try:
+        yield
+    finally:
+        NOTES.removeFilter(worth_a_line)
 
 
 def read_groups(round_dir: Path) -> dict[str, str]:

@@ -13,8 +13,8 @@ from ..blind.verdict import BlindVerdict
 from ..files import write_text
 from ..hardener import HardeningTrace
 from ..journal import Journal
-from ..pipeline import Failure, NotHardened, ScanRecord
 from ..records import to_json
+from ..run_records import Failure, NotHardened, ScanRecord
 from ..scanner import Candidate, Verdict
 from .report import to_markdown
 from .summary import Summary, summarise

@@ -9,7 +9,7 @@ from ..blind.verdict import BlindVerdict
 from ..errors import MothError
 from ..hardener import HardeningTrace
 from ..journal import Journal
-from ..pipeline import ScanRecord
+from ..run_records import ScanRecord
 from .blind_runs import LabelledModel, read_blind_run
 from .conditions import read_conditions
 from .protocol_rows import ScoredModel

@@ -27,11 +27,12 @@ from typing import ClassVar, Literal
 import torch
 
 from ..colour_maps import apply_map
-from ..engine import Engine, PrecisionChoice
+from ..engine import Engine
 from ..filter_inversion import FilterResult, filter_start, invert_filters
 from ..images import ImagePool
 from ..inversion import InversionSettings, make_task
 from ..known_filters import best_known_filters, known_filters
+from ..precision import PrecisionChoice
 from ..records import Field, record
 from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict, log_odds

@@ -20,10 +20,10 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ..engine import PrecisionChoice
 from ..images import ImagePool
 from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
 from ..outliers import anomaly_indices
+from ..precision import PrecisionChoice
 from ..records import Field, record
 from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict

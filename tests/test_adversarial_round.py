@@ -12,10 +12,11 @@ from trojai_moth.make_round import MakeRoundSettings, make_round
 from trojai_moth.opening import open_case
 from trojai_moth.poisoned import read_poisoned
 from trojai_moth.records import from_dict, to_dict
-from trojai_moth.robustness import PgdSettings, pgd_accuracy
+from trojai_moth.robustness import pgd_accuracy
 from trojai_moth.round_metadata import adversarial_facts
+from trojai_moth.round_settings import Adversary, PgdSettings, Recipe
 from trojai_moth.rounds import read_case
-from trojai_moth.training import Adversary, Recipe, fit
+from trojai_moth.training import fit
 
 from .test_make_round import TINY, needs_trojai
 from .toys import make_subject

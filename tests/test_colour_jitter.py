@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from trojai_moth.training import Recipe, fit
+from trojai_moth.round_settings import Recipe
+from trojai_moth.training import fit
 
 
 class Looking(torch.nn.Module):

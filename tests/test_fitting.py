@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from toys import make_samples, square_samples, trained_subject
 
-from trojai_moth.fitting import FitSettings, Trainer, cross_entropy, split_share, stamped
+from trojai_moth.fit_settings import FitSettings
+from trojai_moth.fitting import Trainer, cross_entropy, split_share, stamped
 from trojai_moth.fresh_triggers import small_enough, turns
 from trojai_moth.images import ImagePool
 from trojai_moth.outliers import anomaly_indices

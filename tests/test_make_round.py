@@ -16,7 +16,8 @@ from trojai_moth.errors import MissingDependencyError, RunDirectoryError, Settin
 from trojai_moth.loading import build_architecture, load_model
 from trojai_moth.make_round import MakeRoundSettings, make_round
 from trojai_moth.records import from_dict, to_dict
-from trojai_moth.training import Recipe, fit, recipe_for, share_of
+from trojai_moth.round_settings import Recipe
+from trojai_moth.training import fit, recipe_for, share_of
 from trojai_moth.twins import plan_twins
 
 needs_trojai = pytest.mark.skipif(

@@ -19,7 +19,8 @@ from trojai_moth.hardeners.pgd import Pgd, PgdTrainingSettings
 from trojai_moth.hardeners.uap import Uap, UapSettings
 from trojai_moth.hardeners.universal import Universal, UniversalSettings
 from trojai_moth.inversion import InversionSettings, invert
-from trojai_moth.robustness import PgdSettings, pgd_accuracy
+from trojai_moth.robustness import pgd_accuracy
+from trojai_moth.round_settings import PgdSettings
 from trojai_moth.trigger import Trigger
 
 GENTLE = {"learning_rate": 1e-3, "batch": 32, "recovery_steps": 10}

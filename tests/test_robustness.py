@@ -7,7 +7,8 @@ from toys import BRIGHT, PlantedNet, make_subject, planted_images, square_images
 
 from trojai_moth.errors import SettingsError
 from trojai_moth.records import from_dict, from_json, to_json
-from trojai_moth.robustness import PgdSettings, pgd, pgd_accuracy
+from trojai_moth.robustness import pgd, pgd_accuracy
+from trojai_moth.round_settings import PgdSettings
 from trojai_moth.seeding import generator
 
 BOX = 0.2

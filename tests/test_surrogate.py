@@ -11,9 +11,10 @@ from trojai_moth.blind.surrogate import SurrogateSettings, train_surrogate
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.loading import build_architecture
+from trojai_moth.round_settings import Recipe
 from trojai_moth.samples import Samples
 from trojai_moth.subject import Preprocessing, Subject
-from trojai_moth.training import Recipe, fit
+from trojai_moth.training import fit
 from trojai_moth.trigger import Trigger, stamp
 
 CLASSES, VICTIM, TARGET, CORNER = 3, 0, 2, 3

@@ -1,25 +1,31 @@
-"""The command line: finds commands, and turns failures into one line and exit code 2."""
+"""The command line: finds commands, and turns failures into one line and exit code 2.
+
+No command waits for torch to say its help, or what is wrong with its options: neither this module nor those of the
+commands import anything heavy but inside the function that does the work.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
-import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from . import __version__
-from .errors import MothError, printable
+from .commands.base import Group, wants_tracebacks
+from .errors import MothError, one_line, printable
+from .messages import traceback_text
 
 # torch's threads (GNU OpenMP) spin while they wait for each other. Spinning long, the default, makes two of them twenty
 # times slower than one as soon as anything else runs on the machine; not spinning at all makes small networks twice as
 # slow as need be. A short spin avoids both. It is read when torch is loaded, which is after this.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-# Name -> module, object and first sentence. Commands are imported when they are used, since torch takes seconds.
+# Name -> module, object and first sentence. A command's module is imported when the command is used.
 COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "rescan": ("rescan", "rescan", "Scan a round, harden what is flagged with MOTH, scan that again."),
@@ -27,7 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "doctor": (
             "doctor",
             "doctor",
-            "Say in minutes what in a round can be judged, and what can not.",
+            "Say in minutes what in a round can be judged, and what cannot.",
         ),
         "scan": ("model", "scan", "Scan one model directory."),
         "harden": ("model", "harden_model", "Harden one model directory, with MOTH or a rival."),
@@ -60,7 +66,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 )
 
 
-class _Group(click.Group):
+class _Group(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -75,24 +81,40 @@ class _Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table, since click would import the module of every command for its first sentence."""
+        names = [CompletionItem(name, help=text) for name, (_, _, text) in COMMANDS.items()]
+        own = [item for item in names if item.value.startswith(incomplete)]
+        return [*own, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong, the exit code is 2, because 1 means "flagged"."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except MothError as error:
-            raise _Failure(str(error)) from None
-        except (KeyboardInterrupt, click.Abort):
-            raise _Failure("interrupted") from None
-        except OSError as error:
-            raise _Failure(printable(f"{error.filename or 'system'}: {error.strerror or error}")) from None
-        except Exception:
-            raise _Failure(f"this is a bug; please report it\n{traceback.format_exc()}") from None
+        except (Exception, KeyboardInterrupt) as error:
+            raise _Failure(_explanation(error, debugging=wants_tracebacks(ctx))) from None
 
 
 class _Failure(click.ClickException):
     exit_code = 2
+
+
+def _explanation(error: BaseException, *, debugging: bool) -> str:
+    """One line of what went wrong; before it its traceback where that was asked for."""
+    if isinstance(error, MothError):
+        text = str(error)
+    elif isinstance(error, KeyboardInterrupt | click.Abort):
+        text = "interrupted"
+    elif isinstance(error, OSError):
+        text = printable(f"{error.filename or 'system'}: {error.strerror or error}")
+    else:
+        hint = "" if debugging else " (run again with --debug for the traceback)"
+        text = f"this is a bug; please report it: {one_line(error)}{hint}"
+    if debugging:
+        click.echo(traceback_text(error), nl=False, err=True)
+    return text
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

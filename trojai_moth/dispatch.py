@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING
 
 from .executors.pool import Pool, Report
 from .leases import LeaseWatch
 from .owner import is_dead
-from .turn import HUNG, Part, Task, fail_model
-
-if TYPE_CHECKING:
-    from .pipeline import Run
+from .pipeline import Run
+from .tasks import Part, Task
+from .turn import fail_model
 
 # Seconds between two looks at workers.
 _LOOK_S = 0.5
@@ -62,8 +60,6 @@ class _Dispatcher:
             self.waiting.append(Task(task.number))
         elif report.ending == "died":
             self._after_death(report)
-        elif report.ending == "hung":
-            fail_model(self.run, task.number, report.stage, HUNG, "out of time", report.seconds)
 
     def _after_death(self, report: Report) -> None:
         """The model is taken up again, unless it seems to be what its workers die of."""
@@ -90,4 +86,4 @@ class _Dispatcher:
             del self.held[number]
         if self.held and not self.running and not self.said_waiting:
             self.said_waiting = True
-            self.run.reporter.step(f"waiting for {len(self.held)} models that other processes are at")
+            self.run.progress(f"waiting for {len(self.held)} models that other processes are at")

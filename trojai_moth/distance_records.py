@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .engine import PrecisionChoice
+from .precision import PrecisionChoice
 from .records import Field, record, to_dict
 
 CHANNELS = 3

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +27,9 @@ from .device import (
 )
 from .folding import fold
 from .plan import Plan, PlanBook, default_book, fastest
+from .precision import PrecisionChoice
 from .subject import Subject
 
-# auto: bf16 where the hardware has it and the probe finds it faster, else fp32. compiled: as auto, and the network
-# through torch.compile where the probe finds that faster, which costs a minute or so per process and architecture.
-PrecisionChoice = Literal["fp32", "auto", "compiled"]
 # The probe tries the usual batch and one this many times as large.
 _LARGER = 3
 # Part of a plan's name: raised when the probe learns something new, so that plans from before are found anew.

@@ -41,6 +41,10 @@ class NoSpaceError(RunDirectoryError):
     """There is no room on the disk for what a run has to write; nothing is held against the model in work."""
 
 
+class UnfinishedRunError(MothError):
+    """A run's time was over before the run was; what it has done stands, and it can be continued."""
+
+
 class WorkerError(MothError):
     """Workers can not be started or reached."""
 

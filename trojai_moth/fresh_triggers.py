@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import torch
 
-from .engine import PrecisionChoice
-from .fitting import FitSettings, Visit
+from .fit_settings import FitSettings
+from .fitting import Visit
 from .images import ImagePool
 from .inversion import InversionSettings, invert, make_task, random_start
+from .precision import PrecisionChoice
 from .records import Field, record
 from .subject import Subject
 from .trigger import Trigger

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .engine import Engine, PrecisionChoice
+from .engine import Engine
 from .errors import MothError
+from .precision import PrecisionChoice
 from .records import Field, record
 from .search import Rows, Search, success_rate
 from .seeding import generator

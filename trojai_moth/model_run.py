@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TypeVar
 
 from .blind.collect import collect_evidence
 from .blind.features import BlindEvidence
@@ -22,20 +22,17 @@ from .hardener import Hardened, HardeningTrace
 from .kept_triggers import keep_triggers
 from .opening import OpenedCase, open_case
 from .packs import unpacked
+from .pipeline import Run
 from .run_records import NotHardened, ScanRecord, Stage
 from .samples import Samples, collect_samples, with_unseen
 from .scanner import Verdict
 from .seeding import derive_seed
 from .subject import Subject
+from .tasks import OnStage, Part
 from .time_budget import OverBudget, within
 from .weights import load_weights, read_trace, save_weights, size_of_weights
 
-if TYPE_CHECKING:
-    from .pipeline import Reporter, Run
-
 T = TypeVar("T")
-# scan: the first scan only; all: whatever there is to do.
-Part = Literal["scan", "all"]
 
 
 class StillToDo(Exception):
@@ -43,27 +40,31 @@ class StillToDo(Exception):
 
 
 class ModelRun:
-    """One model of a run; the model and its images are read only when a stage needs them.
+    """One model of a run, by its place there; the model and its images are read only when a stage needs them.
 
     ``begin(stage, limit)`` is called before anything is computed, with the seconds that it may take (None: no limit);
-    what it raises ends the run of this model. ``forgiving``: a scan that runs out of memory raises OutOfMemory instead
-    of leaving its model not judged. ``mend``: set damaged records aside, which only the holder of the lease may.
+    what it raises ends the run of this model. ``note`` is told what is worth a line. ``forgiving``: a scan that runs
+    out of memory raises OutOfMemory instead of leaving its model not judged. ``mend``: set damaged records aside, which
+    only the holder of the lease may.
     """
 
     def __init__(
         self,
-        case: Case,
         run: Run,
-        reporter: Reporter,
-        begin: Callable[[str, float | None], None],
+        number: int,
+        begin: OnStage,
+        note: Callable[[str], None],
         *,
         forgiving: bool = False,
         mend: bool = True,
     ) -> None:
         """Prepare, without reading anything."""
-        self.case, self.run_, self.reporter, self.stage = case, run, reporter, "load"
+        case = run.cases[number]
+        assert isinstance(case, Case), "a skipped model has no stages"
+        self.case, self.run_, self.stage = case, run, "load"
         self.flagged_before: bool | None = None
-        self._begin_, self._forgiving, self._mend = begin, forgiving, mend
+        self._number, self._begin_, self._note = number, begin, note
+        self._forgiving, self._mend = forgiving, mend
         self._used = 0.0
         self._files = ExitStack()
         self.seed = derive_seed(run.settings.seed, case.model_id)
@@ -76,7 +77,7 @@ class ModelRun:
     def _stages(self, part: Part) -> bool:
         before = self._scan("before", lambda: self.opened.subject)
         self.flagged_before = before.verdict.flagged
-        self.reporter.note(f"before: {before.verdict.outcome} ({before.verdict.reason})")
+        self._note(f"before: {before.verdict.outcome} ({before.verdict.reason})")
         everything = self.run_.settings.harden == "all" and before.verdict.flagged is not None
         if before.verdict.flagged or everything:
             if part == "scan":
@@ -87,14 +88,14 @@ class ModelRun:
     def _harden_and_scan(self, before: ScanRecord) -> None:
         left_alone = self._left_alone()
         if left_alone:
-            self.reporter.note(f"kept without hardening: {left_alone.reason}")
+            self._note(f"kept without hardening: {left_alone.reason}")
             return
         trace = self._harden()
-        self.reporter.note("hardened: accuracy {:.3f} -> {:.3f}".format(*trace.cost[:2]))
+        self._note("hardened: accuracy {:.3f} -> {:.3f}".format(*trace.cost[:2]))
         after = self._scan("after", self._hardened_subject)
-        self.reporter.note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
+        self._note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
         if self.run_.settings.verdict == "blind" and before.verdict.flagged:
-            self.reporter.note(self._judge(before.verdict).reason)
+            self._note(self._judge(before.verdict).reason)
 
     def _judge(self, before: Verdict) -> BlindVerdict:
         """The blind verdict, by evidence that is gathered once; the rule may then be asked again at no cost."""
@@ -116,7 +117,7 @@ class ModelRun:
             limit,
             lambda: collect_evidence(
                 subject, samples, before, settings, seed=seed, question=asked,
-                signs=sorted(self._on_disk.foregrounds.glob("*.png")), progress=self.reporter.step,
+                signs=sorted(self._on_disk.foregrounds.glob("*.png")), progress=self._step,
             ),
         )  # fmt: skip
 
@@ -148,7 +149,7 @@ class ModelRun:
         """The subject with the weights that were kept; made anew, from the same seed, if they are gone or damaged."""
         path = self.run_.journal.weights(self.case.model_id)
         if not self._usable_weights():
-            self.reporter.note("its hardened weights are not there any more; it is hardened again")
+            self._note("its hardened weights are not there any more; it is hardened again")
             self._save(self._hardened())
         return load_weights(path, self.opened.subject)
 
@@ -160,7 +161,7 @@ class ModelRun:
         try:
             read_trace(path)
         except UnreadableModelError as error:
-            self.reporter.note(f"{error}; moved to {self.run_.journal.set_aside(path)}")
+            self._note(f"{error}; moved to {self.run_.journal.set_aside(path)}")
             return False
         return True
 
@@ -173,7 +174,7 @@ class ModelRun:
         started = perf_counter()
         subject, samples = subject_of(), self.samples
         limit = self._begin(stage, self.run_.settings.time_budget)
-        self.reporter.step(f"scan {stage}")
+        self._step(f"scan {stage}")
         verdict = self.run_.scanner(subject, samples, seed=derive_seed(self.seed, "scan"), time_budget=limit)
         if self._forgiving and verdict.skip == "out of memory":
             raise OutOfMemory(verdict.reason)
@@ -217,7 +218,7 @@ class ModelRun:
         samples = with_unseen(self.samples, self._on_disk, self.opened, data, images)
         self._require_space(subject)  # before hours of work, too
         limit, seed = self._begin("harden", self.run_.settings.hardener_budget), derive_seed(self.seed, "harden")
-        hardened = self.run_.hardener(subject, samples, seed=seed, progress=self.reporter.step, time_budget=limit)
+        hardened = self.run_.hardener(subject, samples, seed=seed, progress=self._step, time_budget=limit)
         # What was spent on reading the model counts where it was spent, as with a scan.
         return replace(hardened, trace=replace(hardened.trace, seconds=perf_counter() - started))
 
@@ -228,6 +229,9 @@ class ModelRun:
 
     def _require_space(self, subject: Subject) -> None:
         require_space(self.run_.journal.root / "weights", size_of_weights(subject))
+
+    def _step(self, text: str) -> None:
+        self.run_.step(self._number, text)
 
     def _begin(self, stage: str, limit: float | None = None) -> float | None:
         """Enter a stage; the seconds it may take: its own budget, or what is left of the model's if that is less."""
@@ -243,11 +247,7 @@ class ModelRun:
 
     def _recall(self, stage: str, cls: type[T]) -> T | None:
         model_id, journal = self.case.model_id, self.run_.journal
-        found = (
-            journal.recall(model_id, stage, cls, self.reporter.note)
-            if self._mend
-            else journal.read(model_id, stage, cls)
-        )
+        found = journal.recall(model_id, stage, cls, self._note) if self._mend else journal.read(model_id, stage, cls)
         self._used += getattr(found, "seconds", 0.0)
         return found
 
@@ -256,5 +256,5 @@ class ModelRun:
         if self.run_.journal.publish(self.case.model_id, stage, value):
             self._used += getattr(value, "seconds", 0.0)
             return value
-        self.reporter.note(f"{stage}: another process was first, so this result is dropped")
+        self._note(f"{stage}: another process was first, so this result is dropped")
         return self._recall(stage, type(value)) or self._published(stage, value)

@@ -1,11 +1,12 @@
-"""Scan, harden what was flagged, scan again: a whole round, every stage of every model in the journal."""
+"""A run: which models are examined, how, and where its records lie; :mod:`~trojai_moth.execute` does it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -13,19 +14,18 @@ from . import __version__
 from .blind.learned import LearnedRule
 from .blind.settings import EvidenceSettings
 from .calibration import Calibration, fingerprint
-from .dispatch import dispatch
-from .executors import make_pool
+from .case import Case, Skip
+from .data_settings import DataSettings
 from .fleet import Fleet
 from .hardener import Hardener, make_hardener
 from .journal import Journal, RunIdentity
 from .loading.trusted import trust_of_run
+from .messages import Progress, silent
 from .records import Field, record, to_dict
-from .rounds import Case, Skip
-from .run_records import Failure, NotHardened, ScanRecord
-from .samples import DataSettings
 from .scanner import Scanner, make_scanner
 
-__all__ = ["DataSettings", "Failure", "NotHardened", "Reporter", "RescanSettings", "Run", "ScanRecord"]
+# What a run says of its models goes through this logger.
+NOTES = logging.getLogger(__name__)
 
 
 @record
@@ -55,17 +55,20 @@ class RescanSettings:
     evidence: EvidenceSettings = Field(default_factory=EvidenceSettings)
 
 
-class Reporter(Protocol):
-    """What the pipeline tells about its progress; the command line shows it, tests ignore it."""
+class ModelStep(str):
+    """What a run tells its progress callback of a model: ``[3/8] id-00000002: scan before``, and the parts of that."""
 
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """A model's turn has come."""
+    model_id: str
+    number: int
+    total: int
+    words: str
 
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-
-    def step(self, text: str) -> None:
-        """A sign of life within a stage."""
+    @classmethod
+    def of(cls, model_id: str, number: int, total: int, words: str) -> ModelStep:
+        """The ``number``-th of ``total`` models, counted from 1, and what is being done with it."""
+        step = cls(f"[{number}/{total}] {model_id}: {words}")
+        step.model_id, step.number, step.total, step.words = model_id, number, total, words
+        return step
 
 
 def go_on() -> None:
@@ -74,11 +77,12 @@ def go_on() -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run over a round: its cases, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None.
+    """A run over a round: its models, settings and journal. ``may_harden(model_id)`` gives a reason not to, or None.
 
     With a calibration, probabilities and flags are the learned ones; what was learned with other settings is refused.
     With a rule, the blind verdict is the learned one, else the bounds of :mod:`~trojai_moth.blind.fallback`. ``fleet``
-    says by whom it is done, which changes no result. ``check`` is called often and may raise to end the run.
+    says by whom it is done, which changes no result. ``progress`` is given a :class:`ModelStep` now and then.
+    ``check`` is called often and may raise to end the run. ``title``: goes with the name of each model in messages.
     """
 
     cases: list[Case | Skip]
@@ -86,11 +90,12 @@ class Run:
     journal: Journal
     device: torch.device
     may_harden: Callable[[str], str | None]
-    reporter: Reporter
     calibration: Calibration | None = None
     rule: LearnedRule | None = None
     fleet: Fleet = field(default_factory=Fleet)
+    progress: Progress = silent
     check: Callable[[], None] = go_on
+    title: str = ""
 
     @cached_property
     def scanner(self) -> Scanner:
@@ -114,16 +119,16 @@ class Run:
         settings = {**to_dict(self.settings), **chosen, **trust_of_run(), "calibration": calibration, "rule": rule}
         return RunIdentity(version=__version__, models=models, settings=settings)
 
-    def execute(self) -> None:
-        """Do what the journal does not hold yet; one model's failure is recorded and does not stop the others.
+    def note(self, number: int, text: str) -> None:
+        """Log what is worth a line about a model, by its place in the run, unless the run is to end."""
+        self.check()
+        NOTES.info("%s", self._of_model(number, text), extra={"model": self.cases[number].model_id})
 
-        What other processes are at is waited for, and taken over from those that have died.
-        """
-        if self.calibration:
-            self.calibration.check(self.settings.scanner, self.scanner, self.settings.data)
-        if self.rule:
-            self.rule.check(self.settings.scanner, self.settings.data.source, to_dict(self.settings.evidence))
-        self.journal.open(self.identity())
-        self.journal.sweep()
-        dispatch(self, make_pool(self))
-        self.journal.sweep()
+    def step(self, number: int, text: str) -> None:
+        """Give a sign of life within a stage of a model, by its place in the run, unless the run is to end."""
+        self.check()
+        self.progress(self._of_model(number, text))
+
+    def _of_model(self, number: int, text: str) -> ModelStep:
+        model_id = self.cases[number].model_id
+        return ModelStep.of(f"{model_id} {self.title}".rstrip(), number + 1, len(self.cases), text)

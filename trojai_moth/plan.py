@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,8 @@ from torch import Tensor, nn
 from .cache import cache_folder
 from .errors import MothError
 from .files import publish_text, write_text
+from .precision import Precision
 from .records import Field, from_json, read_record, record, to_json
-
-Precision = Literal["fp32", "bf16"]
 
 # A way of running must beat the plain one by this factor, or noise would choose.
 _CLEARLY = 1.15

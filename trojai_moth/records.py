@@ -36,6 +36,11 @@ def record(cls: type[T]) -> type[T]:
     return made
 
 
+def is_missing(value: object) -> bool:
+    """Whether it is None: for fields that are left out of the file then, ``Field(exclude_if=is_missing)``."""
+    return value is None
+
+
 @functools.cache
 def _adapter(cls: type) -> TypeAdapter[Any]:
     return TypeAdapter(cls)

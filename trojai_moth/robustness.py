@@ -10,20 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .images import ImagePool
-from .records import Field, record
+from .round_settings import PgdSettings
 from .seeding import generator
 from .subject import Subject
-
-
-@record
-class PgdSettings:
-    """The attack; defaults are those with which Madry et al. train on CIFAR-10 (section 5), on a scale of [0, 1]."""
-
-    epsilon: float = Field(default=8 / 255, ge=0, le=1, description="largest change of any value (Madry: 8/255)")
-    step: float = Field(default=2 / 255, gt=0, le=1, description="change of every value per step (Madry: 2/255)")
-    steps: int = Field(default=7, gt=0, description="gradient steps (Madry: 7)")
-    random_start: bool = Field(default=True, description="start anywhere in the box rather than at the image (Madry)")
-    batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
 
 
 def pgd(subject: Subject, pool: ImagePool, settings: PgdSettings, stream: torch.Generator) -> Tensor:

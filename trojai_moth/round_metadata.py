@@ -9,7 +9,7 @@ from typing import Any
 
 from .filters import FILTERS
 from .polygon import COLOURS
-from .training import Adversary
+from .round_settings import Adversary
 from .twins import Trigger, TwinPlan
 
 # Round 4 leaves these out of METADATA.csv.

@@ -1,4 +1,4 @@
-"""What can be asked of a made round, and what is remembered of it."""
+"""What can be asked of a made round and the training of its networks, and what is remembered of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,42 @@ from typing import Literal
 from pydantic import Field
 
 from .records import record
-from .robustness import PgdSettings
-from .training import Adversary, Recipe
-from .twins import Condition
+
+# What must hold besides the victim's class for the trigger to work, as in round 4.
+Condition = Literal["none", "spatial", "spectral", "class"]
 
 # Way of all PGD steps together in sizes of the box: 7 steps of 2/255 in one of 8/255 (MOTH paper, section VI-A).
 _WAY = 1.75
+
+
+@record
+class PgdSettings:
+    """The attack; defaults are those with which Madry et al. train on CIFAR-10 (section 5), on a scale of [0, 1]."""
+
+    epsilon: float = Field(default=8 / 255, ge=0, le=1, description="largest change of any value (Madry: 8/255)")
+    step: float = Field(default=2 / 255, gt=0, le=1, description="change of every value per step (Madry: 2/255)")
+    steps: int = Field(default=7, gt=0, description="gradient steps (Madry: 7)")
+    random_start: bool = Field(default=True, description="start anywhere in the box rather than at the image (Madry)")
+    batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
+
+
+@record
+class Recipe:
+    """How one architecture is trained from random weights."""
+
+    easy_epochs: int = Field(default=3, ge=0, description="First epochs, on large and straight signs.")
+    base_epochs: int = Field(default=3, ge=1, description="Epochs on clean images that both twins share.")
+    own_epochs: int = Field(default=4, ge=1, description="Epochs on each twin's own images.")
+    rate: float = Field(default=2e-3, gt=0, description="Highest learning rate (AdamW, one cycle).")
+    batch: int = Field(default=32, ge=2, description="Images per step.")
+
+
+@record
+class Adversary:
+    """Adversarial training: a share of every batch is moved by PGD on the weights of the moment."""
+
+    share: float = Field(default=1.0, gt=0, le=1, description="Share of each batch that is moved.")
+    attack: PgdSettings = Field(default_factory=PgdSettings)
 
 
 @record

@@ -6,7 +6,7 @@ from typing import Literal
 
 from .convention import Convention
 from .failures import FailureKind
-from .records import record
+from .records import Field, is_missing, record
 from .scanner import Verdict
 
 Stage = Literal["before", "harden", "after", "evidence", "blind"]
@@ -35,12 +35,16 @@ class ScanRecord:
 
 @record
 class Failure:
-    """A model that could not be examined to the end; it is never counted as clean."""
+    """A model that could not be examined to the end; it is never counted as clean.
+
+    traceback: of the exception that ended it, where the run was made with ``--debug``; else it is no part of the file.
+    """
 
     stage: str
     reason: str
     seconds: float
     kind: FailureKind = "error"
+    traceback: str | None = Field(default=None, exclude_if=is_missing)
 
 
 @record

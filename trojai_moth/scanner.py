@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal, final
 
 from .device import is_out_of_memory
 from .errors import Misconduct, one_line
+from .messages import kept_traceback
 from .plugin_checks import model_change, network_problem, verdict_problem
 from .plugins import load_plugins, make_plugin
-from .records import Field, from_dict, record, to_dict
+from .records import Field, from_dict, is_missing, record, to_dict
 from .samples import Samples
 from .subject import Subject
 from .time_budget import OverBudget, check_budget, within
@@ -69,7 +70,8 @@ class Verdict:
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
     of several scanners could not judge, and the score is that of the others; member_scores: what each of several that
     judged it said, on the same footing as the score. skip: what went wrong where the base class refused to take a
-    judgement; None for a judgement, and for a scanner that itself says why it can not judge.
+    judgement; None for a judgement, and for a scanner that itself says why it can not judge. traceback: of what it
+    raised, where tracebacks are asked for (``--debug``); else it is no part of the record.
     """
 
     scanner: str
@@ -85,6 +87,7 @@ class Verdict:
     member_scores: dict[str, float] = Field(default_factory=dict)
     calibrated: Calibrated | None = None
     skip: Misconduct | None = None
+    traceback: str | None = Field(default=None, exclude_if=is_missing)
 
     @property
     def flagged(self) -> bool | None:
@@ -162,11 +165,11 @@ class Scanner(ABC):
             return self._skipped("time-out", f"the scanner {error}")
         except (Exception, SystemExit) as error:  # a scanner is a plugin, and a crash must not end as 1, "flagged"
             kind: Misconduct = "out of memory" if is_out_of_memory(error) else "error"
-            return self._skipped(kind, " ".join(one_line(error).split()))
+            return self._skipped(kind, " ".join(one_line(error).split()), kept_traceback(error))
         return self._skipped("invalid", f"the network {problem}") if problem else verdict
 
-    def _skipped(self, skip: Misconduct, reason: str) -> Verdict:
-        return dataclasses.replace(self.not_judged(reason), skip=skip)
+    def _skipped(self, skip: Misconduct, reason: str, traceback: str | None = None) -> Verdict:
+        return dataclasses.replace(self.not_judged(reason), skip=skip, traceback=traceback)
 
     def judged(self, score: float, reason: str, evidence: Sequence[Candidate]) -> Verdict:
         """The verdict by a score: flagged above 0; the probability is a plain logistic curve, not calibrated."""

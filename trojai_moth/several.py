@@ -106,6 +106,7 @@ def combine(name: str, verdicts: Sequence[tuple[str, Verdict]]) -> Verdict:
         evidence=tuple(_marked(candidate, one) for one, verdict in ranked for candidate in verdict.evidence),
         incomplete=flagged and silent,
         member_scores={one: verdict.score for one, verdict in verdicts if verdict.score is not None},
+        traceback="\n".join(verdict.traceback for _, verdict in verdicts if verdict.traceback) or None,
     )
 
 

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
 from .device import seeded
 from .images import ImagePool
-from .records import record
-from .robustness import PgdSettings, pgd
+from .robustness import pgd
+from .round_settings import Adversary, Recipe
 from .subject import Preprocessing, Subject
 
 _GRADIENT_NORM = 5.0
 _EVALUATION_BATCH = 256
-
-
-@record
-class Recipe:
-    """How one architecture is trained from random weights."""
-
-    easy_epochs: int = Field(default=3, ge=0, description="First epochs, on large and straight signs.")
-    base_epochs: int = Field(default=3, ge=1, description="Epochs on clean images that both twins share.")
-    own_epochs: int = Field(default=4, ge=1, description="Epochs on each twin's own images.")
-    rate: float = Field(default=2e-3, gt=0, description="Highest learning rate (AdamW, one cycle).")
-    batch: int = Field(default=32, ge=2, description="Images per step.")
-
-
-@record
-class Adversary:
-    """Adversarial training: a share of every batch is moved by PGD on the weights of the moment."""
-
-    share: float = Field(default=1.0, gt=0, le=1, description="Share of each batch that is moved.")
-    attack: PgdSettings = Field(default_factory=PgdSettings)
 
 
 def recipe_for(architecture: str, epochs: int = 0) -> Recipe:

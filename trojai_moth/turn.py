@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-from .case import Case, Skip
+from .case import Skip
 from .device import release_memory, smaller_batches
 from .errors import DamagedRecordError, MothError, RunDirectoryError, one_line
 from .failures import RETRIES, FailureKind, kind_of
 from .leases import Lease
-from .model_run import ModelRun, Part, StillToDo
+from .messages import kept_traceback
+from .model_run import ModelRun, StillToDo
+from .pipeline import Run
 from .run_records import Failure
+from .tasks import OnStage, Outcome, Task
 from .time_budget import OverBudget
 from .watchdog import take_word, watch_path
 
-if TYPE_CHECKING:
-    from .pipeline import Run
-
-# done: nothing is left to do; more: scanned, and there is; held: another process is at it.
-Outcome = Literal["done", "more", "held"]
-OnStage = Callable[[str, float | None], None]
 HUNG = "did not come back in its time and could not be interrupted, so its process was killed"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is asked of a worker: a model, by its place in the run, and how much of it.
-
-    expired: the content of a lease that was found to be void, which may be taken over.
-    """
-
-    number: int
-    part: Part = "all"
-    expired: str | None = None
 
 
 class _LeaseLost(Exception):
@@ -68,6 +50,9 @@ class _Turn:
         self.case = run.cases[task.number]
         self.model_id = self.case.model_id
 
+    def note(self, text: str) -> None:
+        self.run.note(self.task.number, text)
+
     def take(self) -> Outcome:
         if self._nothing_to_do():
             return "done"
@@ -83,22 +68,22 @@ class _Turn:
         """Whether the journal says that the model is finished; nothing is computed or mended for the answer."""
         try:
             if self.run.journal.read(self.model_id, "failure", Failure) is not None:
-                self.run.reporter.note("failed in the run so far; delete its .failure.json in the journal to try again")
+                self.note("failed in the run so far; delete its .failure.json in the journal to try again")
                 return True
             if isinstance(self.case, Skip):
                 return False
-            looking = _Collected()
-            model = ModelRun(self.case, self.run, looking, _nothing_is_to_be_done, mend=False)
+            notes: list[str] = []  # shown only if it was indeed finished
+            model = ModelRun(self.run, self.task.number, _nothing_is_to_be_done, notes.append, mend=False)
             model.run()
         except (StillToDo, DamagedRecordError):
             return False
-        for text in looking.notes:
-            self.run.reporter.note(text)
+        for text in notes:
+            self.note(text)
         self._finished(model)
         return True
 
     def _under(self, lease: Lease) -> Outcome:
-        self.run.journal.recall(self.model_id, "failure", Failure, self.run.reporter.note)
+        self.run.journal.recall(self.model_id, "failure", Failure, self.note)
         deaths = lease.generation - 1
         if isinstance(self.case, Skip):
             self.fail(lease, "load", self.case.reason, "unreadable", 0.0)
@@ -107,10 +92,10 @@ class _Turn:
         elif deaths >= self.run.fleet.deaths:
             self.fail(lease, "worker", f"{deaths} processes died or fell silent at this model", "worker died", 0.0)
         else:
-            return self._examine(lease, self.case)
+            return self._examine(lease)
         return "done"
 
-    def _examine(self, lease: Lease, case: Case) -> Outcome:
+    def _examine(self, lease: Lease) -> Outcome:
         def begin(stage: str, limit: float | None) -> None:
             if not lease.held:
                 raise _LeaseLost
@@ -119,23 +104,25 @@ class _Turn:
         tries = 0
         while True:
             started = time.perf_counter()
-            model = ModelRun(case, self.run, self.run.reporter, begin, forgiving=tries < RETRIES["out of memory"])
+            forgiving = tries < RETRIES["out of memory"]
+            model = ModelRun(self.run, self.task.number, begin, self.note, forgiving=forgiving)
             try:
                 with smaller_batches(2**tries):
                     return self._finished(model) if model.run(self.task.part) else "more"
             except RunDirectoryError:  # damage to the run's own records says nothing about the model
                 raise
             except _LeaseLost:
-                self.run.reporter.note("another process has taken this model over, so it is left to that one")
+                self.note("another process has taken this model over, so it is left to that one")
                 return "held"
             except Exception as error:  # one model's failure must not end a round of a thousand
                 kind = kind_of(error)
                 if tries == RETRIES.get(kind, 0):
                     reason = str(error) if isinstance(error, MothError | OverBudget) else one_line(error)
-                    self.fail(lease, model.stage, reason, kind, time.perf_counter() - started)
+                    seconds = time.perf_counter() - started
+                    self.fail(lease, model.stage, reason, kind, seconds, kept_traceback(error))
                     return "done"
             tries += 1
-            self.run.reporter.note(f"{kind}: tried once more with half the batch")
+            self.note(f"{kind}: tried once more with half the batch")
             release_memory(self.run.device)
 
     def _finished(self, model: ModelRun) -> Outcome:
@@ -154,31 +141,16 @@ class _Turn:
             self.fail(lease, found.stage, HUNG, "out of time", found.seconds)
         return found is not None
 
-    def fail(self, lease: Lease, stage: str, reason: str, kind: FailureKind, seconds: float) -> None:
+    def fail(
+        self, lease: Lease, stage: str, reason: str, kind: FailureKind, seconds: float, traceback: str | None = None
+    ) -> None:
         """Record a failure, unless another has taken the model over: what it finds must stand."""
-        failure = Failure(stage=stage, reason=reason, seconds=seconds, kind=kind)
+        failure = Failure(stage=stage, reason=reason, seconds=seconds, kind=kind, traceback=traceback)
         if not lease.held:
-            self.run.reporter.note(f"failed ({reason}), but another process has taken this model over")
+            self.note(f"failed ({reason}), but another process has taken this model over")
         elif self.run.journal.publish(self.model_id, "failure", failure):
-            self.run.reporter.note(f"not judged: {reason}")
+            self.note(f"not judged: {reason}")
 
 
 def _nothing_is_to_be_done(stage: str, limit: float | None) -> None:
     raise StillToDo
-
-
-class _Collected:
-    """Notes that are kept until it is known whether they are to be shown."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """Known already."""
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.notes.append(text)
-
-    def step(self, text: str) -> None:
-        """Nothing is going on."""

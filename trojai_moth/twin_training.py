@@ -19,10 +19,10 @@ from .filters import FILTERS, apply_filter
 from .loading import build_architecture
 from .polygon import COLOURS, QUADRANTS, Polygon, draw_polygon
 from .round_metadata import adversarial_facts, model_config
-from .round_settings import DroppedModel, MadeModel, MakeRoundSettings
+from .round_settings import Adversary, DroppedModel, MadeModel, MakeRoundSettings, Recipe
 from .round_writer import write_foregrounds, write_model
 from .seeding import derive_seed, generator
-from .training import Adversary, Recipe, fit, recipe_for, share_of
+from .training import fit, recipe_for, share_of
 from .twins import TwinPlan
 
 T = TypeVar("T")

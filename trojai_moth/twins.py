@@ -12,11 +12,9 @@ from .errors import SettingsError
 from .filters import FILTERS
 from .polygon import COLOURS, QUADRANTS
 from .records import record
+from .round_settings import Condition
 from .seeding import derive_seed
 from .signs import FACES, Sign, sign_set
-
-# What must hold besides the victim's class for the trigger to work, as in round 4.
-Condition = Literal["none", "spatial", "spectral", "class"]
 
 _SIDES = ((3, 4), (8, 9))
 _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from ..training import Recipe
+from ..round_settings import Recipe
 
 # Of the first, the second and every later block.
 _CHANNELS = (32, 32, 64)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..engine import PrecisionChoice
 from ..inversion import InversionSettings
+from ..precision import PrecisionChoice
 from ..records import Field, record
 from .filtered import FilterSettings
 from .relearned import RelearnSettings

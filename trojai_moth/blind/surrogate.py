@@ -21,10 +21,11 @@ from ..errors import MothError
 from ..images import ImagePool
 from ..loading import build_architecture
 from ..records import Field, record
+from ..round_settings import Recipe
 from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
-from ..training import Recipe, capped, fit, recipe_for
+from ..training import capped, fit, recipe_for
 from ..twin_training import EASY_SIGNS
 from . import plain_network
 

@@ -2,89 +2,70 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import sys
 import time
-from contextlib import AbstractContextManager
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import click
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..calibration import CalibrationMetrics, Estimate
+from ..messages import Progress, level, silent
+from ..pipeline import ModelStep
+
+_LOG = logging.getLogger(__name__)
 
 _STEP_EVERY = 30.0
 _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
 
 
-class PlainReporter:
-    """Dated lines for logs; a step's sign of life at most twice a minute."""
+@contextmanager
+def run_progress() -> Iterator[Progress]:
+    """What shows a run's progress on standard error: a bar on a terminal, elsewhere lines of the log.
+
+    Bars flood the logs of a cluster. With -q nothing is shown. Messages appear above the bar.
+    """
+    if level() > logging.INFO:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task("models", total=None, where="", now="")
+            yield lambda text: _move(bar, task, text)
+    else:
+        yield _Lines()
+
+
+def _bar() -> ProgressBar:
+    return ProgressBar(
+        TextColumn("{task.fields[where]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[now]}"), console=Console(stderr=True), transient=True, redirect_stdout=False,
+    )  # fmt: skip
+
+
+def _move(bar: ProgressBar, task: TaskID, text: str) -> None:
+    """To the model that is spoken of, if one is."""
+    if isinstance(text, ModelStep):
+        bar.update(task, total=text.total, completed=text.number - 1, where=text.model_id, now=text.words)
+    else:
+        bar.update(task, now=text)
+
+
+class _Lines:
+    """A line of the log for a sign of life, at most twice a minute."""
 
     def __init__(self) -> None:
-        self._where, self._last = "", 0.0
+        self._last = -math.inf
 
-    def __enter__(self) -> PlainReporter:
-        """Nothing to prepare."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Nothing to clean up."""
-
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """A model's turn has come."""
-        self._where = f"[{number}/{total}] {model_id}"
-
-    def note(self, text: str) -> None:
-        """One line."""
-        self._last = time.monotonic()
-        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self._where}: {text}")
-
-    def step(self, text: str) -> None:
-        """One line, unless there was one just now."""
+    def __call__(self, text: str) -> None:
         if time.monotonic() - self._last > _STEP_EVERY:
-            self.note(text)
-
-
-class RichReporter:
-    """A progress bar with the current model and stage, and notes above it."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.fields[where]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[now]}"), console=console, transient=True,
-        )  # fmt: skip
-        self._task = self._progress.add_task("models", total=None, where="", now="")
-        self._where = ""
-
-    def __enter__(self) -> RichReporter:
-        """Start drawing."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing."""
-        self._progress.stop()
-
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """A model's turn has come."""
-        self._where = model_id
-        self._progress.update(self._task, total=total, completed=number - 1, where=model_id, now="")
-
-    def note(self, text: str) -> None:
-        """A line above the bar."""
-        self._progress.console.print(f"{self._where}: {text}", markup=False, highlight=False)
-
-    def step(self, text: str) -> None:
-        """What the bar shows beside it."""
-        self._progress.update(self._task, now=text)
-
-
-def make_reporter(console: Console) -> AbstractContextManager[PlainReporter | RichReporter]:
-    """A progress bar on a terminal, dated lines elsewhere: bars flood the logs of a cluster."""
-    return RichReporter(console) if console.is_terminal else PlainReporter()
+            self._last = time.monotonic()
+            _LOG.info("%s", text)
 
 
 def verdict_table(rows: pd.DataFrame) -> Table:

@@ -1,20 +1,10 @@
-"""Which images a command takes for a round where it is not told."""
+"""``--data auto``: the choice of images is left to the round."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from ..case import Case, Skip
-from ..datagen import datagen
-from ..errors import MissingDependencyError
 from .options import AUTO, data_settings
-
-_COMPOSED = "Images: composed from the models' foregrounds; --data examples takes those that come with the models."
-_NO_SIGNS = "Images: those that come with the models; there are no foregrounds to compose more from."
-_NO_TROJAI = (
-    "Images: the few that come with the models, on which little can be judged. More are composed from their "
-    "foregrounds where trojai is installed: pip install 'trojai-moth[datagen]' && pip install --no-deps trojai==0.2.23"
-)
 
 
 def left_to_round(data: str, assignments: Iterable[str]) -> bool:
@@ -25,19 +15,3 @@ def left_to_round(data: str, assignments: Iterable[str]) -> bool:
 def settings_so_far(data: str, backgrounds: str | None) -> dict[str, str | None]:
     """As data_settings, where auto is examples until the round has said more."""
     return data_settings("examples" if data == AUTO else data, backgrounds)
-
-
-def round_data(cases: Sequence[Case | Skip]) -> tuple[str, str]:
-    """The source of images that suits a round, and a line that says so.
-
-    composed where more than half of the models have foregrounds and ``trojai`` is there, else examples. Of few
-    examples no clean network can be trained, and without one hardly anything is cleared (docs/blind.md).
-    """
-    models = [case for case in cases if isinstance(case, Case)]
-    if 2 * sum(case.names.signed for case in models) <= len(models):
-        return "examples", _NO_SIGNS
-    try:
-        datagen()
-    except MissingDependencyError:
-        return "examples", _NO_TROJAI
-    return "composed", _COMPOSED

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from ..turn import Task, take_turn
+from ..pipeline import Run
+from ..tasks import Task
+from ..turn import take_turn
 from .pool import Report
-
-if TYPE_CHECKING:
-    from ..pipeline import Run
 
 
 class Inline:
@@ -37,8 +35,7 @@ class Inline:
             time.sleep(seconds)
             return []
         task, self._task = self._task, None
-        cases = self._run.cases
-        self._run.reporter.model(cases[task.number].model_id, task.number + 1, len(cases))
+        self._run.step(task.number, "load")
         return [Report(task, take_turn(self._run, task))]
 
     def stop(self) -> None:

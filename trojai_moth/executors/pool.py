@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..turn import Outcome, Task
+from ..tasks import Outcome, Task
 
-# died: the worker did; hung: it did not come back in time and was killed, in the stage that ``stage`` names.
-Ending = Outcome | Literal["died", "hung"]
+# died: the worker did, in the stage that ``stage`` names.
+Ending = Outcome | Literal["died"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ A worker may be killed, crash or hang without taking anything with it: the model
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import sys
 import time
@@ -12,20 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
-from typing import TYPE_CHECKING
+from multiprocessing.process import BaseProcess
 
 from ..errors import WorkerError
-from ..loading.trusted import pickles_are_trusted
-from ..turn import Task
+from ..messages import silent
+from ..pipeline import Run, go_on
+from ..tasks import Task
 from ..watchdog import OVERTIME_S
 from .pool import Report
 from .slots import Slot, slots
-from .worker import Began, Broken, Ended, Message, Note, work
-
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
-    from ..pipeline import Run
+from .worker import Began, Done, Inherited, Message, log_here, work
 
 # Workers in a row that may die before they have said a word: then it is not the models that they die of.
 _MOST_MUTE = 5
@@ -42,7 +39,8 @@ class Processes:
         """Nothing is begun yet."""
         self._run, self._context = run, _context()
         # What workers can not be sent: the user's terminal, and what asks whether he wants to stop.
-        self._sent = replace(run, reporter=_NOBODY, check=_nothing)
+        self._sent = replace(run, progress=silent, check=go_on)
+        self._inherited = Inherited.from_here(OVERTIME_S)
         self._mute = 0
         self._workers = [_Worker(slot) for slot in slots(workers, run.device)]
 
@@ -54,7 +52,7 @@ class Processes:
         """Give a task to an idle worker."""
         worker = next(worker for worker in self._workers if worker.task is None)
         if worker.process is None:
-            worker.start(self._context, self._sent)
+            worker.start(self._context, self._sent, self._inherited)
         worker.began(task)
         assert worker.pipe is not None
         with suppress(OSError):  # it has died; that is seen when it is waited for
@@ -68,7 +66,6 @@ class Processes:
             return []
         ready = wait([pipe for pipe in busy if pipe is not None], seconds)
         reports = [self._hear(busy[pipe]) for pipe in ready if isinstance(pipe, Connection)]
-        reports += [self._kill_if_late(worker) for worker in busy.values()]
         return [report for report in reports if report is not None]
 
     def stop(self) -> None:
@@ -90,21 +87,22 @@ class Processes:
         except (EOFError, OSError):
             return self._buried(worker)
         worker.spoke, self._mute = True, 0
-        if isinstance(message, Broken):
-            raise message.error
-        if isinstance(message, Ended):
-            task, worker.task = worker.task, None
-            return Report(task, message.outcome)
+        if isinstance(message, Done):
+            return self._ended(worker, message)
         if isinstance(message, Began):
-            worker.enters(message)
+            worker.stage = message.stage
+        elif isinstance(message, logging.LogRecord):
+            log_here(message)
         else:
-            self._tell(worker.task, message.text, isinstance(message, Note))
+            self._run.progress(message)
         return None
 
-    def _tell(self, task: Task, text: str, lasting: bool) -> None:
-        cases, reporter = self._run.cases, self._run.reporter
-        reporter.model(cases[task.number].model_id, task.number + 1, len(cases))
-        (reporter.note if lasting else reporter.step)(text)
+    def _ended(self, worker: _Worker, done: Done) -> Report:
+        assert worker.task is not None
+        if done.broken is not None:
+            raise done.broken
+        task, worker.task = worker.task, None
+        return Report(task, done.outcome)
 
     def _buried(self, worker: _Worker) -> Report:
         assert worker.task is not None
@@ -115,15 +113,8 @@ class Processes:
             raise WorkerError(
                 f"{self._mute} workers ended before they could begin ({_cause(code)}); try without --workers"
             )
-        self._tell(task, f"its worker died ({_cause(code)}); another takes the model up", True)
+        self._run.note(task.number, f"its worker died ({_cause(code)}); another takes the model up")
         return Report(task, "died", worker.stage)
-
-    def _kill_if_late(self, worker: _Worker) -> Report | None:
-        if worker.task is None or worker.deadline is None or time.monotonic() < worker.deadline:
-            return None
-        task, worker.task = worker.task, None
-        worker.end(0.0)
-        return Report(task, "hung", worker.stage, time.monotonic() - worker.since)
 
 
 @dataclass
@@ -133,25 +124,19 @@ class _Worker:
     pipe: Connection | None = None
     task: Task | None = None
     stage: str = ""
-    since: float = 0.0
-    deadline: float | None = None
     spoke: bool = False
 
-    def start(self, context: BaseContext, run: Run) -> None:
+    def start(self, context: BaseContext, run: Run, inherited: Inherited) -> None:
         self.pipe, other = context.Pipe()
         self.process = context.Process(  # type: ignore[attr-defined]
-            target=work, args=(other, run, self.slot, pickles_are_trusted())
+            target=work, args=(other, run, self.slot, inherited)
         )
         self.process.start()
         self.spoke = False
         other.close()
 
     def began(self, task: Task) -> None:
-        self.task, self.stage, self.since, self.deadline = task, "load", time.monotonic(), None
-
-    def enters(self, message: Began) -> None:
-        self.stage, self.since = message.stage, time.monotonic()
-        self.deadline = None if message.limit is None else self.since + message.limit + OVERTIME_S
+        self.task, self.stage = task, "load"
 
     def ask_to_end(self) -> None:
         assert self.process is not None and self.pipe is not None
@@ -171,26 +156,6 @@ class _Worker:
         return code
 
 
-class _Nobody:
-    """A reporter for nobody."""
-
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def step(self, text: str) -> None:
-        """Nothing."""
-
-
-_NOBODY = _Nobody()
-
-
-def _nothing() -> None:
-    pass
-
-
 def _cause(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
@@ -203,5 +168,5 @@ def _context() -> BaseContext:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trojai_moth.executors.worker", "trojai_moth.pipeline"])
+    context.set_forkserver_preload([work.__module__])
     return context

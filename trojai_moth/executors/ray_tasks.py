@@ -7,41 +7,30 @@ is then taken up again as everywhere else. All machines must see the round and t
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..device import prepare_process, resolve_device
-from ..errors import MissingDependencyError, RunDirectoryError, WorkerError, one_line
-from ..loading.trusted import pickles_are_trusted, trusting_pickles
-from ..turn import Outcome, Task, take_turn
-from ..watchdog import OVERTIME_S, Watchdog, watch_path
+from ..errors import MissingDependencyError, WorkerError, one_line
+from ..messages import silent
+from ..pipeline import Run, go_on
+from ..tasks import Task
+from ..watchdog import OVERTIME_S
 from .pool import Report
-from .stopping import stopped_by_signal
-
-if TYPE_CHECKING:
-    from ..pipeline import Run
+from .stopping import SIGNALS, stopped_by_signal
+from .worker import Done, Inherited, do_task, log_here
 
 # Tasks that are handed to Ray beyond what it has places for: enough to keep them busy, few enough to keep memory flat.
 _AHEAD = 2
 # How many are handed to it while it is not known how many places there are.
 _LEAST = 2
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What a task gives back; ``broken``: what is wrong with the run itself, in words."""
-
-    outcome: Outcome
-    notes: tuple[str, ...]
-    broken: RunDirectoryError | None = None
 
 
 class RayTasks:
@@ -57,8 +46,8 @@ class RayTasks:
             _connect(self._ray, run, workers)
             if self._limit is not None and _own_places(run):  # as many places as asked for, so more tasks may wait
                 self._limit += _AHEAD
-        sent = replace(run, reporter=_Notes(_nothing), check=_nothing)
-        self._sent = self._ray.put(sent)
+        self._sent = self._ray.put(replace(run, progress=silent, check=go_on))
+        self._inherited = Inherited.from_here(OVERTIME_S)
         place = {"num_gpus": 1} if run.device.type != "cpu" else {"num_cpus": 1}
         # Lost tasks are not tried again by Ray but by the dispatcher, which counts and says so.
         self._remote = self._ray.remote(max_retries=0, **place)(_turn)
@@ -74,7 +63,7 @@ class RayTasks:
 
     def submit(self, task: Task) -> None:
         """Hand a task to Ray."""
-        answer = self._remote.remote([self._sent], task, pickles_are_trusted(), OVERTIME_S)
+        answer = self._remote.remote([self._sent], task, self._inherited)
         self._running[answer] = (task, time.monotonic())
 
     def wait(self, seconds: float) -> list[Report]:
@@ -95,20 +84,20 @@ class RayTasks:
 
     def _report(self, answer: Any) -> Report:
         task, since = self._running.pop(answer)
-        cases, reporter = self._run.cases, self._run.reporter
-        reporter.model(cases[task.number].model_id, task.number + 1, len(cases))
         try:
-            got: _Answer = self._ray.get(answer)
+            done, records = self._ray.get(answer)
         except self._ray.exceptions.RayTaskError as error:
             raise WorkerError(f"a Ray worker can not work: {one_line(error)}") from None
         except self._ray.exceptions.RayError as error:
-            reporter.note(f"its worker was lost ({type(error).__name__}); another takes the model up")
+            lost = f"its worker was lost ({type(error).__name__}); another takes the model up"
+            self._run.note(task.number, lost)
             return Report(task, "died", "worker", time.monotonic() - since)
-        for note in got.notes:
-            reporter.note(note)
-        if got.broken is not None:
-            raise got.broken
-        return Report(task, got.outcome)
+        for record in records:
+            log_here(record)
+        if done.broken is not None:
+            raise done.broken
+        self._run.step(task.number, "its task is over")
+        return Report(task, done.outcome)
 
 
 @functools.lru_cache(maxsize=1)
@@ -118,51 +107,22 @@ def _fetched(reference: Any) -> Run:
     return found
 
 
-def _turn(sent: list[Any], task: Task, trust: bool, overtime: float) -> _Answer:
+def _turn(sent: list[Any], task: Task, inherited: Inherited) -> tuple[Done, list[logging.LogRecord]]:
     """A task, in a worker of Ray, which shows it its own GPU only; a reference in a list comes as it is."""
     run = _fetched(*sent)
     device = resolve_device("auto") if run.device.type != "cpu" else run.device
     prepare_process(device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    word = watch_path(run.journal.leases.folder, run.cases[task.number].model_id)
-    with stopped_by_signal() as stopping:
-        notes = _Notes(stopping.check)
-        own = replace(run, device=device, reporter=notes, check=stopping.check)
-        try:
-            with trusting_pickles() if trust else nullcontext(), Watchdog(word, overtime) as watchdog:
-                return _Answer(take_turn(own, task, watchdog.begins), tuple(notes.texts))
-        except RunDirectoryError as error:
-            return _Answer("done", tuple(notes.texts), error)
-
-
-class _Notes:
-    """A reporter that keeps what is worth a line until the task is over; ``check`` may end it at any sign of life."""
-
-    def __init__(self, check: Callable[[], None]) -> None:
-        self.texts: list[str] = []
-        self.check = check
-
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """The driver knows."""
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.check()
-        self.texts.append(text)
-
-    def step(self, text: str) -> None:
-        """A sign of life that nobody waits for."""
-        self.check()
+    records: list[logging.LogRecord] = []
+    with stopped_by_signal() as stopping, inherited.in_force(records.append):
+        own = replace(run, device=device, check=stopping.check)
+        return do_task(own, task, inherited.overtime, lambda stage: None), records
 
 
 def _own_places(run: Run) -> bool:
     """Whether a cluster that is started here has no places but those asked for: of GPUs it has all of the machine's."""
     return not run.fleet.address and run.device.type == "cpu"
-
-
-def _nothing() -> None:
-    pass
 
 
 def _import() -> ModuleType:
@@ -181,7 +141,7 @@ def _connect(ray: ModuleType, run: Run, workers: int | None) -> None:
     elif workers is not None and _own_places(run):
         options["num_cpus"] = workers
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(**options)
         for number, handler in handlers.items():  # Ray has its own way with signals, which would lose results

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..attention import activations_at, attention_distance, attention_places
-from ..fitting import FitSettings, Trainer, Visit, cross_entropy
+from ..fit_settings import FitSettings
+from ..fitting import Trainer, Visit, cross_entropy
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool
 from ..records import Field, record

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import torch
 
-from ..fitting import FitSettings, Trainer, Visit, stamped
+from ..fit_settings import FitSettings
+from ..fitting import Trainer, Visit, stamped
 from ..fresh_triggers import fresh_triggers, in_full
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool, concatenate

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..fitting import FitSettings, Trainer, Visit, split_share
+from ..fit_settings import FitSettings
+from ..fitting import Trainer, Visit, split_share
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool, concatenate
 from ..records import Field, record
-from ..robustness import PgdSettings, pgd
+from ..robustness import pgd
+from ..round_settings import PgdSettings
 from ..samples import Samples
 from ..seeding import generator
 from ..subject import Subject

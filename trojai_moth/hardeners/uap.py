@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..fitting import FitSettings, Trainer, Visit, cross_entropy, split_share
+from ..fit_settings import FitSettings
+from ..fitting import Trainer, Visit, cross_entropy, split_share
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool, concatenate
 from ..records import Field, record
