@@ -1,12 +1,6 @@
 """Everything that may be shown to a user as one line instead of a traceback."""
 
-import logging
-import traceback
 from typing import Literal
-
-from .messages import debugging
-
-_LOG = logging.getLogger(__name__)
 
 # What a plugin did wrong: raised; ran out of time; returned what is no number or no record; changed the model; needed
 # more memory than there is.
@@ -71,13 +65,3 @@ def printable(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """An unexpected exception as a record's reason: its kind and what it says, on one line and not too long."""
     return printable(f"{type(error).__name__}: {error}".replace("\n", " "))[:500]
-
-
-def kept_traceback(error: BaseException) -> str | None:
-    """While tracebacks are asked for, that of an exception, which is also logged; None otherwise."""
-    if not debugging():
-        return None
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    text = "\n".join(printable(line) for line in lines)
-    _LOG.debug("%s", text)
-    return text

@@ -21,6 +21,7 @@ Progress = Callable[[str], None]
 
 LOGGER = "trojai_moth"
 
+_log = logging.getLogger(__name__)
 _debugging = False
 
 
@@ -79,6 +80,14 @@ def traceback_text(error: BaseException) -> str:
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
+def kept_traceback(error: BaseException) -> str | None:
+    """The traceback of what a record says in one line, and shows it, where that is asked for; None otherwise."""
+    if not _debugging:
+        return None
+    _log.info("%s", type(error).__name__, exc_info=error)
+    return traceback_text(error)
+
+
 class _StandardError(logging.Handler):
     """One line for each message: the time, and what is said.
 
@@ -102,4 +111,4 @@ def _line(record: logging.LogRecord, *, terminal: bool) -> str:
         words.append(f"{record.levelname.lower()}:")
     text = " ".join([*words, printable(record.getMessage())]) + "\n"
     error = record.exc_info[1] if record.exc_info else None
-    return text + (traceback_text(error) if error else "")
+    return text + (traceback_text(error) if error else record.exc_text or "")

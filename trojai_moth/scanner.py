@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
 from .device import is_out_of_memory
-from .errors import Misconduct, kept_traceback, one_line
+from .errors import Misconduct, one_line
+from .messages import kept_traceback
 from .plugin_checks import model_change, network_problem, verdict_problem
 from .plugins import load_plugins, make_plugin
 from .records import Field, from_dict, is_missing, record, to_dict

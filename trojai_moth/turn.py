@@ -7,9 +7,10 @@ from contextlib import suppress
 
 from .case import Skip
 from .device import release_memory, smaller_batches
-from .errors import DamagedRecordError, MothError, RunDirectoryError, kept_traceback, one_line
+from .errors import DamagedRecordError, MothError, RunDirectoryError, one_line
 from .failures import RETRIES, FailureKind, kind_of
 from .leases import Lease
+from .messages import kept_traceback
 from .model_run import ModelRun, StillToDo
 from .pipeline import Run
 from .run_records import Failure

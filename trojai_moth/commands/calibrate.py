@@ -24,7 +24,7 @@ from ..scanner import make_scanner
 from ..several import split_names
 from ..subset import choose
 from .console import make_console
-from .display import calibration_table, show_progress
+from .display import calibration_table, run_progress
 from .options import (
     backgrounds_option,
     data_option,
@@ -92,8 +92,8 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
     cases, unlabelled = labelled(choose(read_round(round_dir), subset, round_dir), labels)
     require_both(np.array([labels[case.model_id] for case in cases], dtype=bool))
     prepare_process(target)
-    console, stopping = make_console(), Stopping()
-    with show_progress(console) as progress:
+    stopping = Stopping()
+    with run_progress() as progress:
         scans = Scans(cases, settings, seeds, work, target, progress, stopping.check)
         try:
             with stopping.listening(*SIGNALS):
@@ -101,6 +101,7 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
                 stopping.check()
         except KeyboardInterrupt:
             raise MothError(f"interrupted; {work} is usable, and the same command goes on there") from None
+    console = make_console()
     models, broken = scans.collect(labels, groups)
     left_out = [*unlabelled, *(_without_folder(model, round_dir) for model in broken)]
     for line in _left_out_lines(left_out):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,25 +26,26 @@ _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not j
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Progress]:
-    """What shows a run's progress: a bar on a terminal, dated lines elsewhere, since bars flood the logs of a cluster.
+def run_progress() -> Iterator[Progress]:
+    """What shows a run's progress on standard error: a bar on a terminal, elsewhere lines of the log.
 
-    Nothing where messages of that kind are not wanted. Messages appear above the bar.
+    Bars flood the logs of a cluster. With -q nothing is shown. Messages appear above the bar.
     """
     if level() > logging.INFO:
         yield silent
-    elif console.is_terminal:
-        with _bar(console) as bar:
+    elif sys.stderr.isatty():
+        with _bar() as bar:
             task = bar.add_task("models", total=None, where="", now="")
             yield lambda text: _move(bar, task, text)
     else:
         yield _Lines()
 
 
-def _bar(console: Console) -> ProgressBar:
+def _bar() -> ProgressBar:
+    where, now = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("where", "now"))
     return ProgressBar(
-        TextColumn("{task.fields[where]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[now]}"), console=console, transient=True,
+        where, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), now,
+        console=Console(stderr=True), transient=True, redirect_stdout=False,
     )  # fmt: skip
 
 

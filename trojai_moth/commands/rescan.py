@@ -14,7 +14,7 @@ from ..eval.report import verdict_lines
 from ..eval.rescan import RescanResult
 from ..eval.rescan import rescan as run_rescan
 from .console import make_console
-from .display import BLIND_LEGEND, LEGEND, reason_lines, show_progress, verdict_table
+from .display import BLIND_LEGEND, LEGEND, reason_lines, run_progress, verdict_table
 from .fleet_options import fleet_of, fleet_options
 from .options import (
     allow_fitted_option,
@@ -85,9 +85,9 @@ def rescan(
     is flagged in the end; 1: one is; 2: error, or a model could not be judged and none is flagged.
     """
     fleet, leases, budget = fleet_of(choices)
-    settings, console = settings_of(choices), make_console()
+    settings = settings_of(choices)
     try:
-        with show_progress(console) as progress:
+        with run_progress() as progress:
             result = run_rescan(
                 round_dir, out, subset=subset, calibration=calibration, rule=rule, allow_fitted=allow_fitted,
                 labels=labels, fleet=fleet, leases=leases, round_budget=budget, device=device, progress=progress,
@@ -95,6 +95,7 @@ def rescan(
             )  # fmt: skip
     except KeyboardInterrupt:
         raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
+    console = make_console()
     if fleet.shard.of > 1:
         console.print(f"Shard {fleet.shard.index} of {fleet.shard.of}; the files hold the whole run.", markup=False)
     _show(console, result)

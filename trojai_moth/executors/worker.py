@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from logging.handlers import QueueHandler
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
 from ..device import prepare_process
 from ..errors import RunDirectoryError
 from ..loading.trusted import pickles_are_trusted, trusting_pickles
-from ..messages import debugging, handed_to, level
+from ..messages import debugging, handed_to, level, traceback_text
 from ..pipeline import Run
 from ..tasks import Outcome, Task
 from ..turn import take_turn
@@ -56,15 +55,18 @@ class Inherited:
             yield
 
 
-class _Sender(QueueHandler):
-    """Records, with their text and traceback put together, for another process; what ``send`` raises is not kept."""
+class _Sender(logging.Handler):
+    """Gives away each message as another process can be sent it: texts only. What ``send`` raises ends the work."""
 
     def __init__(self, send: Callable[[logging.LogRecord], None]) -> None:
-        super().__init__(None)  # type: ignore[arg-type]
+        super().__init__()
         self._send = send
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self._send(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        text, error = record.getMessage(), record.exc_info[1] if record.exc_info else None
+        sent = logging.makeLogRecord({**vars(record), "msg": text, "args": None, "exc_info": None})
+        sent.exc_text = traceback_text(error) if error else None
+        self._send(sent)
 
 
 def log_here(record: logging.LogRecord) -> None:
