@@ -17,9 +17,9 @@ from ..distance_records import CHANNELS, FAST, DistanceSettings
 from ..records import Field, record, to_dict
 from ..robustness import PgdSettings
 from ..samples import DataSettings
+from ..trigger import Pair
 from .gain import gains
 
-Pair = tuple[int, int]
 Distances = tuple[tuple[float | None, ...], ...]
 
 ORIGINAL = "original"

@@ -21,11 +21,11 @@ from ..filter_inversion import FilterResult, invert_filters
 from ..images import ImagePool
 from ..inversion import InversionSettings, make_task
 from ..known_filters import KnownFilter, best_known_filters, known_filters
-from ..pairs import Pair
 from ..records import Field, record
 from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict, log_odds
 from ..subject import Subject
+from ..trigger import Pair
 
 # A probability counts as no nearer to 0 or 1.
 _LEAST = 1e-6

@@ -19,6 +19,7 @@ from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict
 from ..seeding import generator
 from ..subject import Subject
+from ..trigger import AnyPair
 from .arms import AREA_224, Arm, Stepper
 from .bandit import Bandit
 from .k_arm_evidence import held_out, left_out, reverse_arms
@@ -52,7 +53,7 @@ class KArm(Scanner):
             evidence, backs = self._evidence(engine, subject, images, samples.held, found, seed)
         return self._decide(found, evidence, backs)
 
-    def _search(self, engine: Engine, images: ImagePool, pairs: list[tuple[int | None, int]], seed: int) -> list[Arm]:
+    def _search(self, engine: Engine, images: ImagePool, pairs: list[AnyPair], seed: int) -> list[Arm]:
         """All arms after the search, smallest trigger first, those without one last."""
         stepper = Stepper(engine, images.x, self.settings)
         arms = []
