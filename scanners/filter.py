@@ -21,9 +21,10 @@ from ..filter_inversion import FilterResult, invert_filters
 from ..images import ImagePool
 from ..inversion import InversionSettings, make_task
 from ..known_filters import KnownFilter, best_known_filters, known_filters
+from ..outliers import log_odds
 from ..records import Field, record
 from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict, log_odds
+from ..scanner import Candidate, Scanner, Verdict
 from ..subject import Subject
 from ..trigger import Pair
 

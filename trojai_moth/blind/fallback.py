@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..calibration import fingerprint
+from ..outliers import logistic
 from ..records import Field, record
-from ..scanner import logistic
 from .features import BlindEvidence, PairFeatures
 from .stages import Question
 from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, measured

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from ..images import ImagePool
 from ..leads import leads, own_leads
+from ..outliers import log_odds
 from ..pairs import Pair
 from ..records import Field, record
-from ..scanner import log_odds
 from ..subject import Subject
 
 # Round 4 draws its polygons in these six; black and white as well.
