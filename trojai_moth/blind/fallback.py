@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 from ..calibration import fingerprint
 from ..outliers import logistic
 from ..records import Field, record
+from ..trigger import Pair
 from .features import BlindEvidence, PairFeatures
 from .stages import Question
-from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, measured
+from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, measured
 from .words import contribute, missing_words, open_words, sentence
 
 NAME: Final = "bounds"

@@ -23,9 +23,9 @@ from torch import Tensor
 from ..images import ImagePool
 from ..leads import leads, own_leads
 from ..outliers import log_odds
-from ..pairs import Pair
 from ..records import Field, record
 from ..subject import Subject
+from ..trigger import Pair
 
 # Round 4 draws its polygons in these six; black and white as well.
 _LEVEL = 200 / 255
