@@ -16,10 +16,10 @@ from ..packs import unpacked
 from ..poisoned import read_poisoned
 from ..rounds import Case, Skip, read_config_text, read_round
 from ..run_records import ScanRecord
+from ..trigger import Pair
 from .calibration_scans import read_groups
 from .labels import read_labels
 
-Pair = tuple[int, int]
 EVIDENCE_STAGE = "evidence"
 
 

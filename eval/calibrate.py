@@ -34,9 +34,9 @@ from ..calibration import (
     settings_fingerprint,
 )
 from ..errors import SettingsError
+from ..outliers import PROBABILITY_FLOOR
 from ..records import Field, record
 from ..samples import DataSettings
-from ..scanner import PROBABILITY_FLOOR
 from .calibration_metrics import Evidence, measure
 
 Floats = NDArray[np.float64]

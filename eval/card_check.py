@@ -9,11 +9,11 @@ from pathlib import Path
 from ..distance_records import DistanceMatrix
 from ..errors import SettingsError
 from ..records import from_json, record
+from ..trigger import Pair
 from .card import CardRecord
 from .card_file import KEY, file_hash, read_key, read_scalars
 from .distance_change import compare_distances
 from .gain import FLOOR, gains, pair_changes
-from .similarity import Pair
 
 LARGEST = 5
 
@@ -31,8 +31,8 @@ class CardDifference:
     """Card B beside card A; scalars (name, A, B), pairs (victim, target, A, B) with the largest change first."""
 
     scalars: tuple[tuple[str, float | str | None, float | str | None], ...]
-    now_at_risk: tuple[tuple[int, int], ...]
-    no_longer_at_risk: tuple[tuple[int, int], ...]
+    now_at_risk: tuple[Pair, ...]
+    no_longer_at_risk: tuple[Pair, ...]
     pairs: tuple[tuple[int, int, float | None, float | None], ...]
     geometric_gain: float | None
     notes: tuple[str, ...]

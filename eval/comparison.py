@@ -18,9 +18,9 @@ from ..hardeners import Part
 from ..records import Field, record, to_dict
 from ..round_settings import PgdSettings
 from ..samples import DataSettings
+from ..trigger import Pair
 from .gain import gains
 
-Pair = tuple[int, int]
 Distances = tuple[tuple[float | None, ...], ...]
 
 ORIGINAL = "original"

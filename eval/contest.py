@@ -24,8 +24,9 @@ from ..rounds import Case
 from ..samples import Samples, collect_samples, with_unseen
 from ..seeding import derive_seed
 from ..subject import Subject
+from ..trigger import Pair
 from ..weights import load_weights, save_weights
-from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, Pair, make_table, to_frame
+from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
 
 Progress = Callable[[str], None]
 

@@ -147,15 +147,15 @@ def _model_table(rows: pd.DataFrame) -> str:
 def _model_cells(row: dict[str, object]) -> list[str]:
     return [
         _cell(row["model"]),
-        _cell(row.get("architecture")),
-        _cell(_label(row.get("label"))),
+        _cell(row["architecture"]),
+        _cell(_label(row["label"])),
         _cell(row["verdict"]),
         _arrow(_pair(row, "before"), _pair(row, "after")),
-        _arrow(_number(row.get("size_before"), ".1f"), _number(row.get("size_after"), ".1f")),
-        _arrow(_number(row.get("accuracy_before"), ".3f"), _number(row.get("accuracy_after"), ".3f")),
-        _number(row.get("probability"), ".2f"),
-        _number(row.get("seconds"), ".1f"),
-        _cell(row.get("reason")),
+        _arrow(_number(row["size_before"], ".1f"), _number(row["size_after"], ".1f")),
+        _arrow(_number(row["accuracy_before"], ".3f"), _number(row["accuracy_after"], ".3f")),
+        _number(row["probability"], ".2f"),
+        _number(row["seconds"], ".1f"),
+        _cell(row["reason"]),
     ]
 
 
@@ -185,7 +185,7 @@ def _arrow(before: str, after: str) -> str:
 
 
 def _pair(row: dict[str, object], when: str) -> str:
-    victim, target = (_number(row.get(f"{role}_{when}"), ".0f") for role in ("victim", "target"))
+    victim, target = (_number(row[f"{role}_{when}"], ".0f") for role in ("victim", "target"))
     if not target:
         return ""
     return f"{victim or 'any'} to {target}"

@@ -18,10 +18,8 @@ from ..blind.surrogate import SurrogateSettings
 from ..distance_records import DistanceMatrix
 from ..errors import SettingsError
 from ..records import Field, record
-from ..trigger import pixels_at
+from ..trigger import Pair, pixels_at
 from .distance_change import compare_distances
-
-Pair = tuple[int, int]
 
 DEFINITIONS: Mapping[str, str] = MappingProxyType(
     {

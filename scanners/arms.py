@@ -35,8 +35,7 @@ class Variable:
 class Arm:
     """One arm's trigger, schedule and history. Sizes are in pixels of 224 x 224; index (n,) into the images.
 
-    successes: steps whose trigger worked and was the smallest so far; out: pruned, or done. starts: how often it has
-    begun; all that is counted is of the last start. stream: what the next would be drawn from.
+    successes: steps whose trigger worked and was the smallest so far; out: pruned, or done.
     """
 
     victim: int | None
@@ -59,8 +58,6 @@ class Arm:
     best_success: float = 0.0
     best: Trigger | None = None
     out: bool = False
-    starts: int = 1
-    stream: torch.Generator | None = None
 
     @property
     def found(self) -> bool:
@@ -78,18 +75,6 @@ class Stepper:
 
     def arm(self, victim: int | None, target: int, index: Tensor, stream: torch.Generator) -> Arm:
         """A new arm: a universal one starts anywhere, a pair's mask with a block in the centre."""
-        return Arm(victim, target, index, *self._start(victim, stream), stream=stream)
-
-    def begin_again(self, arm: Arm) -> None:
-        """Forget all that the arm has tried, and start it elsewhere: another mask and another pattern."""
-        if arm.stream is None:
-            raise ValueError("an arm without a stream can not begin again")
-        start = self._start(arm.victim, arm.stream)
-        fresh = Arm(arm.victim, arm.target, arm.index, *start, starts=arm.starts + 1, stream=arm.stream)
-        vars(arm).update(vars(fresh))
-
-    def _start(self, victim: int | None, stream: torch.Generator) -> tuple[Variable, Variable]:
-        """Mask and pattern that an arm starts from."""
         settings, (height, width) = self.settings, self.x.shape[-2:]
         mask = torch.rand(1, height, width, generator=stream)
         whole = victim is None or not settings.one_colour
@@ -100,7 +85,7 @@ class Stepper:
             top, left = (height - side) // 2, (width - side) // 2
             mask[:, top : top + side, left : left + side] = 0.99
         mask, pattern = (unsquash(part).to(self.engine.device) for part in (mask, pattern))
-        return Variable(mask), Variable(pattern)
+        return Arm(victim, target, index, Variable(mask), Variable(pattern))
 
     def step(self, arms: Sequence[Arm]) -> None:
         """One pass over every arm's images and one update of its trigger; the one look at the device is here."""

@@ -2,8 +2,7 @@
 
 With one arm at a time this is the published order: an arm keeps its turn until it has found a smaller trigger or is
 out; arms that have not found enough go first; then the arm with the best of speed and smallness, or a random one. With
-several, each place is filled by the same rule. Ours: an arm that would be dropped early, often because the colour that
-it began with does nothing, may begin again (``restarts``); the steps of a start that is forgotten do not count.
+several, each place is filled by the same rule.
 """
 
 from __future__ import annotations
@@ -23,16 +22,8 @@ class Bandit:
         """``stream`` draws the random arms and nothing else."""
         self.arms, self.settings, self.stream = list(arms), settings, stream
 
-    def run(
-        self,
-        step: Callable[[Sequence[Arm]], None],
-        at_once: int,
-        begin_again: Callable[[Arm], None] | None = None,
-    ) -> None:
-        """Call ``step`` with the arms whose turn it is, as long as there are some.
-
-        ``begin_again`` gives an arm another start; without it none gets one.
-        """
+    def run(self, step: Callable[[Sequence[Arm]], None], at_once: int) -> None:
+        """Call ``step`` with the arms whose turn it is, as long as there are some."""
         playing: list[Arm] = []
         used = 0
         while used < self.settings.steps:
@@ -42,9 +33,6 @@ class Bandit:
             step(playing)
             used += len(playing)
             for arm in playing:
-                if begin_again and may_restart(arm, self.settings):
-                    used -= arm.steps
-                    begin_again(arm)
                 arm.out = self._hopeless(arm) or (self._warm and self._done(arm))
             if self._over(playing):
                 return
@@ -85,11 +73,14 @@ class Bandit:
         return speed + self.settings.size_weight / max(arm.size, 1e-6)
 
     def _hopeless(self, arm: Arm) -> bool:
-        settings = self.settings
+        settings, best = self.settings, arm.best_success
         if not settings.prune or arm.victim is None:
             return False
-        late = arm.steps > settings.prune_late and arm.best_success < settings.prune_late_success
-        return late or slow_start(arm, settings)
+        return (
+            (arm.steps > settings.prune_hopeless and best == 0)
+            or (arm.steps > settings.prune_early and best < settings.prune_early_success)
+            or (arm.steps > settings.prune_late and best < settings.prune_late_success)
+        )
 
     def _done(self, arm: Arm) -> bool:
         enough = arm.successes > self.settings.enough_successes
@@ -100,16 +91,3 @@ class Bandit:
         """Whether an arm that is done is the smallest of all."""
         smallest = min(self.arms, key=lambda arm: arm.best_size)
         return smallest.found and smallest.out and any(arm is smallest for arm in playing) and self._done(smallest)
-
-
-def slow_start(arm: Arm, settings: KArmSettings) -> bool:
-    """Whether a pair's arm has done too little in its first steps, by the published rules."""
-    best = arm.best_success
-    hopeless = arm.steps > settings.prune_hopeless and best == 0
-    return hopeless or (arm.steps > settings.prune_early and best < settings.prune_early_success)
-
-
-def may_restart(arm: Arm, settings: KArmSettings) -> bool:
-    """Whether a pair's arm with a slow start has starts left."""
-    left = settings.prune and arm.victim is not None and arm.starts <= settings.restarts
-    return left and arm.steps <= settings.prune_late and slow_start(arm, settings)

@@ -4,7 +4,6 @@ Pre-screening on clean images, one arm per pair left, a scheduler that favours w
 check: an injected trigger is small one way only. It runs on the batched engine, and differs from its public code where
 that is faulty: no pair left means clean; arms that were given up are never played again; a step is one update over all
 of an arm's images and success is measured on all of them with the trigger that is kept; every switch can be switched.
-An arm that begins with a colour that does nothing may begin again, both ways (``restarts``).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict
 from ..seeding import generator
 from ..subject import Subject
+from ..trigger import AnyPair
 from .arms import AREA_224, Arm, Stepper
 from .bandit import Bandit
 from .k_arm_evidence import held_out, left_out, reverse_arms
@@ -53,7 +53,7 @@ class KArm(Scanner):
             evidence, backs = self._evidence(engine, subject, images, samples.held, found, seed)
         return self._decide(found, evidence, backs)
 
-    def _search(self, engine: Engine, images: ImagePool, pairs: list[tuple[int | None, int]], seed: int) -> list[Arm]:
+    def _search(self, engine: Engine, images: ImagePool, pairs: list[AnyPair], seed: int) -> list[Arm]:
         """All arms after the search, smallest trigger first, those without one last."""
         stepper = Stepper(engine, images.x, self.settings)
         arms = []
@@ -64,9 +64,7 @@ class KArm(Scanner):
         # More than a share of the arms at once would give all of them the same number of steps, and choose nothing.
         most = math.ceil(self.settings.largest_turn * len(arms))
         at_once = self.settings.arms_at_once or max(1, min(engine.batch // width, most))
-        Bandit(arms, self.settings, generator(seed, self.name, "bandit")).run(
-            stepper.step, at_once, stepper.begin_again
-        )
+        Bandit(arms, self.settings, generator(seed, self.name, "bandit")).run(stepper.step, at_once)
         return sorted(arms, key=lambda arm: (arm.best_size, -arm.best_success))
 
     def _evidence(

@@ -16,17 +16,13 @@ from ..images import ImagePool
 from ..seeding import generator
 from ..subject import Subject
 from .arms import Arm, Stepper
-from .bandit import may_restart
 from .k_arm_settings import KArmSettings
 
 
 def reverse_arms(
     engine: Engine, images: ImagePool, arms: Sequence[Arm], settings: KArmSettings, seed: int
 ) -> list[Arm | None]:
-    """For every pair an arm from target to victim after exactly as many steps; None where it has no images.
-
-    Starts that did nothing and were forgotten do not count, as in the search itself.
-    """
+    """For every pair an arm from target to victim after exactly as many steps; None where it has no images."""
     stepper = Stepper(engine, images.x, settings)
     backs: list[Arm | None] = []
     for arm in arms:
@@ -78,10 +74,7 @@ def held_out(
 
 
 def _play(stepper: Stepper, budgets: Sequence[tuple[Arm, int]], batch: int, settings: KArmSettings) -> None:
-    """So many steps of each arm, as many arms at a time as fill a batch, unless it is pruned or done before.
-
-    An arm with a slow start begins again as long as it may, and its last start gets all of the steps.
-    """
+    """So many steps of each arm, as many arms at a time as fill a batch, unless it is pruned or done before."""
     if not budgets:
         return
     at_once = max(1, batch // max(len(arm.index) for arm, _ in budgets))
@@ -91,7 +84,5 @@ def _play(stepper: Stepper, budgets: Sequence[tuple[Arm, int]], batch: int, sett
             return
         stepper.step(waiting[:at_once])
         for arm in waiting[:at_once]:
-            if may_restart(arm, settings):
-                stepper.begin_again(arm)
             late = arm.steps > settings.prune_late and arm.best_success < settings.prune_back_success
             arm.out = (settings.prune and late) or arm.successes > settings.enough_successes

@@ -83,11 +83,6 @@ class KArmSettings:
     prune_back_success: float = Field(
         default=1.0, ge=0, le=1, description="the same of an arm of the symmetric check (public code)"
     )
-    restarts: int = Field(
-        default=0,
-        ge=0,
-        description="fresh starts of an arm that prune_hopeless or prune_early would drop; 0: as published (ours)",
-    )
 
     arms_at_once: int = Field(
         default=0,

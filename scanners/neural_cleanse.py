@@ -29,9 +29,7 @@ from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict
 from ..seeding import derive_seed
 from ..subject import Subject
-from ..trigger import pixels_at, stamp
-
-Pair = tuple[int | None, int]
+from ..trigger import AnyPair, pixels_at, stamp
 
 
 @record
@@ -85,7 +83,7 @@ class NeuralCleanse(Scanner):
         By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
         """
         settings = self.settings
-        pairs: list[Pair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
+        pairs: list[AnyPair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
         few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
@@ -112,7 +110,7 @@ class NeuralCleanse(Scanner):
     def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
         settings = self.settings
-        pairs: list[Pair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
+        pairs: list[AnyPair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
         images = samples.train.first_per_class(settings.images_per_class)
         task = make_task(images.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))

@@ -15,12 +15,12 @@ from typing import ClassVar
 from ..blind.stamps import StampBounds, StampSettings, StampTables, stamp_gap
 from ..blind.surrogate import SurrogateSettings, train_surrogate
 from ..errors import MothError
-from ..pairs import Pair
 from ..records import Field, record
 from ..samples import Samples
 from ..scanner import Candidate, Scanner, Verdict
 from ..seeding import derive_seed
 from ..subject import Subject
+from ..trigger import Pair
 
 
 @record

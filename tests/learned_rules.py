@@ -2,6 +2,8 @@
 
 import hashlib
 
+from toys import AS_STORED
+
 from trojai_moth.blind.features import BlindEvidence, PairFeatures
 from trojai_moth.blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound, Term
 from trojai_moth.calibration import Estimate, LogisticCurve
@@ -78,6 +80,7 @@ def write_run(root, round_dir, found):
             classes=3,
             sha256=hashlib.sha256((round_dir / model_id / "model.pt").read_bytes()).hexdigest(),
             check="",
+            convention=AS_STORED,
             data="",
             accuracy=1.0,
             device="cpu",

@@ -4,6 +4,7 @@ import random
 from types import SimpleNamespace
 
 import torch
+from toys import AS_STORED
 
 from trojai_moth.distance_records import DistanceSettings
 from trojai_moth.eval.card import Origin, Outcome, make_record
@@ -41,7 +42,7 @@ def write_run(root, models=6, classes=5, seed=0, hostile=False):
 def _write_model(journal, model_id, number, classes, stream, words):
     if number % 5 == 4:
         reason = f"{model_id}: no model.pt in it{words}"
-        journal.write(model_id, "failure", Failure(stage="load", reason=reason, seconds=0.1))
+        journal.write(model_id, "failure", Failure(stage="load", reason=reason, seconds=0.1, kind="unreadable"))
         return
     first = scan(stream, classes, number % 4 != 3, words)
     journal.write(model_id, "before", first)
@@ -70,6 +71,7 @@ def scan(stream, classes, flagged, words):
     )  # fmt: skip
     return ScanRecord(
         architecture=f"squeezenetv1_1{words}", classes=classes, sha256="ab" * 32, check="logits reproduced",
+        convention=AS_STORED,
         data="examples", accuracy=0.99, device="cpu", verdict=verdict, seconds=4.0,
     )  # fmt: skip
 

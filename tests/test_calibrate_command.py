@@ -18,9 +18,10 @@ from trojai_moth.eval.calibrate import LearnSettings, ScoredModel, Source, learn
 from trojai_moth.eval.calibration_scans import read_groups
 from trojai_moth.eval.results import read_results
 from trojai_moth.eval.summary import Summary
+from trojai_moth.outliers import logistic
 from trojai_moth.records import Field, read_record, record
 from trojai_moth.samples import DataSettings
-from trojai_moth.scanner import Candidate, Scanner, Verdict, logistic
+from trojai_moth.scanner import Candidate, Scanner, Verdict
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse
 from trojai_moth.seeding import derive_seed
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from trojai_moth.hardener import Hardener, HardeningRound
+from trojai_moth.outliers import logistic
 from trojai_moth.records import Field, record
-from trojai_moth.scanner import Scanner, Verdict, logistic
+from trojai_moth.scanner import Scanner, Verdict
 from trojai_moth.seeding import generator
 from trojai_moth.testing import HardenerContract, ScannerContract
 

@@ -11,7 +11,7 @@ from trojai_moth.config_file import CaseConfig
 from trojai_moth.convention import Convention, Evidence, Reading, candidates
 from trojai_moth.errors import UnreadableModelError
 from trojai_moth.images import ImagePool
-from trojai_moth.opening import OpenedCase, open_case
+from trojai_moth.opening import open_case
 from trojai_moth.records import from_json, to_json
 from trojai_moth.rounds import read_case
 from trojai_moth.samples import DataSettings, collect_samples
@@ -205,7 +205,7 @@ def test_augmented_images_are_read_the_same_way(round_1, tmp_path, source):
     def collected(preprocessing):
         subject = replace(opened.subject, preprocessing=preprocessing)
         examples = ImagePool(preprocessing(opened.raw), opened.examples.y)
-        other = OpenedCase(subject, opened.raw, examples, opened.names, "")
+        other = replace(opened, subject=subject, examples=examples)
         return collect_samples(read_case(folder), other, settings, seed=1)
 
     ours, plain = collected(reading), collected(Preprocessing(stored_size=36, size=32))

@@ -183,7 +183,7 @@ def test_a_result_that_comes_second_is_dropped_and_said(start):
     run.journal.open(run.identity())
     notes = []
     model = model_run.ModelRun(run, 0, lambda stage, limit: None, notes.append)
-    first = Failure(stage="a", reason="first", seconds=1.0)
+    first = Failure(stage="a", reason="first", seconds=1.0, kind="error")
     assert model._published("before", first) == first
-    assert model._published("before", Failure(stage="b", reason="second", seconds=2.0)) == first
+    assert model._published("before", Failure(stage="b", reason="second", seconds=2.0, kind="error")) == first
     assert notes == ["before: another process was first, so this result is dropped"]

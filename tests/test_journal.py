@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+from toys import AS_STORED
 
 from trojai_moth.errors import RunDirectoryError
 from trojai_moth.files import write_atomically, write_text
@@ -22,8 +23,8 @@ def scan_record():
     evidence = Candidate(victim=None, target=1, size=2.5, success=1.0, held_success=None, held_images=0, converged=True)
     verdict = Verdict(scanner="x", outcome="flagged", score=1.5, probability=0.8, reason="ü", evidence=(evidence,))
     return ScanRecord(
-        architecture="resnet18", classes=3, sha256="0", check="fine", data="examples", accuracy=float("nan"),
-        device="cpu", verdict=verdict, seconds=1.0,
+        architecture="resnet18", classes=3, sha256="0", check="fine", convention=AS_STORED, data="examples",
+        accuracy=float("nan"), device="cpu", verdict=verdict, seconds=1.0,
     )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def test_records_come_back(journal):
     journal.write("a", "before", scan_record())
     back = journal.read("a", "before", ScanRecord)
     assert to_json(back) == to_json(scan_record()) and back.verdict == scan_record().verdict
-    journal.write("a", "failure", Failure(stage="load", reason='"quotes" and ü', seconds=0.5))
+    journal.write("a", "failure", Failure(stage="load", reason='"quotes" and ü', seconds=0.5, kind="error"))
     assert journal.read("a", "failure", Failure).reason == '"quotes" and ü'
     assert journal.read("b", "before", ScanRecord) is None
 
@@ -114,7 +115,7 @@ def test_half_an_identity_is_refused_with_a_mend_that_works(journal):
 
 @pytest.mark.parametrize("content", ["{}", '{"stage": "load", "reason": 1, "seconds": 0}', "[]", "null", "\x00"])
 def test_other_json_is_no_record(journal, content):
-    journal.write("a", "failure", Failure(stage="load", reason="r", seconds=0.0))
+    journal.write("a", "failure", Failure(stage="load", reason="r", seconds=0.0, kind="error"))
     journal.path("a", "failure").write_text(content)
     assert "failure.json: damaged" in refusal(journal.read, "a", "failure", Failure)
 

@@ -6,10 +6,9 @@ import pytest
 import torch
 from toys import BRIGHT, SIZE, PlantedNet, make_samples, make_subject, planted_images, planted_samples
 
-from trojai_moth.engine import Engine
 from trojai_moth.images import ImagePool
-from trojai_moth.scanners.arms import Arm, Stepper, Variable
-from trojai_moth.scanners.bandit import Bandit, may_restart
+from trojai_moth.scanners.arms import Arm, Variable
+from trojai_moth.scanners.bandit import Bandit
 from trojai_moth.scanners.k_arm import KArm
 from trojai_moth.scanners.k_arm_screen import screen
 from trojai_moth.scanners.k_arm_settings import KArmSettings
@@ -177,49 +176,6 @@ def test_a_dropped_arm_is_never_played_again():
     assert order[:11] == [0] * 11 and set(order[11:]) == {1} and arms[0].out
     order, _ = play([make_arm(0), make_arm(1)], lambda arm: arm.target == 1, steps=50, prune=False)
     assert order == [0] * 50
-
-
-def begin_again(arm):
-    arm.steps, arm.starts = 0, arm.starts + 1
-
-
-def play_again(arm, shrink, **changes):
-    script = Script(shrink)
-    settings = KArmSettings(**{"random_share": 0.0, **changes})
-    Bandit([arm], settings, torch.Generator()).run(script, 1, begin_again)
-    return len(script.played)
-
-
-def test_an_arm_that_would_be_dropped_early_begins_again_and_the_steps_forgotten_do_not_count():
-    arm = make_arm(0)
-    assert play_again(arm, lambda arm: False, restarts=2, steps=30) == 33 and arm.out and arm.starts == 3
-    assert play_again(make_arm(0), lambda arm: False, restarts=0) == 11
-    assert play_again(make_arm(0), lambda arm: False, restarts=2, prune=False, steps=50) == 50
-    arm = make_arm(0)
-    assert play_again(arm, lambda arm: arm.starts == 2, restarts=5, steps=30) == 41 and arm.starts == 2
-
-
-def test_an_arm_of_any_class_and_one_that_succeeds_now_and_then_are_never_begun_anew():
-    settings = KArmSettings(restarts=5)
-    hopeless = {"steps": settings.prune_hopeless + 1}
-    assert may_restart(make_arm(0, **hopeless), settings)
-    assert not may_restart(make_arm(0, victim=None, **hopeless), settings)
-    assert not may_restart(make_arm(0, best_success=0.1, **hopeless), settings)
-    assert may_restart(make_arm(0, best_success=0.1, steps=settings.prune_early + 1), settings)
-    assert not may_restart(make_arm(0, best_success=0.5, steps=settings.prune_late + 1), settings)
-
-
-def test_another_start_is_another_trigger_and_nothing_of_the_first_is_left():
-    images = planted_images()
-    stepper = Stepper(Engine(make_subject(PlantedNet()), batch=64), images.x, SETTINGS)
-    first, same = (stepper.arm(2, 0, images.positions(2), torch.Generator().manual_seed(1)) for _ in range(2))
-    before = first.pattern.raw.clone()
-    stepper.step([first])
-    stepper.begin_again(first)
-    assert first.steps == 0 and first.starts == 2 and first.pattern.mean.abs().max() == 0
-    assert not torch.equal(first.pattern.raw, before)
-    stepper.begin_again(same)
-    assert torch.equal(first.pattern.raw, same.pattern.raw)
 
 
 def test_the_search_ends_when_the_smallest_arm_is_done_and_goes_on_when_another_is():

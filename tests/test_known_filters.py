@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from toys import make_subject
+from toys import make_samples, make_subject
 
 from trojai_moth import known_filters as known_filters_module
 from trojai_moth.blind import filtered as filtered_module
@@ -36,6 +36,28 @@ def test_a_backdoor_that_answers_to_a_known_filter_is_flagged(reddening):
     # The search goes on from the known filter to the smallest map that still works.
     assert best.size == pytest.approx(SHIFT / 3, rel=0.3) and best.size < 3 * SHIFT / 3
     assert len(verdict.evidence) == 2
+
+
+def test_the_search_is_tried_on_images_held_back_from_it(reddening):
+    """On those of the victim the backdoor's colours are out of reach: red is far below blue."""
+    held = band_images(seed=1)
+    held.x[held.y == 1, 0] = 0.0
+    samples = make_samples(band_images(), held)
+    best = Filter()(make_subject(ColourNet(backdoor=(1, 2))), samples, seed=3).evidence[0]
+    assert (best.victim, best.target) == (1, 2) and best.success >= 0.9 and best.held_success < 0.5
+
+
+def test_the_way_back_is_searched_wherever_it_has_images(reddening):
+    evidence = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(screen_keep=6))).evidence
+    sizes = {(one.victim, one.target): one.size for one in evidence}
+    assert len(sizes) == 6 and all(one.reverse_size == sizes[one.target, one.victim] for one in evidence)
+    (first,) = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(screen_keep=1))).evidence
+    assert first.reverse_size == pytest.approx(sizes[first.target, first.victim], rel=0.05)
+    images = band_images()
+    some = images.take(torch.nonzero(images.y != 2).flatten())
+    scanner = Filter(FilterSettings(screen_keep=6))
+    found = scanner(make_subject(ColourNet(backdoor=(1, 2))), make_samples(some, some), seed=3).evidence
+    assert {one.reverse_size for one in found if one.target == 2} == {None}
 
 
 def test_no_known_filter_turns_the_clean_twin(reddening):

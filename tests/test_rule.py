@@ -10,8 +10,8 @@ from trojai_moth.blind.rule import BlindVerdict, judge, model_score, score_pairs
 from trojai_moth.blind.verdict import MOST_NAMED
 from trojai_moth.errors import SettingsError
 from trojai_moth.files import write_text
+from trojai_moth.outliers import logistic
 from trojai_moth.records import from_dict, from_json, to_dict, to_json
-from trojai_moth.scanner import logistic
 
 from .learned_rules import TERMS, evidence, learned, pair
 

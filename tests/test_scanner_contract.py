@@ -8,8 +8,9 @@ import torch
 from toys import PlantedNet, make_subject, planted_samples
 
 from trojai_moth.errors import MothError, SettingsError
+from trojai_moth.outliers import logistic
 from trojai_moth.records import from_json, record, to_json
-from trojai_moth.scanner import Candidate, Scanner, Verdict, logistic, make_scanner, scanners
+from trojai_moth.scanner import Candidate, Scanner, Verdict, make_scanner, scanners
 from trojai_moth.testing import ScannerContract
 from trojai_moth.testing.planted import NotANumber, around
 

@@ -3,13 +3,14 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from trojai_moth.errors import UnreadableModelError
 from trojai_moth.hardener import Hardened, HardeningTrace
 from trojai_moth.loading import build_architecture, load_model
 from trojai_moth.loading.architectures import Variant, build_skeleton
 from trojai_moth.subject import Preprocessing, Subject
-from trojai_moth.weights import load_weights, save_trojai_model, save_weights
+from trojai_moth.weights import load_weights, read_trace, save_trojai_model, save_weights
 
 SHAPE = Preprocessing(stored_size=36, size=32)
 
@@ -61,6 +62,14 @@ def test_the_file_says_what_it_is(saved):
     metadata = json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])["__metadata__"]
     assert metadata["architecture"] == "resnet18" and metadata["classes"] == "3" and metadata["seed"] == "9"
     assert metadata["source_sha256"] == "a" * 64 and json.loads(metadata["settings"])["rounds"] == 2
+
+
+def test_the_trace_comes_back_and_weights_of_another_program_have_none(saved, tmp_path):
+    path, other = saved
+    assert read_trace(path) == hardened(other).trace
+    save_file(dict(other.module.state_dict()), tmp_path / "foreign.safetensors")
+    with pytest.raises(UnreadableModelError, match=r"foreign\.safetensors: does not say how it was hardened"):
+        read_trace(tmp_path / "foreign.safetensors")
 
 
 def test_weights_of_another_model_file_are_refused(saved):

@@ -24,11 +24,12 @@ import numpy as np
 from .errors import MothError, SettingsError
 from .loading.files import open_regular, sha256_of
 from .loading.refusal import Refusal
+from .outliers import PROBABILITY_FLOOR, logistic
 from .packs import unpacked
 from .records import Field, from_dict, record, to_dict
 from .rounds import Case, Skip
 from .samples import DataSettings
-from .scanner import PROBABILITY_FLOOR, Calibrated, Scanner, Verdict, logistic
+from .scanner import Calibrated, Scanner, Verdict
 from .several import split_names
 
 FORMAT: Final = 1

@@ -82,7 +82,6 @@ def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
     present, problem = len(set(examples.y.tolist())), ""
     if present == 1:
         problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"
-    stood_in = opened.convention.accuracy if opened.convention else None
     return Checkup(
         model_id=case.model_id,
         problem=problem,
@@ -90,7 +89,7 @@ def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
         classes=subject.classes,
         size=subject.size,
         examples=len(examples),
-        accuracy=subject.accuracy(examples.x, examples.y) if len(examples) else stood_in,
+        accuracy=subject.accuracy(examples.x, examples.y) if len(examples) else opened.convention.accuracy,
         convention=opened.convention,
         missing=_missing(case, subject.classes, present),
         sha256=subject.source_sha256,

@@ -25,10 +25,9 @@ from .images import ImagePool
 from .inversion import InversionSettings, invert, make_task, random_start
 from .seeding import generator
 from .subject import Subject
+from .trigger import Pair
 
 __all__ = ["DistanceMatrix", "DistanceSettings", "PairDistance", "choose_pairs", "measure_distances"]
-
-Pair = tuple[int, int]
 
 # A class with this many images or fewer has distances that are clearly too small (the paper's own redraws: 6 % smaller
 # with 100 images than with 200).

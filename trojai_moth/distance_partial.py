@@ -13,6 +13,7 @@ from .files import write_text
 from .images import ImagePool
 from .records import read_record, record, to_json
 from .subject import Subject
+from .trigger import Pair
 
 # Hexadecimal digits of an image's hash that are kept: enough to tell thousands of images apart.
 _IMAGE_DIGITS = 16
@@ -49,7 +50,7 @@ class Partial:
 
     path: Path | None
     identity: str
-    pairs: dict[tuple[int, int], PairDistance] = field(default_factory=dict)
+    pairs: dict[Pair, PairDistance] = field(default_factory=dict)
     seconds_before: float = 0.0
 
     @classmethod

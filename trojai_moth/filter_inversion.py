@@ -14,14 +14,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .colour_maps import VARIABLES, distance, unclipped, variable_gradient
+from .colour_maps import distance, unclipped, variable_gradient
 from .engine import Engine
 from .inversion import InversionSettings, InversionTask
 from .search import moved_cost, success_rate
-from .seeding import generator
 
-# Standard deviation of a random start's variables: with it a map changes a colour value by about 0.1.
-_SPREAD = 0.1
 # The step size falls in a straight line to this share: with few variables for all pixels, a map at full steps circles
 # the best one at a distance that shows in its size.
 _LAST_RATE = 0.1
@@ -66,15 +63,6 @@ class _Rows:
             wins=row, losses=row, best_variables=variables, best_size=row + math.inf, best_success=row,
             finite=torch.ones_like(row, dtype=torch.bool),
         )  # fmt: skip
-
-
-def filter_start(task: InversionTask, attempt: int, seed: int) -> Tensor:
-    """Starts (P, VARIABLES) of an attempt: attempt 0 does nothing to an image, others are random by seed and pair."""
-    if attempt == 0:
-        return torch.zeros(len(task), VARIABLES)
-    pairs = zip(task.victims, task.targets.tolist(), strict=True)
-    streams = [generator(seed, "filter", attempt, victim, target) for victim, target in pairs]
-    return torch.stack([_SPREAD * torch.randn(VARIABLES, generator=stream) for stream in streams])
 
 
 def invert_filters(

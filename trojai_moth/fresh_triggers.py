@@ -14,7 +14,7 @@ from .inversion import InversionSettings, invert, make_task, random_start
 from .precision import PrecisionChoice
 from .records import Field, record
 from .subject import Subject
-from .trigger import Trigger
+from .trigger import AnyPair, Trigger
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def in_full(steps: int, success_bound: float, initial_cost: float, precision: Pr
 def fresh_triggers(
     subject: Subject,
     images: ImagePool,
-    pairs: Sequence[tuple[int | None, int]],
+    pairs: Sequence[AnyPair],
     settings: InversionSettings,
     seed: int,
 ) -> tuple[list[Visit], list[Trigger]]:

@@ -22,7 +22,7 @@ from .records import Field, record
 from .search import Rows, Search, success_rate
 from .seeding import generator
 from .subject import Subject
-from .trigger import Trigger, stamp
+from .trigger import AnyPair, Trigger, stamp
 
 
 @record
@@ -117,7 +117,7 @@ class InversionResult:
         return Trigger(self.task.victims[row], int(self.task.targets[row]), self.mask[row], self.pattern[row])
 
 
-def make_task(y: Tensor, pairs: Sequence[tuple[int | None, int]]) -> InversionTask:
+def make_task(y: Tensor, pairs: Sequence[AnyPair]) -> InversionTask:
     """Rows for (victim, target) pairs over the pool's labels y (N,): all images of the victim, or of all but target."""
     chosen = [torch.nonzero(y == v if v is not None else y != t).flatten() for v, t in pairs]
     width = max((len(index) for index in chosen), default=0)

@@ -24,7 +24,7 @@ from .images import ImagePool
 from .samples import Samples
 from .scanner import Scanner
 from .subject import Subject
-from .trigger import Trigger
+from .trigger import AnyPair, Trigger
 
 LIMIT_BYTES = 1 << 20
 """A file of one scan takes no more: the last triggers are left out until it fits."""
@@ -36,7 +36,7 @@ _ANY = -1
 class KeptTriggers:
     """P triggers: mask (P, 1, H, W), pattern and image (P, 3, H, W) as bytes; pairs (victim or None, target)."""
 
-    pairs: tuple[tuple[int | None, int], ...]
+    pairs: tuple[AnyPair, ...]
     mask: NDArray[np.uint8]
     pattern: NDArray[np.uint8]
     image: NDArray[np.uint8]

@@ -14,8 +14,8 @@ from torch import Tensor
 from .colour_maps import apply_map
 from .images import ImagePool
 from .leads import leads, own_leads
-from .pairs import Pair
 from .subject import Subject
+from .trigger import Pair
 
 # Fitted by benchmarks/fit_filters.py; how well is in the file.
 FILE: Final = Path(__file__).parent / "known_filters.json"

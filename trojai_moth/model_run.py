@@ -208,7 +208,7 @@ class ModelRun:
             # Weights first: a journal that says "hardened" must never be without them.
             self._save(hardened)
             # Another's may have been there first, and what the journal says must be said of those that stay.
-            trace = read_trace(self.run_.journal.weights(self.case.model_id)) or hardened.trace
+            trace = read_trace(self.run_.journal.weights(self.case.model_id))
         return self._published("harden", trace)
 
     def _hardened(self) -> Hardened:

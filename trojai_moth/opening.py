@@ -34,7 +34,7 @@ class OpenedCase:
     examples: ImagePool
     names: tuple[str, ...]
     check: str
-    convention: Convention | None = None
+    convention: Convention
     note: str = ""
     """What a reader of results must know of how the model was loaded, see LoadedModel."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-Pair = tuple[int, int]
+from .trigger import Pair
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .outliers import PROBABILITY_FLOOR
 from .samples import Samples
 from .subject import Subject
 
@@ -67,8 +68,6 @@ def verdict_problem(verdict: Any, classes: int) -> str | None:
 
 
 def _judgement_problem(verdict: Verdict) -> str | None:
-    from .scanner import PROBABILITY_FLOOR
-
     if verdict.outcome == "not judged":
         return None if verdict.score is None and verdict.probability is None else "judges and does not judge"
     if verdict.score is None or not math.isfinite(verdict.score):

@@ -22,6 +22,7 @@ from .errors import UnreadableModelError
 from .images import EXAMPLE_NAME, ImagePool, list_numbered, read_image
 from .opening import read_logits
 from .subject import Subject
+from .trigger import Pair
 
 # Round 4's form; rounds 2 and 3 have one trigger and give its images the names of clean ones.
 _NAME = re.compile(r"class_(\d{1,6})_trigger_(\d{1,6})_example_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
@@ -40,7 +41,7 @@ class PoisonedExamples:
         return len(self.targets)
 
     @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
+    def pairs(self) -> tuple[Pair, ...]:
         """The injected (victim, target) pairs, each once, in order."""
         return tuple(sorted(set(zip(self.images.y.tolist(), self.targets.tolist(), strict=True))))
 
@@ -132,7 +133,7 @@ def _labelled(case: Case) -> tuple[list[_Listed], dict[int, Any]]:
     return listed, {target: target for target in sources}
 
 
-def _pairs(value: Any, depth: int) -> Iterator[tuple[int, int]]:
+def _pairs(value: Any, depth: int) -> Iterator[Pair]:
     """Every (source class, target class) that stands side by side somewhere in a configuration's triggers."""
     if isinstance(value, Mapping):
         source, target = value.get("source_class"), value.get("target_class")

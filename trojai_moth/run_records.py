@@ -22,8 +22,8 @@ class ScanRecord:
     classes: int
     sha256: str
     check: str
-    convention: Convention | None = None
-    """How the model reads its images and what speaks for it; None in runs from before that was written down."""
+    convention: Convention
+    """How the model reads its images and what speaks for it."""
     data: str
     accuracy: float
     device: str
@@ -43,7 +43,7 @@ class Failure:
     stage: str
     reason: str
     seconds: float
-    kind: FailureKind = "error"
+    kind: FailureKind
     traceback: str | None = Field(default=None, exclude_if=is_missing)
 
 

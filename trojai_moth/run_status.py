@@ -132,10 +132,10 @@ def _rate(times: list[float]) -> float | None:
 
 
 def _kind(path: Path) -> str:
-    """The kind of a failure; runs of older versions do not say it."""
+    """The kind of a failure."""
     try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("kind", "error")
-    except (OSError, ValueError, AttributeError):
+        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
         return "damaged record"
     return kind if isinstance(kind, str) else "damaged record"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal, final
 from .device import is_out_of_memory
 from .errors import Misconduct, one_line
 from .messages import kept_traceback
+from .outliers import logistic
 from .plugin_checks import model_change, network_problem, verdict_problem
 from .plugins import load_plugins, make_plugin
 from .records import Field, from_dict, is_missing, record, to_dict
@@ -22,8 +22,6 @@ from .trigger import Trigger
 
 GROUP = "trojai_moth.scanners"
 Outcome = Literal["flagged", "clean", "not judged"]
-# A verdict is never certain: NIST's cross-entropy punishes a confident mistake without bound.
-PROBABILITY_FLOOR = 0.02
 # Triggers that a scan may show beside its verdict: as many as people look at.
 MOST_SHOWN = 8
 
@@ -203,15 +201,3 @@ def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
         return make_several(name, options)
     scanner: Scanner = make_plugin(scanners(), "scanner", name, options)
     return scanner
-
-
-def log_odds(share: float, least: float) -> float:
-    """ln(share / (1 - share)) of a share in [0, 1], which counts as no nearer to 0 or 1 than ``least``."""
-    share = min(max(share, least), 1 - least)
-    return math.log(share / (1 - share))
-
-
-def logistic(score: float) -> float:
-    """A score as a probability, kept away from 0 and 1; not calibrated."""
-    raw = 1 / (1 + math.exp(-max(-50.0, min(50.0, score))))
-    return min(max(raw, PROBABILITY_FLOOR), 1 - PROBABILITY_FLOOR)

@@ -13,7 +13,7 @@ from .engine import Engine
 from .images import ImagePool
 from .inversion import InversionResult, InversionSettings, invert, make_task, random_start
 from .subject import Subject
-from .trigger import Trigger
+from .trigger import AnyPair, Pair, Trigger
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class WarmUp:
     """
 
     speed: np.ndarray
-    starts: dict[tuple[int | None, int], tuple[Tensor, Tensor]]
-    working: frozenset[tuple[int | None, int]]
+    starts: dict[AnyPair, tuple[Tensor, Tensor]]
+    working: frozenset[AnyPair]
 
-    def start(self, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def start(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Where the search for a pair's trigger begins: its own, or the universal one of its target."""
         return self.starts.get(pair) or self.starts[None, pair[1]]
 
@@ -59,7 +59,7 @@ def _invert(
     settings: InversionSettings,
     seed: int,
     engine: Engine | None,
-    pairs: Sequence[tuple[int | None, int]],
+    pairs: Sequence[AnyPair],
 ) -> WarmUp:
     task = make_task(images.y.cpu(), pairs)
     result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed), engine=engine)

@@ -54,12 +54,14 @@ def size_of_weights(subject: Subject) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in subject.module.state_dict().values())
 
 
-def read_trace(path: Path) -> HardeningTrace | None:
-    """How weights came to be; None where the file does not say. UnreadableModelError for a damaged file."""
+def read_trace(path: Path) -> HardeningTrace:
+    """How weights came to be; UnreadableModelError for a damaged file and for one of another program."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("trace")
-        return from_json(HardeningTrace, text, source=str(path)) if text else None
+        if text is None:
+            raise UnreadableModelError(f"{path}: does not say how it was hardened, so it is not of trojai-moth")
+        return from_json(HardeningTrace, text, source=str(path))
     except (OSError, SafetensorError, SettingsError) as error:
         raise UnreadableModelError(f"{path}: not readable as safetensors ({error})") from None
 

@@ -10,10 +10,9 @@ from trojai_moth.images import ImagePool
 from trojai_moth.inversion import make_task, random_start
 from trojai_moth.seeding import generator
 from trojai_moth.subject import Subject
+from trojai_moth.trigger import Pair
 
 from .inversion import Search, one_direction, search
-
-Pair = tuple[int, int]
 
 
 def measure(

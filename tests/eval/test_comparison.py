@@ -27,7 +27,7 @@ from trojai_moth.rounds import Case, CaseConfig
 from trojai_moth.weights import load_weights
 
 from ..fake_hardener import Scale, ScaleSettings, named
-from ..toys import BACKDOOR_ROW, BRIGHT, PlantedNet, make_subject, planted_images, planted_samples
+from ..toys import AS_STORED, BACKDOOR_ROW, BRIGHT, PlantedNet, make_subject, planted_images, planted_samples
 
 BEFORE = ((None, 2.0, 10.0), (None, None, 20.0), (4.0, 8.0, None))
 ALL = tuple((v, t) for v in range(3) for t in range(3) if v != t)
@@ -122,7 +122,7 @@ def contest(tmp_path):
     """A contest on the planted network with a backdoor; Scale.calls is empty at the start."""
     subject, images = make_subject(Erasable()), planted_images(per_class=2)
     case = Case("id-toy", tmp_path / "model", CaseConfig(architecture="toy", classes=3, size=subject.size))
-    opened = OpenedCase(subject, (images.x * 255).byte(), images, (), "toy")
+    opened = OpenedCase(subject, (images.x * 255).byte(), images, (), "toy", AS_STORED)
     x = images.x[images.y == 0].clone()
     x[:, :, BACKDOOR_ROW, :3] = 1.0
     poisoned = PoisonedExamples(ImagePool(x, torch.zeros(2, dtype=torch.int64)), torch.tensor([2, 2]))

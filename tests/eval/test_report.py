@@ -2,12 +2,13 @@ import pandas as pd
 import pytest
 
 from trojai_moth.eval.report import to_markdown, verdict_lines
+from trojai_moth.eval.results import COLUMNS
 from trojai_moth.eval.summary import summarise
 
 
 def row(model, label, verdict, flagged, **more):
-    base = {"model": model, "label": label, "verdict": verdict, "flagged_before": flagged, "seconds": 2.0}
-    return base | {"accuracy_before": None, "accuracy_after": None, "probability": None} | more
+    known = {"model": model, "label": label, "verdict": verdict, "flagged_before": flagged, "seconds": 2.0}
+    return dict.fromkeys(COLUMNS) | known | more
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..pairs import Pair
 from ..scanner import Candidate, Verdict
+from ..trigger import Pair
 from .settings import EvidenceSettings
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..errors import MothError
 from ..known_filters import FilterTable, filter_success, filter_table
-from ..pairs import Pair
 from ..records import to_dict
 from ..samples import Samples
 from ..scanner import Verdict
 from ..seeding import derive_seed
 from ..subject import Subject
+from ..trigger import Pair
 from .choice import choose_candidates, shown
 from .features import FEATURES, BlindEvidence, PairFeatures, Stage
 from .filtered import FILTERS, RELEARNED, FilterEvidence, filter_evidence

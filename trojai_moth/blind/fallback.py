@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..calibration import fingerprint
+from ..outliers import logistic
 from ..records import Field, record
-from ..scanner import logistic
+from ..trigger import Pair
 from .features import BlindEvidence, PairFeatures
 from .stages import Question
-from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, measured
+from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, measured
 from .words import contribute, missing_words, open_words, sentence
 
 NAME: Final = "bounds"

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from ..images import ImagePool
 from ..inversion import InversionSettings, invert, make_task, random_start
-from ..pairs import Pair
 from ..subject import Subject
-from ..trigger import Trigger
+from ..trigger import Pair, Trigger
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from ..engine import Engine
 from ..errors import MothError
 from ..images import ImagePool
 from ..inversion import InversionSettings, invert, make_task, random_start
-from ..pairs import Pair
 from ..records import Field, record
 from ..seeding import generator
 from ..subject import Subject
+from ..trigger import Pair
 
 
 @record

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import SettingsError
+from ..trigger import Pair
 from .fallback import NO_CANDIDATES, FallbackBounds, bounds_question, judge_by_bounds
 from .features import FEATURES, BlindEvidence, PairFeatures
 from .learned import LearnedRule, Term, contributions, read_rule
 from .stages import STAGES, Question
-from .verdict import BlindVerdict, Contribution, Outcome, Pair, measured, strongest
+from .verdict import BlindVerdict, Contribution, Outcome, measured, strongest
 from .veto import unless_filtered
 from .words import CUT_SHORT, failed_words, missing_words, open_words, sentence
 

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ..images import ImagePool
 from ..leads import leads, own_leads
-from ..pairs import Pair
+from ..outliers import log_odds
 from ..records import Field, record
-from ..scanner import log_odds
 from ..subject import Subject
+from ..trigger import Pair
 
 # Round 4 draws its polygons in these six; black and white as well.
 _LEVEL = 200 / 255

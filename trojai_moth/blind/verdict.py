@@ -6,9 +6,9 @@ import math
 from typing import Literal, TypeGuard
 
 from ..records import Field, record
+from ..trigger import Pair
 
 Outcome = Literal["cleared", "kept", "not judged"]
-Pair = tuple[int, int]
 # More than this would not be read.
 MOST_NAMED = 3
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..calibration import fingerprint
+from ..outliers import logistic
 from ..records import from_dict
-from ..scanner import logistic
 from .features import BlindEvidence
 from .filtered import FILTERS, FilterEvidence, FilterSettings
 from .verdict import BlindVerdict, Contribution

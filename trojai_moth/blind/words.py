@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from ..trigger import Pair
 from .features import FEATURES
-from .verdict import Contribution, Outcome, Pair
+from .verdict import Contribution, Outcome
 
 CUT_SHORT: Final = (
     "not judged: the evidence was cut short for another rule; gather it anew, with evidence.complete=true if more than "

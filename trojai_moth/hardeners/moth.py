@@ -23,11 +23,11 @@ from ..fresh_triggers import small_enough
 from ..hardener import Hardener, HardeningRound, Progress
 from ..images import ImagePool
 from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..pairs import Pair, PairScheduler
+from ..pairs import PairScheduler
 from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
-from ..trigger import Trigger
+from ..trigger import Pair, Trigger
 from ..warmup import WarmUp, pairwise_warm_up, warm_up
 from .moth_settings import MothSettings
 

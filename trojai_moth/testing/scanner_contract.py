@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..outliers import PROBABILITY_FLOOR
 from ..records import from_dict, from_json, to_dict, to_json
 from ..samples import Samples
-from ..scanner import PROBABILITY_FLOOR, Scanner, Verdict
+from ..scanner import Scanner, Verdict
 from ..subject import Subject
 from .planted import SLOW_S, Failing, NotANumber, PlantedNet, Slow, around, make_subject, planted_samples
 from .surroundings import (
