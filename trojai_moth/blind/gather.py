@@ -158,7 +158,8 @@ class Gathering:
     def unexplained(self) -> FilterEvidence:
         """The same beside copies of the network, relearned from clean images, which explain what is its own."""
         settings, copies = self.settings.filters, list[Tensor]()
-        for copy in relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed):
+        train, held = self.samples.train, self.samples.held
+        for copy in relearned_copies(self.subject, train, held, self.settings.relearning, seed=self.seed):
             copies.append(filter_success(copy, self.images))
             found = filter_evidence(self._own_filters, settings, self._clean_filters, copies)
             if found.suspicion(settings) < settings.odds and not self.settings.complete:
@@ -191,7 +192,8 @@ class Gathering:
         self._measure("surrogate", clean)
 
     def _clean_network(self, settings: SurrogateSettings, seed: int) -> Subject:
-        clean = train_surrogate(self.subject, self.samples, settings, seed=seed, foregrounds=self.signs)
+        train, held = self.samples.train, self.samples.held
+        clean = train_surrogate(self.subject, train, held, settings, seed=seed, foregrounds=self.signs)
         if clean is None:
             least = settings.least_accuracy
             raise MothError(f"no clean network of these classes came to an accuracy of {least:.0%}")
