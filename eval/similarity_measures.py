@@ -13,7 +13,7 @@ import torch
 from ..blind.cut import last_cut
 from ..blind.measure import measure_pairs
 from ..blind.pasted import PastedSettings, pasted_bounds
-from ..blind.similarity import class_similarity
+from ..blind.similarity import class_leakage
 from ..blind.surrogate import train_surrogate
 from ..compose import Composer, as_stored
 from ..distance_partial import weights_hash
@@ -150,7 +150,7 @@ def likeness(subject: Subject, images: ImagePool) -> tuple[dict[str, Values], st
     """Similarity and leakage of every pair from clean images, and the name of the layer that is compared."""
     features, name = class_features(subject, images)
     cosines = cosine_similarity(features, images.y.tolist(), subject.classes)
-    leaked = class_similarity(subject, images).leakage
+    leaked = class_leakage(subject, images)
     return {"similarity": by_pair(cosines), "leakage": by_pair(np.clip(leaked, 0, 1))}, name
 
 

@@ -12,8 +12,8 @@ from trojai_moth.scanner import Verdict
 NOTHING = Estimate(value=None, low=None, high=None)
 TERMS = (
     Term(feature="held_success", centre=0.5, scale=0.25, weight=1.0),
-    Term(feature="growth_residual", centre=0.0, scale=1.0, weight=0.5),
-    Term(feature="similarity_residual", centre=-1.0, scale=2.0, weight=-2.0),
+    Term(feature="stamp_gap", centre=0.0, scale=1.0, weight=0.5),
+    Term(feature="log_size", centre=-1.0, scale=2.0, weight=-2.0),
 )
 
 
@@ -24,7 +24,7 @@ def pair(victim=4, target=2, **features):
 def evidence(*candidates, **facts):
     return BlindEvidence(
         candidates=candidates,
-        **{"classes": 6, "images_per_class": 5, "pairs_measured": 30, "controls": 20, "censored": 0.0}
+        **{"classes": 6, "images_per_class": 5, "pairs_measured": 30, "censored": 0.0}
         | {"accuracy_before": 0.99}
         | facts,
     )

@@ -43,7 +43,7 @@ def run_dir(tmp_path_factory, round_dir):
     found = {}
     for number, model_id in enumerate(IDS):
         side = 2.0 if number in POISONED else -2.0
-        found[model_id] = evidence(pair(0, 1, growth_residual=side + stream.uniform(), rank_jump=stream.uniform()))
+        found[model_id] = evidence(pair(0, 1, stamp_gap=side + stream.uniform(), held_success=stream.uniform()))
     return write_run(tmp_path_factory.mktemp("rule") / "run", round_dir, found)
 
 
@@ -58,18 +58,18 @@ def test_the_file_holds_what_the_evidence_gives(call, run_dir, round_dir, tmp_pa
     assert result.exit_code == 0, result.output
     rule = read_rule(tmp_path / "rule.json")
     assert rule == learn_rule([open_blind_run(run_dir, round_dir)], RuleSettings(tolerate_loss=0.3))
-    assert rule.features == ("growth_residual",) and rule.scanner == "k-arm"
+    assert rule.features == ("stamp_gap",) and rule.scanner == "k-arm"
     assert rule.fitted_files == {hashlib.sha256(model_id.encode()).hexdigest() for model_id in IDS}
     for words in (
-        "growth_residual",
+        "stamp_gap",
         "4 clean and 4 poisoned",
         "4 of the poisoned have",
         "Out of fold: 1.00 (0.40",
     ):
         assert words in result.stdout, words
     assert "too few" not in result.stdout
-    assert judge(evidence(pair(growth_residual=-3.0)), rule).cleared
-    assert judge(evidence(pair(growth_residual=3.0)), rule).outcome == "kept"
+    assert judge(evidence(pair(stamp_gap=-3.0)), rule).cleared
+    assert judge(evidence(pair(stamp_gap=3.0)), rule).outcome == "kept"
 
 
 def test_a_tail_can_be_asked_for(call, run_dir, round_dir, tmp_path):

@@ -1,31 +1,27 @@
-"""What a cascade leaves out can not change a verdict, and nothing is left out that could."""
+"""What is left out cannot change a verdict, and nothing is left out that could."""
 
 import random
 
 import pytest
 
-from trojai_moth.blind.bounds import RANGES, score_bounds, settle
-from trojai_moth.blind.choice import ChosenPairs
 from trojai_moth.blind.fallback import FallbackBounds
 from trojai_moth.blind.features import FEATURES, PairFeatures
 from trojai_moth.blind.learned import Term
-from trojai_moth.blind.rule import cascade, judge
-from trojai_moth.blind.settings import EvidenceSettings
-from trojai_moth.blind.stages import ALWAYS, OPTIONAL, STAGES, features_for, pairs_for, stages_for, unasked
+from trojai_moth.blind.rule import judge, question, score_bounds, settle
+from trojai_moth.blind.stages import ALWAYS, STAGES, stages_for, wanted_features
 from trojai_moth.records import from_json, to_json
 
 from .learned_rules import evidence, learned, pair
 
 ORDER = [name for given in STAGES.values() for name in given]
-CONTRAST = learned(terms=[Term(feature="burst_contrast", centre=-1.0, scale=1.0, weight=-1.5)], threshold=-0.4)
-CHOSEN = ChosenPairs(candidates=((0, 1), (2, 3)), withheld=((4, 5),), trained=((1, 4),))
+CLEAN = learned(terms=[Term(feature="clean_conviction", centre=-1.0, scale=1.0, weight=-1.5)], threshold=-0.4)
 
 
 def a_value(name, draw):
     """Missing at times, and at times at the end of its range."""
     if draw.random() < 0.2:
         return None
-    low, high = RANGES.get(name, (-5.0, 5.0))
+    low, high = max(FEATURES[name].low, -5.0), min(FEATURES[name].high, 5.0)
     return draw.choice([low, high, draw.uniform(low, high)])
 
 
@@ -34,7 +30,7 @@ def a_rule(draw):
     terms = [
         Term(
             feature=name, centre=draw.uniform(-1, 1), scale=draw.uniform(0.2, 2),
-            weight=draw.uniform(0.1, 3) * (FEATURES[name].sign or draw.choice([-1, 1])),
+            weight=draw.uniform(0.1, 3) * FEATURES[name].sign,
         )
         for name in names
     ]  # fmt: skip
@@ -53,7 +49,7 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
         rule, bounds = (
             (a_rule(draw), None) if draw.random() < 0.8 else (None, FallbackBounds(success=draw.choice([0.2, 0.8])))
         )
-        asked = cascade(rule, bounds)
+        asked = question(rule, bounds)
         full = [{name: a_value(name, draw) for name in ORDER} for _ in range(draw.randint(1, 3))]
         verdict = judge(evidence(*pairs(full)), rule, fallback=bounds)
         for at in range(len(ORDER)):
@@ -71,20 +67,18 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
 
 
 def test_a_flag_that_stays_is_looked_into_until_it_is_surely_injected():
-    terms = [
-        Term(feature=name, centre=0, scale=1, weight=w) for name, w in (("stamp_peak", 2), ("growth_residual", 0.5))
-    ]
+    terms = [Term(feature=name, centre=0, scale=1, weight=w) for name, w in (("stamp_peak", 2), ("stamp_gap", 0.5))]
     asked, rest = (
-        cascade(learned(terms=terms, threshold=-20.0)),
-        frozenset({"growth_residual"}),
+        question(learned(terms=terms, threshold=-20.0)),
+        frozenset({"stamp_gap"}),
     )  # moves it by 2 at most
     assert asked.settled([pair(stamp_peak=1.0)], rest) is None
-    assert asked.settled([pair(stamp_peak=2.5)], rest) == "kept"
+    assert asked.settled([pair(stamp_peak=2.0)], rest) == "kept"
     assert asked.settled([pair(stamp_peak=1.0)], frozenset()) == "kept"
 
 
 def test_one_bound_settles_a_pair():
-    asked, rest = cascade(None), frozenset({"stamp_gap"})
+    asked, rest = question(None), frozenset({"stamp_gap"})
     natural, open_ = pair(stamp_success=0.1, removal_success=0.0), {"stamp_success": 0.9, "stamp_breadth": 0.5}
     assert asked.settled([natural], rest) == "cleared"
     assert asked.settled([natural, pair(**open_, removal_success=0.0)], rest) is None
@@ -95,34 +89,26 @@ def test_one_bound_settles_a_pair():
 
 def test_a_part_that_may_turn_out_missing_settles_nothing_by_itself():
     """Without its only feature a pair has too little to be judged by, so that no bound on it decides."""
-    sure = CONTRAST.terms
-    bounds = [score_bounds(pair(), sure, 99.0, {"burst_contrast"})]
+    bounds = [score_bounds(pair(), CLEAN.terms, 99.0, {"clean_conviction"})]
     assert bounds[0].low > 90 and not bounds[0].enough and settle(bounds, 0.0) is None
 
 
 def test_evidence_that_was_cut_short_for_another_rule_is_not_judged():
-    cut = evidence(pair(rank_jump=0.9), left_open=("burst_contrast",))
-    verdict = judge(cut, CONTRAST)
+    cut = evidence(pair(stamp_peak=0.9), left_open=("clean_conviction",))
+    verdict = judge(cut, CLEAN)
     assert verdict.outcome == "not judged" and "evidence.complete=true" in verdict.reason
     assert from_json(type(cut), to_json(cut)) == cut
 
 
 def test_only_the_stages_of_the_rule_and_what_they_stand_on_are_run():
-    settings = EvidenceSettings()
-    assert stages_for(cascade(CONTRAST), settings) == ["before", "withheld", "burst"]
-    assert stages_for(cascade(None), settings) == ["before", "stamps", "clean_stamps"]
-    assert features_for(cascade(CONTRAST), settings) == ALWAYS | {"burst_contrast"}
-    every = stages_for(None, settings)
-    assert every == [stage for stage in STAGES if stage not in OPTIONAL]
-    assert stages_for(None, EvidenceSettings(surrogate=True)) == [*every[:6], "surrogate", *every[6:]]
-
-
-def test_only_the_pairs_that_a_feature_compares_are_measured():
-    assert pairs_for(frozenset({"burst_contrast"}), CHOSEN) == CHOSEN.candidates
-    assert pairs_for(frozenset({"asymmetry"}), CHOSEN) == (*CHOSEN.candidates, (1, 0), (3, 2))
-    assert pairs_for(frozenset({"rank_jump", "burst_contrast"}), CHOSEN) == CHOSEN.measured
+    of_size = learned(terms=[Term(feature="log_size", centre=1.0, scale=1.0, weight=-1.0)])
+    of_stamps = learned(terms=[Term(feature="stamp_peak", centre=1.0, scale=1.0, weight=1.0)])
+    wanted = [wanted_features(question(rule)) for rule in (of_size, of_stamps, CLEAN, None)]
+    every = ["before", "stamps", "clean_stamps"]
+    assert [stages_for(features) for features in wanted] == [every[:1], every[:2], every, every]
+    assert wanted[2] == ALWAYS | {"clean_conviction"} and wanted_features(None) == set(ORDER)
 
 
 def test_every_feature_belongs_to_one_stage():
-    assert sorted(ORDER) == sorted(set(ORDER)) and set(ORDER) | set(unasked()) == set(FEATURES)
+    assert sorted(ORDER) == sorted(FEATURES)
     assert set(FEATURES) | {"size", "victim", "target"} == set(PairFeatures.__dataclass_fields__)

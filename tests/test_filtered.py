@@ -8,13 +8,13 @@ import pytest
 import torch
 from toys import make_subject
 
-from trojai_moth.blind import gather as gather_module
+from trojai_moth.blind import collect as gather_module
 from trojai_moth.blind import relearned as relearned_module
 from trojai_moth.blind.collect import collect_evidence
 from trojai_moth.blind.filtered import FILTERS, RELEARNED, FilterEvidence, FilterSettings, filter_evidence
 from trojai_moth.blind.relearned import RelearnSettings
 from trojai_moth.blind.rule import judge
-from trojai_moth.blind.stages import Cascade
+from trojai_moth.blind.stages import Question
 from trojai_moth.errors import MothError
 from trojai_moth.known_filters import FilterTable, filter_success, filter_table, known_filters
 from trojai_moth.records import to_dict
@@ -25,9 +25,9 @@ from .test_collect import SETTINGS, candidate, verdict
 from .test_filter_scanner import ColourNet, band_images
 from .test_known_filters import reddening  # noqa: F401
 
-NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
-CLEARS = Cascade(frozenset({"log_size"}), lambda *_: "cleared")
-INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
+NATURAL = {"held_success": 0.25, "stamp_gap": -1.0, "log_size": 0.0}
+CLEARS = Question(frozenset({"log_size"}), lambda *_: "cleared")
+INJECTED = {"held_success": 1.0, "stamp_gap": 2.0, "log_size": -3.0}
 
 
 def found(backdoor, *clean):
@@ -193,7 +193,7 @@ def test_a_filter_keeps_what_patches_would_clear():
 
 
 def test_by_bounds_too_and_by_the_bound_that_the_run_was_given():
-    natural = pair(stamp_success=0.2, removal_success=0.9, stamp_weakest=-2.0)
+    natural = pair(stamp_success=0.2, removal_success=0.9)
     assert judged(natural).cleared and judged(natural, filter=RED).outcome == "kept"
     settings = {FILTERS: to_dict(FilterSettings(odds=9.5))}
     assert judged(natural, filter=RED, settings=settings).cleared
@@ -218,7 +218,7 @@ def colours():
 def gathered(backdoor, colours, **changes):
     subject = make_subject(ColourNet(backdoor=backdoor))
     settings = dataclasses.replace(SETTINGS, **changes)
-    return collect_evidence(subject, colours, verdict(candidate(0, 1)), settings, seed=3, cascade=CLEARS)
+    return collect_evidence(subject, colours, verdict(candidate(0, 1)), settings, seed=3, question=CLEARS)
 
 
 def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matter(reddening, colours, monkeypatch):  # noqa: F811
@@ -276,9 +276,9 @@ def test_without_clean_networks_the_stage_failed_and_nothing_is_cleared(reddenin
 
 
 def test_what_patches_keep_needs_no_filters(colours):
-    kept = Cascade(frozenset({"log_size"}), lambda *_: "kept")
+    kept = Question(frozenset({"log_size"}), lambda *_: "kept")
     subject = make_subject(ColourNet())
-    found = collect_evidence(subject, colours, verdict(candidate(0, 1)), SETTINGS, seed=3, cascade=kept)
+    found = collect_evidence(subject, colours, verdict(candidate(0, 1)), SETTINGS, seed=3, question=kept)
     assert found.filter is None and FILTERS not in found.stage_seconds
 
 
@@ -288,6 +288,6 @@ def test_several_scanners_of_which_one_saw_a_filter_are_not_judged_by_patches(co
         member_scores={"k-arm": -1.0, "filter": 1.0},
     )
     subject = make_subject(ColourNet())
-    assert not collect_evidence(subject, colours, both, SETTINGS, seed=3, cascade=CLEARS).candidates
+    assert not collect_evidence(subject, colours, both, SETTINGS, seed=3, question=CLEARS).candidates
     patch = dataclasses.replace(both, member_scores={"k-arm": 1.0, "filter": -1.0})
-    assert collect_evidence(subject, colours, patch, SETTINGS, seed=3, cascade=CLEARS).candidates
+    assert collect_evidence(subject, colours, patch, SETTINGS, seed=3, question=CLEARS).candidates

@@ -19,7 +19,7 @@ from trojai_moth.records import from_dict, from_json, to_json
 from .learned_rules import evidence, learned, pair
 
 TRUE_PAIR = (1, 2)
-NOISE = ("log_size", "rank_jump", "bound_ratio", "surrogate_gap", "suppressed_growth", "transfer", "burst_residual")
+NOISE = ("held_success", "stamp_success", "stamp_peak", "stamp_breadth", "removal_success", "clean_conviction")
 
 
 def drawn(stream, *, injected, gap=3.0, victim=0, target=3, **fixed):
@@ -27,8 +27,8 @@ def drawn(stream, *, injected, gap=3.0, victim=0, target=3, **fixed):
     noise = dict(zip(NOISE, stream.uniform(0, 1, len(NOISE)), strict=True))
     side = gap / 2 if injected else -gap / 2
     telling = {
-        "growth_residual": side + stream.standard_normal(),
-        "similarity_residual": -2 * side + 2 * stream.standard_normal(),
+        "stamp_gap": side + stream.standard_normal(),
+        "log_size": -2 * side + 2 * stream.standard_normal(),
     }
     return pair(victim, target, **noise | telling | fixed)
 
@@ -68,10 +68,10 @@ def rule(models):
 
 
 def test_it_finds_what_tells_and_leaves_the_noise(rule):
-    assert {"growth_residual", "similarity_residual"} & set(rule.features)
+    assert {"stamp_gap", "log_size"} & set(rule.features)
     assert len(set(rule.features) & set(NOISE)) <= 1 and rule.metrics.roc_auc > 0.9
     weights = {term.feature: abs(term.weight) for term in rule.terms}
-    assert max(weights, key=weights.get) in ("growth_residual", "similarity_residual")
+    assert max(weights, key=weights.get) in ("stamp_gap", "log_size")
 
 
 def test_models_it_never_saw_are_told_apart(rule):
@@ -115,7 +115,7 @@ def test_a_score_does_not_know_its_own_model_or_twin(rule, models):
     """Another label and other evidence for a model change the scores of other folds, never those of its own."""
     found = {model.model_id: model for model in rule.provenance.models}
     own = found[models[0].model_id].fold
-    wild = pair(*TRUE_PAIR, growth_residual=9.0, similarity_residual=-9.0, log_size=5.0)
+    wild = pair(*TRUE_PAIR, stamp_gap=9.0, log_size=-9.0, held_success=1.0)
     changed = fit_rule([replace(models[0], evidence=evidence(wild)), *models[1:]])
     for model in changed.provenance.models:
         before = found[model.model_id]
@@ -139,24 +139,24 @@ def test_where_nothing_tells_everything_is_kept():
 
 
 def test_a_feature_is_never_used_against_its_sign():
-    """growth_residual tells perfectly, but the wrong way round."""
+    """stamp_gap tells perfectly, but the wrong way round."""
     models = []
     for number in range(16):
         bad = number % 2 == 1
-        found = pair(*TRUE_PAIR, growth_residual=-2.0 if bad else 2.0, transfer=0.1 if bad else 0.9)
+        found = pair(*TRUE_PAIR, stamp_gap=-2.0 if bad else 2.0, removal_success=0.1 if bad else 0.9)
         models.append(labelled(number, bad, evidence(found)))
-    only = RuleSettings(weights=WeightSettings(features=("growth_residual",)))
+    only = RuleSettings(weights=WeightSettings(features=("stamp_gap",)))
     assert fit_rule(models, only).terms == ()
-    free = fit_rule(models)
-    assert free.features == ("transfer",) and free.terms[0].weight < 0  # this one has no sign of its own
+    both = fit_rule(models)
+    assert both.features == ("removal_success",) and both.terms[0].weight < 0  # which speaks by being small
 
 
 def test_other_candidates_of_poisoned_models_are_not_learned_from(models):
-    rows = make_rows(models, ("growth_residual",))
+    rows = make_rows(models, ("stamp_gap",))
     assert rows.injected.sum() == 12 and (~rows.injected).sum() == 36
     assert rows.weight[rows.injected].tolist() == [1.0] * 12 and rows.weight.sum() == pytest.approx(24)
     wrong = replace(models[1], injected_pairs=((4, 0),))
-    assert make_rows([wrong], ("growth_residual",)).x.shape == (0, 1)
+    assert make_rows([wrong], ("stamp_gap",)).x.shape == (0, 1)
 
 
 def test_a_true_positive_flagged_for_another_pair_counts_all_the_same():
@@ -174,16 +174,16 @@ def test_what_is_seldom_measured_is_not_used_by_its_absence():
     models = []
     for number in range(20):
         bad = number % 2 == 1
-        seldom = {"surrogate_gap": 1.0 + 0.1 * stream.standard_normal()} if bad else {}
-        found = pair(*TRUE_PAIR, growth_residual=float(bad) + stream.standard_normal(), **seldom)
+        seldom = {"stamp_peak": 1.0 + 0.1 * stream.standard_normal()} if bad else {}
+        found = pair(*TRUE_PAIR, stamp_gap=float(bad) + stream.standard_normal(), **seldom)
         models.append(labelled(number, bad, evidence(found)))
-    assert "surrogate_gap" not in fit_rule(models, RuleSettings(weights=WeightSettings(least_gain=0.0))).features
+    assert "stamp_peak" not in fit_rule(models, RuleSettings(weights=WeightSettings(least_gain=0.0))).features
 
 
 def test_missing_values_are_as_good_as_typical_ones(models):
     holes = [
         replace(model, evidence=replace(model.evidence, candidates=tuple(
-            replace(found, similarity_residual=None) if number % 4 == 0 else found
+            replace(found, log_size=None) if number % 4 == 0 else found
             for found in model.evidence.candidates)))
         for number, model in enumerate(models)
     ]  # fmt: skip
@@ -214,7 +214,7 @@ def test_the_metrics_are_those_of_other_folds_rules(models, rule):
 def test_verdicts_out_of_fold_come_from_rules_that_never_saw_the_model():
     models = drawn_models(16)
     folds = assign_folds([m.twin_group for m in models], np.array([m.poisoned for m in models]), 4)
-    two = RuleSettings(weights=WeightSettings(features=("growth_residual", "similarity_residual")))
+    two = RuleSettings(weights=WeightSettings(features=("stamp_gap", "log_size")))
     verdicts = judge_out_of_fold(models, folds.tolist(), two)
     assert len(verdicts) == 16 and len({verdict.rule_sha256 for verdict in verdicts}) == 4
     rest = [model for model, fold in zip(models, folds, strict=True) if fold != folds[5]]
@@ -225,10 +225,10 @@ def test_verdicts_out_of_fold_come_from_rules_that_never_saw_the_model():
 
 def test_it_remembers_how_evidence_was_measured_where_that_was_alike(models):
     told = [
-        replace(model, evidence=replace(model.evidence, settings={"burst_steps": 30, "controls": number}))
+        replace(model, evidence=replace(model.evidence, settings={"steps": 30, "suspects": number}))
         for number, model in enumerate(models[:8])
     ]
-    assert fit_rule(told).evidence_settings == {"burst_steps": 30}
+    assert fit_rule(told).evidence_settings == {"steps": 30}
 
 
 def test_the_rule_survives_json(rule):
@@ -247,7 +247,7 @@ def test_runs_of_one_kind_are_learned_from_together(models):
 
 
 def test_evidence_that_was_cut_short_is_refused_with_the_mend(models):
-    cut = replace(models[3], evidence=replace(models[3].evidence, left_open=("rank_jump",)))
+    cut = replace(models[3], evidence=replace(models[3].evidence, left_open=("stamp_gap",)))
     with pytest.raises(SettingsError, match=r"1 of 24 models \(id-00000003 first\).*evidence.complete=true"):
         fit_rule([*models[:3], cut, *models[4:]])
 
@@ -266,7 +266,7 @@ def test_a_value_speaks_for_the_label_that_it_is_like(rule):
     """Natural pairs are many, so the middle of all values would call half of them injected."""
     for model in drawn_models(60, seed=2):
         for part in judge(model.evidence, rule).decided_by:
-            if part.feature == "growth_residual" and abs(part.value) > 0.75:
+            if part.feature == "stamp_gap" and abs(part.value) > 0.75:
                 assert (part.contribution > 0) == (part.value > 0)
 
 
@@ -274,9 +274,9 @@ def test_what_is_measured_for_one_label_only_in_a_part_does_no_harm():
     models = drawn_models(12)
     holes = [
         replace(model, evidence=replace(model.evidence, candidates=tuple(
-            replace(found, growth_residual=None) for found in model.evidence.candidates)))
+            replace(found, stamp_gap=None) for found in model.evidence.candidates)))
         if model.poisoned and number > 4 else model
         for number, model in enumerate(models)
     ]  # fmt: skip
-    settings = RuleSettings(weights=WeightSettings(features=("growth_residual", "similarity_residual"), least_gain=0.0))
+    settings = RuleSettings(weights=WeightSettings(features=("stamp_gap", "log_size"), least_gain=0.0))
     assert fit_rule(holes, settings).metrics.roc_auc > 0.5

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images
 
-from trojai_moth.blind.pasted import PastedBound, PastedSettings, bound_ratio, pasted_bounds
+from trojai_moth.blind.pasted import PastedBound, PastedSettings, pasted_bounds
 from trojai_moth.errors import MothError
 from trojai_moth.images import ImagePool
 from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
@@ -32,7 +32,7 @@ def test_without_a_backdoor_a_piece_of_the_target_does_what_the_free_trigger_doe
     found = bounds(PlantedNet())[VICTIM, TARGET]
     # The target's row is longer than the victim's, which it leaves dark: BRIGHT[victim] pixels, however they are set.
     assert found.found and found.size == pytest.approx(BRIGHT[VICTIM], rel=0.2)
-    assert bound_ratio(free_size(PlantedNet()), found.size) == pytest.approx(0, abs=0.25)
+    assert math.log(found.size / free_size(PlantedNet())) == pytest.approx(0, abs=0.25)
 
 
 def test_a_backdoor_does_not_shrink_the_piece_but_the_free_trigger():
@@ -40,7 +40,7 @@ def test_a_backdoor_does_not_shrink_the_piece_but_the_free_trigger():
     found = bounds(net)[VICTIM, TARGET]
     # The backdoor's row is dark in every target image, so no piece of one can light it.
     assert found.size == pytest.approx(BRIGHT[VICTIM], rel=0.2)
-    assert bound_ratio(free_size(net), found.size) == pytest.approx(math.log(WEIGHT), abs=0.4)
+    assert math.log(found.size / free_size(net)) == pytest.approx(math.log(WEIGHT), abs=0.4)
 
 
 def test_a_target_that_shows_nothing_has_no_piece():
@@ -93,12 +93,6 @@ def test_a_class_without_images_is_an_error(missing):
     rest = images.take(torch.nonzero(images.y != missing).flatten())
     with pytest.raises(MothError, match="1 -> 2: a class has no images"):
         bounds(PlantedNet(), images=rest)
-
-
-@pytest.mark.parametrize("sizes", [(0.0, 1.0), (1.0, 0.0), (math.nan, 1.0)])
-def test_a_ratio_of_nothing_is_an_error(sizes):
-    with pytest.raises(ValueError, match="above 0"):
-        bound_ratio(*sizes)
 
 
 def test_the_record_survives_json():

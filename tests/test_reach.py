@@ -24,18 +24,15 @@ def subject():
     return make_subject(PlantedNet((VICTIM, TARGET, 4.0)))
 
 
-def test_a_backdoor_turns_its_victim_and_no_other_class(subject):
+def test_a_backdoor_turns_its_victim(subject):
     images = planted_images()
     assert reach.held_success(subject, images, corner()) == 1.0
-    assert reach.transfer(subject, images, corner()) == 0.0
-    assert reach.success_rate(subject, images, corner(), {VICTIM, OTHER}) == 0.5
     assert reach.held_success(make_subject(PlantedNet()), images, corner()) == 0.0
 
 
 def test_a_universal_trigger_has_every_class_but_its_target_as_victim(subject):
     images = planted_images()
     assert reach.held_success(subject, images, corner(victim=None)) == 0.5
-    assert reach.transfer(subject, images, corner(victim=None)) is None
 
 
 def test_many_images_are_the_same_as_few(subject, monkeypatch):
@@ -51,7 +48,6 @@ def test_without_images_there_is_no_rate(subject):
     only = images.take(images.positions(TARGET))
     assert reach.held_success(subject, none, corner()) is None
     assert reach.held_success(subject, only, corner()) is None
-    assert reach.transfer(subject, only, corner()) is None
     assert reach.jitter_success(subject, only, corner(), 0.1, torch.Generator()) is None
 
 

@@ -15,8 +15,8 @@ from trojai_moth.scanner import logistic
 
 from .learned_rules import TERMS, evidence, learned, pair
 
-INJECTED = {"held_success": 1.0, "growth_residual": 2.0, "similarity_residual": -3.0}
-NATURAL = {"held_success": 0.25, "growth_residual": -1.0, "similarity_residual": 0.0}
+INJECTED = {"held_success": 1.0, "stamp_gap": 2.0, "log_size": -3.0}
+NATURAL = {"held_success": 0.25, "stamp_gap": -1.0, "log_size": 0.0}
 WITHIN = {"stamp_success": 0.99, "stamp_breadth": 0.4, "removal_success": 0.0, "stamp_gap": 2.0}
 BEYOND = {"stamp_success": 0.2, "stamp_breadth": 0.1, "removal_success": 0.9, "stamp_gap": 0.1}
 
@@ -48,17 +48,12 @@ class TestLearned:
         assert judge(evidence(pair(**NATURAL)), learned(threshold=math.nextafter(top, 9))).outcome == "cleared"
 
     def test_the_largest_contributions_decide_and_are_told(self):
-        verdict = judge(evidence(pair(held_success=0.98, growth_residual=1.9, similarity_residual=-1.2)), learned())
-        assert [part.feature for part in verdict.decided_by] == [
-            "held_success",
-            "growth_residual",
-            "similarity_residual",
-        ]
+        verdict = judge(evidence(pair(held_success=0.98, stamp_gap=1.9, log_size=-1.2)), learned())
+        assert [part.feature for part in verdict.decided_by] == ["held_success", "stamp_gap", "log_size"]
         assert verdict.decided_by[0].contribution == pytest.approx(1.92)
         assert verdict.reason == (
             "kept: 4->2 still looks injected (probability 0.96): its trigger works on images it was not made for "
-            "(0.98); hardening enlarged its trigger more than other pairs' (+1.9); its trigger is smaller than the "
-            "likeness of the classes explains (-1.2)"
+            "(0.98); the stamp does nothing to clean networks of the same classes (+1.9); its trigger is small (-1.2)"
         )
 
     def test_what_spoke_against_the_outcome_is_not_hidden(self):
@@ -75,30 +70,28 @@ class TestLearned:
 
     def test_a_missing_feature_adds_nothing_and_is_named(self):
         for nothing in (None, math.nan, -math.inf):
-            verdict = judge(evidence(pair(**NATURAL | {"similarity_residual": nothing})), learned())
-            assert verdict.score == pytest.approx(-1.5) and verdict.missing == ("similarity_residual",)
+            verdict = judge(evidence(pair(**NATURAL | {"log_size": nothing})), learned())
+            assert verdict.score == pytest.approx(-1.5) and verdict.missing == ("log_size",)
             assert verdict.cleared
 
     def test_too_much_missing_is_not_judged_unless_another_pair_is_injected(self):
-        bare, skipped = pair(0, 1, held_success=0.1), {"burst": "accuracy fell"}
+        bare, skipped = pair(0, 1, held_success=0.1), {"filters": "out of colours"}
         verdict = judge(evidence(pair(**NATURAL), bare, skipped=skipped), learned())
         assert verdict.outcome == "not judged" and not verdict.cleared
         assert verdict.score is verdict.probability is None and verdict.pair == (0, 1)
-        assert verdict.reason == (
-            "not judged: 0->1 lacks growth_residual, similarity_residual (burst was left out: accuracy fell)"
-        )
+        assert verdict.reason == ("not judged: 0->1 lacks stamp_gap, log_size (filters was left out: out of colours)")
         assert judge(evidence(pair(**INJECTED), bare), learned()).outcome == "kept"
 
     def test_what_a_failed_stage_would_have_shown_is_not_taken_for_nothing(self):
-        bundle = evidence(pair(**NATURAL | {"growth_residual": None}), skipped={"hardened": "accuracy fell"})
-        verdict = judge(bundle, learned())  # -2, and growth could add 0.5 * 4
+        bundle = evidence(pair(**NATURAL | {"stamp_gap": None}), skipped={"clean_stamps": "nothing was learned"})
+        verdict = judge(bundle, learned())  # -2, and the gap could add 0.5 * 4
         assert verdict.outcome == "not judged" and not verdict.cleared
-        assert verdict.reason == "not judged: growth_residual is not known (hardened was left out: accuracy fell)"
+        assert verdict.reason == "not judged: stamp_gap is not known (clean_stamps was left out: nothing was learned)"
         cleared = judge(bundle, learned(threshold=0.01))
         assert cleared.cleared and cleared.score == pytest.approx(0.0)
-        injected = evidence(pair(**INJECTED | {"growth_residual": None}), skipped=bundle.skipped)
+        injected = evidence(pair(**INJECTED | {"stamp_gap": None}), skipped=bundle.skipped)
         assert judge(injected, learned(threshold=1.9)).outcome == "kept"
-        elsewhere = evidence(pair(**NATURAL | {"growth_residual": None}), skipped={"burst": "accuracy fell"})
+        elsewhere = evidence(pair(**NATURAL | {"stamp_gap": None}), skipped={"stamps": "nothing was learned"})
         assert judge(elsewhere, learned()).cleared
 
     def test_a_model_without_candidates_is_not_judged(self):
@@ -110,7 +103,7 @@ class TestLearned:
             )
 
     def test_one_wild_number_does_not_decide_alone(self):
-        wild = judge(evidence(pair(**NATURAL | {"growth_residual": 1e9})), learned()).score
+        wild = judge(evidence(pair(**NATURAL | {"stamp_gap": 1e9})), learned()).score
         assert wild == pytest.approx(-1 + 0.5 * STANDARD_LIMIT - 1)
 
     def test_a_rule_that_knows_no_feature_keeps_everything(self):
@@ -164,9 +157,6 @@ class TestReading:
         with pytest.raises(SettingsError, match=words):
             from_dict(Term, good | change)
 
-    def test_a_feature_without_a_sign_may_have_either(self):
-        assert Term(feature="transfer", centre=0.0, scale=1.0, weight=-1.0).standardised(0.5) == 0.5
-
     def test_a_feature_twice_or_too_many_are_refused(self):
         data = to_dict(learned())
         for terms, words in ((data["terms"] * 2, "twice"), (data["terms"] * MOST_FEATURES, "at most 8")):
@@ -181,23 +171,22 @@ class TestReading:
             learned().check("neural-cleanse", "examples")
 
     def test_other_ways_of_measuring_are_refused_where_they_are_given(self):
-        rule = learned(evidence_settings={"burst_steps": 30})
+        rule = learned(evidence_settings={"steps": 30})
         rule.check("neural-cleanse", "composed")
-        rule.check("neural-cleanse", "composed", {"burst_steps": 30, "more": 1})
-        with pytest.raises(SettingsError, match=r"evidence setting burst_steps 30, this run has 40"):
-            rule.check("neural-cleanse", "composed", {"burst_steps": 40})
+        rule.check("neural-cleanse", "composed", {"steps": 30, "more": 1})
+        with pytest.raises(SettingsError, match=r"evidence setting steps 30, this run has 40"):
+            rule.check("neural-cleanse", "composed", {"steps": 40})
 
     def test_settings_that_no_feature_of_the_rule_depends_on_may_differ(self):
-        own = {"complete": True, "jitter": 0.05, "surrogate": True, "filters": {"odds": 6.0}, "steps": 250}
-        other = {"complete": False, "jitter": 0.1, "surrogate": False, "filters": {"odds": 99.0}, "steps": 250}
-        rule = learned(evidence_settings=own)
+        own = {"complete": True, "clean_networks": 2, "filters": {"odds": 6.0}, "steps": 250}
+        other = {"complete": False, "clean_networks": 3, "filters": {"odds": 99.0}, "steps": 250}
+        rule = learned(terms=[Term(feature="held_success", centre=0.5, scale=1.0, weight=1.0)], evidence_settings=own)
         rule.check("neural-cleanse", "composed", other)
-        jittery = learned(
-            terms=[Term(feature="jitter_success", centre=0.5, scale=1.0, weight=1.0)],
-            evidence_settings={"jitter": 0.05},
+        beside_clean = learned(
+            terms=[Term(feature="clean_conviction", centre=0.5, scale=1.0, weight=-1.0)], evidence_settings=own
         )
-        with pytest.raises(SettingsError, match="evidence setting jitter"):
-            jittery.check("neural-cleanse", "composed", {"jitter": 0.1})
+        with pytest.raises(SettingsError, match="evidence setting clean_networks"):
+            beside_clean.check("neural-cleanse", "composed", other)
 
 
 class TestBounds:

@@ -12,7 +12,6 @@ from trojai_moth.blind.stamps import (
     StampSettings,
     StampTable,
     StampTables,
-    conviction_gap,
     mean_conviction,
     removal_success,
     stamp_gap,
@@ -59,7 +58,7 @@ def tables(backdoor=True):
 def test_a_backdoor_takes_its_stamp_and_owes_nothing_to_the_likeness_of_classes():
     found = tables().features((PLAIN, BLUE))
     assert found["stamp_success"] > 0.99 and found["removal_success"] < 0.01
-    assert found["stamp_conviction"] == 2.0  # of the same colour, and cut: see below
+    assert found["stamp_peak"] == 2.0  # of the same colour, and cut: see below
     assert tables().stamps[PLAIN, :, BLUE].argmax() == GREEN or tables().stamps[PLAIN, GREEN, BLUE] > 0.99
     assert tables().stamps[PLAIN, RED, BLUE] < 0.01
 
@@ -82,7 +81,6 @@ def test_blue_stamps_are_the_targets_own_and_turn_clean_networks_too():
     subject, clean = tables(), tables(backdoor=False)
     other = subject.on(make_subject(DotNet(False)), {PLAIN})
     assert stamp_gap(clean.stamps, [other.success], (PLAIN, BLUE)) == pytest.approx(0, abs=1e-4)
-    assert conviction_gap(clean.table, [other], (PLAIN, BLUE)) == pytest.approx(0, abs=1e-4)
 
 
 def test_conviction_is_the_lead_of_the_target_as_a_share_of_that_on_its_own_images():
@@ -102,16 +100,6 @@ def test_the_peak_is_the_conviction_of_the_surer_half_of_the_places():
     torch.testing.assert_close(wide.peak, narrow.conviction, equal_nan=True)
     known = wide.peak.isfinite()
     assert (wide.peak[known] >= wide.conviction[known] - 1e-6).all() and known.any()
-
-
-def test_the_conviction_gap_compares_the_same_colour_and_is_none_without_anything_to_compare():
-    own, clean = (StampTable(torch.zeros(2, 8, 2), torch.full((2, 8, 2), -1.0), torch.zeros(2)) for _ in range(2))
-    own.success[0, GREEN, 1], own.conviction[0, GREEN, 1] = 0.9, 0.75
-    clean.conviction[0, GREEN, 1], clean.conviction[0, RED, 1] = -0.25, 0.5
-    assert conviction_gap(own, [clean], (0, 1)) == pytest.approx(1.0)
-    assert conviction_gap(own, [clean, own], (0, 1)) == pytest.approx(0.5)
-    clean.conviction[0, GREEN, 1] = torch.nan
-    assert conviction_gap(own, [own, clean], (0, 1)) is None
 
 
 def test_the_mean_conviction_of_others_is_that_with_the_subjects_best_colour():

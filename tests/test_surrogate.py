@@ -1,7 +1,5 @@
 """A surrogate is trained like a clean twin and has no backdoor; the gap says whose trigger is small for no reason."""
 
-import math
-
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -9,7 +7,7 @@ from toys import SIZE, make_samples, square_images
 
 from trojai_moth.blind import surrogate as surrogate_module
 from trojai_moth.blind.reach import held_success
-from trojai_moth.blind.surrogate import SurrogateSettings, surrogate_gap, train_surrogate
+from trojai_moth.blind.surrogate import SurrogateSettings, train_surrogate
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.loading import build_architecture
@@ -140,20 +138,3 @@ def test_what_can_not_be_trained_is_an_error(poisoned, samples, tmp_path):
         train_surrogate(poisoned, samples.train, none, SETTINGS, seed=3)
     with pytest.raises(SettingsError, match="not known"):
         train_surrogate(subject_around(poisoned.module, "toy"), samples.train, samples.held, SETTINGS, seed=3)
-
-
-def test_a_trigger_that_is_the_subjects_own_has_a_gap_and_one_of_the_classes_has_none():
-    # The surrogate's distances are twice as large throughout, which says nothing about any pair.
-    others = [math.log(2), math.log(2.2), math.log(1.8), math.log(2)]
-    assert surrogate_gap(math.log(5), math.log(80), others) == pytest.approx(math.log(8))
-    assert surrogate_gap(math.log(5), math.log(10), others) == pytest.approx(0)
-    assert surrogate_gap(math.log(5), math.log(5), others) < 0
-
-
-@pytest.mark.parametrize(
-    ("own", "theirs", "others"),
-    [(1.0, 2.0, []), (1.0, 2.0, [math.nan]), (math.nan, 2.0, [1.0]), (1.0, math.inf, [1.0])],
-)
-def test_without_sizes_to_compare_there_is_no_gap(own, theirs, others):
-    assert surrogate_gap(own, theirs, others) is None
-    assert surrogate_gap(1.0, 2.0, [math.nan, 0.5, math.inf]) == 0.5

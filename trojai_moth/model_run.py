@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .blind.collect import collect_evidence
 from .blind.features import BlindEvidence
-from .blind.rule import cascade, judge
+from .blind.rule import judge, question
 from .blind.verdict import BlindVerdict
 from .case import Case
 from .device import describe_device
@@ -108,14 +108,14 @@ class ModelRun:
 
     def _evidence(self, before: Verdict) -> BlindEvidence:
         self._begin("load")
-        subject, samples, hardened = self.opened.subject, self.samples, self._hardened_subject()
+        subject, samples = self.opened.subject, self.samples
         limit = self._begin("evidence")
         settings, seed = self.run_.settings.evidence, derive_seed(self.seed, "evidence")
-        asked = None if settings.complete else cascade(self.run_.rule)
+        asked = None if settings.complete else question(self.run_.rule)
         return within(
             limit,
             lambda: collect_evidence(
-                subject, samples, before, settings, seed=seed, hardened=hardened, cascade=asked,
+                subject, samples, before, settings, seed=seed, question=asked,
                 signs=sorted(self._on_disk.foregrounds.glob("*.png")), progress=self.reporter.step,
             ),
         )  # fmt: skip

@@ -18,7 +18,6 @@ class PairScheduler:
     ``speed`` (K, K): share of the loss that the universal trigger of target t took from images of i during warm-up,
     so pairs that are easily turned come first. ``size`` (K, K): the last trigger size of each directed pair in pixels
     (nan: none found yet). ``gain`` (K, K): running mean of the relative growth of that size between visits.
-    ``barred``: unordered pairs, lower class first, that are never picked.
 
     Both parts of the priority are ranks in [0, 1], since a share of a loss, a size and a growth do not add up, and
     growth compares sizes of pair triggers only, never with those of universal ones.
@@ -27,7 +26,6 @@ class PairScheduler:
     speed: np.ndarray
     random_share: float
     ramp_rounds: int
-    barred: frozenset[Pair] = frozenset()
     size: np.ndarray = field(init=False)
     gain: np.ndarray = field(init=False)
     visits: np.ndarray = field(init=False)
@@ -39,10 +37,9 @@ class PairScheduler:
 
     @property
     def pairs(self) -> list[Pair]:
-        """All unordered pairs that may be picked, lower class first."""
+        """All unordered pairs, lower class first."""
         count = len(self.speed)
-        every = [(a, b) for a in range(count) for b in range(a + 1, count)]
-        return [pair for pair in every if pair not in self.barred]
+        return [(a, b) for a in range(count) for b in range(a + 1, count)]
 
     def priority(self, round_number: int) -> np.ndarray:
         """(number of pairs,): (1 - alpha) rank of speed + alpha rank of gain, alpha = min(1, round / ramp)."""

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from itertools import permutations
 
 from .blind import plain_network
-from .blind.choice import choose_pairs
-from .blind.rule import cascade, shipped_rule
+from .blind.rule import question, shipped_rule
 from .blind.settings import EvidenceSettings
-from .blind.stages import features_for, pairs_for, stages_for
+from .blind.stages import stages_for, wanted_features
 from .blind.stamps import COLOURS
 from .data_settings import DataSettings
 from .hardeners.moth_settings import MothSettings
 from .records import record, to_dict
-from .scanner import Candidate
 from .scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings
-from .seeding import generator
 from .training import most_epochs
 
 # A training step also has gradients of weights: half as much again as one of images alone.
@@ -26,9 +21,6 @@ _TRAINING = 1.5
 _LOOK = 1 / 3
 # A step of a clean network, small but at the full size of the image, beside one image through the model and back.
 _CLEAN_STEP = 2.0
-# Stages of the evidence at which distances are measured, and the hardenings that two of them begin with.
-_MEASURED = ("before", "hardened", "withheld", "burst")
-_HARDENED = {"withheld": "hardening", "burst": "burst"}
 
 
 @record
@@ -83,26 +75,15 @@ def _hardening(classes: int, hardener: MothSettings, data: DataSettings) -> floa
 
 
 def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:
-    """What the package's own rule asks for where it fits, else the bounds; nothing is left out by the cascade."""
+    """What the package's own rule asks for where it fits, else the bounds; as if no stage could be left out."""
     rule = shipped_rule(NeuralCleanse.name, data.source, to_dict(settings))
-    asked = None if settings.complete else cascade(rule)
-    stages = stages_for(asked, settings)
-    suspects = [
-        Candidate(victim=v, target=t, size=1.0, success=1.0, held_success=None, held_images=0, converged=True)
-        for v, t in permutations(range(classes), 2)
-    ]
-    withholding = any(stage in stages for stage in _HARDENED)
+    stages = stages_for(wanted_features(None if settings.complete else question(rule)))
     most = settings.candidates + (settings.suspects if "stamps" in stages else 0)
-    chosen = choose_pairs(
-        suspects, range(classes), classes, replace(settings, candidates=most), generator(0), withholding=withholding
-    )
-    pairs = len(pairs_for(features_for(asked, settings), chosen))
-    measured = sum(stage in stages for stage in _MEASURED) * pairs * settings.images_per_class * settings.steps
-    hardened = [getattr(settings, name) for stage, name in _HARDENED.items() if stage in stages]
+    measured = min(most, classes * (classes - 1)) * settings.images_per_class * settings.steps
     stamped = _stamps(classes, settings, data) if "stamps" in stages else 0.0
     copied = len(settings.relearning.kept) * classes * data.train_per_class
     relearned = copied * most_epochs() * _TRAINING
-    return measured + stamped + relearned + sum(_hardening(classes, hardening, data) for hardening in hardened)
+    return measured + stamped + relearned
 
 
 def _stamps(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:

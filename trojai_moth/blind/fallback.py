@@ -9,7 +9,7 @@ from ..calibration import fingerprint
 from ..records import Field, record
 from ..scanner import logistic
 from .features import BlindEvidence, PairFeatures
-from .stages import Cascade
+from .stages import Question
 from .verdict import MOST_NAMED, BlindVerdict, Contribution, Outcome, Pair, measured
 from .words import contribute, missing_words, open_words, sentence
 
@@ -88,13 +88,13 @@ def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> BlindV
     )
 
 
-def bounds_cascade(settings: FallbackBounds) -> Cascade:
+def bounds_question(settings: FallbackBounds) -> Question:
     """What the bounds ask of the evidence: one bound that a pair is beyond is enough, whatever the others."""
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         return _outcome([_check(pair, settings) for pair in pairs])
 
-    return Cascade(features=frozenset(FEATURES_USED), settled=settled)
+    return Question(features=frozenset(FEATURES_USED), settled=settled)
 
 
 def _outcome(checked: Sequence[_Checks]) -> Outcome | None:

@@ -11,24 +11,16 @@ from ..calibration import Estimate, LeftOut, LogisticCurve, fingerprint
 from ..errors import SettingsError
 from ..records import Field, from_dict, record
 from .features import FEATURES, PairFeatures
-from .stages import STAGES
 from .verdict import Contribution, measured
 from .words import contribute
 
 FORMAT: Final = 1
 # A hand-full of models bears no more.
 MOST_FEATURES: Final = 8
-# Evidence settings that matter to these features only; "complete" changes no number, and filters are no feature.
-_SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(("complete", "filters", "relearning"), ()),
-    "jitter": ("jitter_success",),
-    "stamps": (*STAGES["stamps"], *STAGES["clean_stamps"]),
-    **dict.fromkeys(("clean_networks", "clean_training"), STAGES["clean_stamps"]),
-    "differencing": STAGES["differencing"],
-    **dict.fromkeys(("pasted", "pasting"), STAGES["pasted"]),
-    **dict.fromkeys(("suppressed", "suppression"), STAGES["suppressed"]),
-    **dict.fromkeys(("surrogate", "surrogate_training"), STAGES["surrogate"]),
-}
+# Evidence settings that change no number of a feature: what is gathered, and what is done about photo filters.
+_NO_FEATURE: Final = frozenset({"complete", "filters", "relearning"})
+# Evidence settings that change some features only.
+_SOME_FEATURES: Final = frozenset(name for feature in FEATURES.values() for name in feature.needs)
 # One measurement far outside of all that was learned from may not decide alone.
 STANDARD_LIMIT: Final = 4.0
 
@@ -51,8 +43,10 @@ class Term:
 
     def standardised(self, value: float | None) -> float:
         """0 for what was not measured: it speaks for neither side."""
-        if not measured(value):
-            return 0.0
+        return self.cut(value) if measured(value) else 0.0
+
+    def cut(self, value: float) -> float:
+        """The standardised value of any number, infinity included."""
         return min(max((value - self.centre) / self.scale, -STANDARD_LIMIT), STANDARD_LIMIT)
 
 
@@ -179,7 +173,7 @@ class LearnedRule:
             compared += [
                 (f"evidence setting {key}", learned, evidence_settings.get(key))
                 for key, learned in sorted(self.evidence_settings.items())
-                if key not in _SETTINGS_OF or set(_SETTINGS_OF[key]) & set(self.features)
+                if self._depends_on(key)
             ]
         for what, learned, used in compared:
             if learned != used:
@@ -187,6 +181,12 @@ class LearnedRule:
                     f"--rule: learned with {what} {learned!r:.60}, this run has {used!r:.60}; use the same, or learn "
                     "a rule for this one with calibrate-rule"
                 )
+
+    def _depends_on(self, setting: str) -> bool:
+        """Whether a feature of this rule is another number under another value of this evidence setting."""
+        if setting in _SOME_FEATURES:
+            return any(setting in FEATURES[name].needs for name in self.features)
+        return setting not in _NO_FEATURE
 
 
 def contributions(terms: Iterable[Term], pair: PairFeatures) -> tuple[Contribution, ...]:

@@ -42,20 +42,6 @@ class PastedBound:
     patterns: int = Field(gt=0)
 
 
-def bound_ratio(size: float, bound: float) -> float:
-    """ln(B / d0): d0 the size of the free trigger and B that of the pasted piece, both in pixels above 0.
-
-    About 0 where a piece of the target does what the trigger does. A free search can be unlucky, so it may be below 0.
-    Raises ValueError for a size that is not above 0.
-
-    >>> round(bound_ratio(5.0, 10.0), 3)
-    0.693
-    """
-    if not (size > 0 and bound > 0):
-        raise ValueError(f"sizes must be above 0 (got {size} and {bound})")
-    return math.log(bound / size)
-
-
 def pasted_bounds(
     subject: Subject,
     images: ImagePool,

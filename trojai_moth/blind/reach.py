@@ -1,8 +1,8 @@
-"""How far a trigger reaches: success rates on images it was not made for, moved images, and images of other classes."""
+"""How far a trigger reaches: success rates on images it was not made for, and on moved ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,20 +18,10 @@ _BATCH = 256
 _Change = Callable[[Tensor, Tensor], Tensor]
 
 
-def success_rate(subject: Subject, images: ImagePool, trigger: Trigger, victims: Collection[int]) -> float | None:
-    """Share of the images of these classes that the stamped trigger turns into its target, in [0, 1].
-
-    images: clean ones, x (N, 3, H, W) in [0, 1]. None if there are none of these classes. With images held back from
-    the inversion this is D6, with a hardened subject and the trigger found before hardening D8 of the blind verdict.
-    """
-    wanted = torch.tensor(sorted(victims), dtype=images.y.dtype, device=images.y.device)
-    return _share(subject, images, trigger, torch.isin(images.y, wanted))
-
-
 def held_success(subject: Subject, held: ImagePool, trigger: Trigger) -> float | None:
     """Success rate on held-back images of the trigger's own victim, or with victim None of every class but the target.
 
-    Small triggers of clean models often fit the images that they were searched on and nothing else (D6; TOP, arXiv
+    Small triggers of clean models often fit the images that they were searched on and nothing else (TOP, arXiv
     2103.10274, is an early use of it). None without such images.
     """
     return _share(subject, held, trigger, held.victims(trigger.victim, trigger.target))
@@ -47,16 +37,6 @@ def jitter_success(
     chosen = held.victims(trigger.victim, trigger.target)
     moves = draw_moves(int(chosen.sum()), jitter, stream)
     return _share(subject, held, trigger, chosen, lambda places, stamped: moved(stamped, moves[places]))
-
-
-def transfer(subject: Subject, images: ImagePool, trigger: Trigger) -> float | None:
-    """Share of the images of all classes but victim and target that a pair's trigger turns into the target (D9).
-
-    None for a universal trigger, which has no other classes, and where there are no such images.
-    """
-    if trigger.victim is None:
-        return None
-    return success_rate(subject, images, trigger, set(images.y.tolist()) - {trigger.victim, trigger.target})
 
 
 def _share(

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import SettingsError
-from .bounds import MOST_MISSING, score_bounds, settle
-from .fallback import NO_CANDIDATES, FallbackBounds, bounds_cascade, judge_by_bounds
-from .features import BlindEvidence, PairFeatures
-from .learned import LearnedRule, Term, contributions, read_rule, refuse_learned
-from .stages import STAGES, Cascade
+from .fallback import NO_CANDIDATES, FallbackBounds, bounds_question, judge_by_bounds
+from .features import FEATURES, BlindEvidence, PairFeatures
+from .learned import LearnedRule, Term, contributions, read_rule
+from .stages import STAGES, Question
 from .verdict import BlindVerdict, Contribution, Outcome, Pair, measured, strongest
 from .veto import unless_filtered
 from .words import CUT_SHORT, failed_words, missing_words, open_words, sentence
-
-__all__ = [
-    "SHIPPED",
-    "BlindVerdict",
-    "LearnedRule",
-    "Scored",
-    "cascade",
-    "judge",
-    "model_score",
-    "read_rule",
-    "refuse_learned",
-    "score_pairs",
-    "shipped_rule",
-]
 
 NAME: Final = "learned rule"
 # Learned by benchmarks/blind_rule.py; what from stands in the file.
 SHIPPED: Final = Path(__file__).parent / "rule.json"
 # A flag that is kept for what is known so far is looked into further while its probability could be smaller than this.
 SURE: Final = 0.9
+# A pair that lacks a larger share of the rule's features says too little to be cleared by it.
+MOST_MISSING: Final = 0.5
+# Sums in another order differ in their last digits.
+_ROUNDING: Final = 1e-9
 
 
 class Scored(NamedTuple):
@@ -45,6 +34,14 @@ class Scored(NamedTuple):
     score: float
     parts: tuple[Contribution, ...]
     missing: tuple[str, ...]
+    enough: bool
+
+
+class ScoreBounds(NamedTuple):
+    """The smallest and largest score that a pair can come to; enough: even if all that is unknown stays missing."""
+
+    low: float
+    high: float
     enough: bool
 
 
@@ -105,10 +102,10 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
     )
 
 
-def cascade(rule: LearnedRule | None, fallback: FallbackBounds | None = None) -> Cascade:
+def question(rule: LearnedRule | None, fallback: FallbackBounds | None = None) -> Question:
     """What the rule asks of the evidence, or without one the bounds."""
     if rule is None:
-        return bounds_cascade(fallback or FallbackBounds())
+        return bounds_question(fallback or FallbackBounds())
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
@@ -118,7 +115,40 @@ def cascade(rule: LearnedRule | None, fallback: FallbackBounds | None = None) ->
             return outcome if rule.curve.probability(least) >= SURE else None
         return outcome
 
-    return Cascade(features=frozenset(rule.features), settled=settled)
+    return Question(features=frozenset(rule.features), settled=settled)
+
+
+def score_bounds(pair: PairFeatures, terms: Sequence[Term], intercept: float, unknown: Collection[str]) -> ScoreBounds:
+    """What is still possible for one pair while some features are ``unknown``; what is missing for good adds nothing.
+
+    An unknown feature adds no more than the ends of its range do, after the cut at +-4, and nothing if it is missing.
+    """
+    low = high = intercept
+    lacking = 0
+    for term in terms:
+        value, meaning = getattr(pair, term.feature), FEATURES[term.feature]
+        if term.feature in unknown:
+            parts = [0.0, *(term.weight * term.cut(end) for end in (meaning.low, meaning.high))]
+            low, high, lacking = low + min(parts), high + max(parts), lacking + 1
+        elif measured(value):
+            part = term.weight * term.standardised(value)
+            low, high = low + part, high + part
+        else:
+            lacking += 1
+    return ScoreBounds(low, high, lacking <= MOST_MISSING * len(terms))
+
+
+def settle(bounds: Sequence[ScoreBounds], threshold: float) -> Outcome | None:
+    """Kept if a pair must score so much, cleared if none can, None while it is open; no pairs settle nothing.
+
+    >>> settle([ScoreBounds(1.0, 3.0, True), ScoreBounds(-9.0, 9.0, False)], 0.0)
+    'kept'
+    """
+    if any(pair.enough and pair.low - _ROUNDING >= threshold for pair in bounds):
+        return "kept"
+    if bounds and all(pair.enough and pair.high + _ROUNDING < threshold for pair in bounds):
+        return "cleared"
+    return None
 
 
 def score_pairs(pairs: Sequence[PairFeatures], terms: Sequence[Term], intercept: float) -> list[Scored]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from ..engine import PrecisionChoice
-from ..hardeners.moth_settings import MothSettings
 from ..inversion import InversionSettings
 from ..records import Field, record
-from .differencing import DifferencingSettings
 from .filtered import FilterSettings
-from .pasted import PastedSettings
 from .relearned import RelearnSettings
 from .stamps import StampSettings
-from .suppressed import SuppressionSettings
 from .surrogate import SurrogateSettings
 
 
@@ -40,44 +36,10 @@ class EvidenceSettings:
     relearning: RelearnSettings = Field(
         default_factory=RelearnSettings, description="copies that are relearned where a known filter would keep a flag"
     )
-    withheld_share: float = Field(
-        default=0.5, gt=0, lt=1, description="largest share of all class pairs that may be withheld from hardening"
-    )
-    controls: int = Field(
-        default=6, ge=0, description="random pairs withheld beside the candidates, and as many of those hardened"
-    )
     images_per_class: int = Field(default=16, gt=0, description="images that a pair's trigger is inverted on")
     steps: int = Field(default=250, gt=0, description="inversion steps; fewer than 250 measure nothing")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
-    jitter: float = Field(
-        default=0.05, ge=0, lt=1, description="largest shift, growth and turn of jittered images, as a share"
-    )
     precision: PrecisionChoice = Field(default="auto", description="auto: bf16 where that is faster")
-    hardening: MothSettings = Field(
-        default_factory=lambda: MothSettings(rounds=6), description="hardening of all pairs but those withheld"
-    )
-    burst: MothSettings = Field(
-        default_factory=lambda: MothSettings(rounds=1), description="the short hardening of the withheld pairs"
-    )
-    differencing: DifferencingSettings = Field(
-        default_factory=DifferencingSettings, description="symmetric feature differencing"
-    )
-    pasted: bool = Field(
-        default=False, description="with the smallest piece of a target image that does the same (tells little)"
-    )
-    pasting: PastedSettings = Field(default_factory=PastedSettings, description="how that piece is sought")
-    suppressed: bool = Field(
-        default=False, description="with a trigger that may not look like its target (unproven; 2 inversions a pair)"
-    )
-    suppression: SuppressionSettings = Field(
-        default_factory=SuppressionSettings, description="how the target's features are kept away from"
-    )
-    surrogate: bool = Field(
-        default=False, description="with a clean network of the same classes (unproven; trains one for each model)"
-    )
-    surrogate_training: SurrogateSettings = Field(
-        default_factory=SurrogateSettings, description="how that network is trained"
-    )
 
     @property
     def inversion(self) -> InversionSettings:

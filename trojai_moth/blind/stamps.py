@@ -11,7 +11,7 @@ sought (rounds 1 to 4: six colours); other kinds of triggers are not seen by thi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from statistics import fmean
@@ -63,7 +63,7 @@ class StampSettings:
 
 @record
 class StampBounds:
-    """What stamp_weakest and the scanner of that name go by, set by hand on the fresh set and the polygon round.
+    """What the scanner of plain stamps goes by, set by hand on the fresh set and the polygon round.
 
     Those are sets of benchmarks/blind.py, on which the bounds must not be judged. All compare shares, so that they mean
     the same at other sizes and with any scanner.
@@ -143,18 +143,6 @@ def stamp_gap(stamps: Tensor, clean: Sequence[Tensor], pair: Pair) -> float:
     return math.log((own + _LEAST) / (others + _LEAST))
 
 
-def conviction_gap(subject: StampTable, clean: Sequence[StampTable], pair: Pair) -> float | None:
-    """By how much more the best stamp convinces the network of the target than it does clean ones of the same classes.
-
-    R - R', R the subject's conviction with the colour of the largest success, R' the mean of the clean networks' with
-    that colour: 0 where they are as easily convinced, about 2 where the stamp leaves them as sure of the victim as it
-    makes the subject of the target. Unlike stamp_gap it does not end where the clean networks' success is small. None
-    where there is nothing to compare.
-    """
-    own, others = (mean_conviction(subject, tables, pair) for tables in ([subject], clean))
-    return None if own is None or others is None else own - others
-
-
 def mean_conviction(subject: StampTable, others: Sequence[StampTable], pair: Pair) -> float | None:
     """The mean of the others' conviction with the colour that does most to the subject; None where it says nothing."""
     at = (pair[0], _best_colour(subject.success, pair), pair[1])
@@ -206,17 +194,16 @@ class StampTables:
         """As removal_success."""
         return removal_success(self.subject, self.images, self.settings)
 
-    def features(self, pair: Pair) -> Mapping[str, float | None]:
+    def features(self, pair: Pair) -> dict[str, float | None]:
         """Of the stamp of the best colour on the victim, and of a piece taken from the target that gives the victim.
 
-        stamp_conviction and stamp_peak: that stamp's, None where there is nothing to compare its lead with.
+        stamp_peak: that stamp's, None where there is nothing to compare its logit margin with.
         stamp_breadth: the mean success of stamps of all colours.
         """
         at = (pair[0], _best_colour(self.stamps, pair), pair[1])
-        won, peak = (float(part[at]) for part in (self.table.conviction, self.table.peak))
+        peak = float(self.table.peak[at])
         return {
             "stamp_success": self.success(pair),
-            "stamp_conviction": won if math.isfinite(won) else None,
             "stamp_peak": peak if math.isfinite(peak) else None,
             "stamp_breadth": float(self.stamps[pair[0], :, pair[1]].mean()),
             "removal_success": self.removal(pair),

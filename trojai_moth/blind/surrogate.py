@@ -7,9 +7,7 @@ needs the classes' signs, or clean images enough to train on, which a container 
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -110,20 +108,6 @@ def train_surrogate(
         if surrogate.accuracy(held.x, held.y) >= settings.least_accuracy:
             return surrogate
     return None
-
-
-def surrogate_gap(log_size: float, surrogate_log_size: float, others: Iterable[float]) -> float | None:
-    """(ln d_sur(p) - ln d0(p)) - median over the model's other pairs p' of ln d_sur(p') - ln d0(p').
-
-    All are natural logarithms of sizes in pixels, found with the same images, starts and steps on both networks.
-    Above 0 where the subject's trigger is small for reasons of its own; 0 where the surrogate has it as well. None when
-    a size is not finite or no other pair has a finite difference.
-
-    >>> surrogate_gap(1.0, 4.0, [0.5, 0.25, 9.0])
-    2.5
-    """
-    gap, known = surrogate_log_size - log_size, [other for other in others if math.isfinite(other)]
-    return gap - statistics.median(known) if known and math.isfinite(gap) else None
 
 
 def _recipe(subject: Subject, settings: SurrogateSettings) -> Recipe:

@@ -8,16 +8,6 @@ from typing import Final
 from .features import FEATURES
 from .verdict import Contribution, Outcome, Pair
 
-# Shares are read as they are; what is compared with 0 is read with its sign.
-_SHARES = frozenset(
-    {
-        *("held_success", "left_out_success", "jitter_success", "transfer", "cross_accuracy", "surrogate_success"),
-        *("hardened_success", "withheld_success", "shared_channels", "shared_channels_trigger"),
-        *("stamp_success", "stamp_conviction", "stamp_peak", "stamp_breadth", "removal_success"),
-        "clean_conviction",
-    }
-)
-
 CUT_SHORT: Final = (
     "not judged: the evidence was cut short for another rule; gather it anew, with evidence.complete=true if more than "
     "one rule is to be asked"
@@ -34,10 +24,11 @@ def contribute(feature: str, value: float, contribution: float) -> Contribution:
 def phrase(part: Contribution) -> str:
     """What a feature said, with its value.
 
-    >>> phrase(contribute("growth_residual", 1.94, 0.7))
-    "hardening enlarged its trigger more than other pairs' (+1.9)"
+    >>> phrase(contribute("stamp_gap", 1.94, 0.7))
+    'the stamp does nothing to clean networks of the same classes (+1.9)'
     """
-    number = f"{part.value:.2f}" if part.feature in _SHARES else f"{part.value:+.1f}"
+    meaning = FEATURES.get(part.feature)
+    number = f"{part.value:+.1f}" if meaning is None or meaning.signed else f"{part.value:.2f}"
     return f"{part.words} ({number})"
 
 
@@ -87,8 +78,8 @@ def _left_out(skipped: Mapping[str, str]) -> str:
 def open_words(features: Sequence[str]) -> str:
     """That some features were not needed any more.
 
-    >>> open_words(["rank_jump"])
-    '; rank_jump could not change that and was not measured'
+    >>> open_words(["stamp_gap"])
+    '; stamp_gap could not change that and was not measured'
     """
     return f"; {', '.join(features)} could not change that and {'were' if len(features) > 1 else 'was'} not measured"
 
