@@ -166,7 +166,7 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
     found = filter_evidence(own, settings, clean)
     if found.suspicion(settings) < settings.odds:
         return found
-    copies = relearned_copies(subject, samples, whole.relearning, seed=seed)
+    copies = relearned_copies(subject, samples.train, samples.held, whole.relearning, seed=seed)
     return filter_evidence(own, settings, clean, [filter_success(copy, images) for copy in copies])
 
 
@@ -175,7 +175,9 @@ def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) ->
     settings, signs, clean = EvidenceSettings(), sorted(case.foregrounds.glob("*.png")), []
     for number in range(settings.clean_networks):
         own = derive_seed(seed, "clean", number)
-        network = train_surrogate(subject, samples, settings.clean_training, seed=own, foregrounds=signs)
+        network = train_surrogate(
+            subject, samples.train, samples.held, settings.clean_training, seed=own, foregrounds=signs
+        )
         assert network is not None, f"{case.model_id}: no clean network of its classes"
         clean.append(network)
     return clean

@@ -114,7 +114,9 @@ def _in_surrogate(
     notes: list[str],
 ) -> dict[Pair, float | None]:
     """signs: foregrounds and backgrounds."""
-    found = train_surrogate(subject, samples, settings.surrogate, seed=seed, foregrounds=signs[0], backgrounds=signs[1])
+    found = train_surrogate(
+        subject, samples.train, samples.held, settings.surrogate, seed=seed, foregrounds=signs[0], backgrounds=signs[1]
+    )
     if found is None:
         raise MothError(
             f"none came to an accuracy of {settings.surrogate.least_accuracy:.0%} in {settings.surrogate.attempts} "

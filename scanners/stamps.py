@@ -69,7 +69,7 @@ class Stamps(Scanner):
         for number in range(self.settings.clean_networks):
             own = derive_seed(seed, self.name, number)
             try:
-                clean = train_surrogate(subject, samples, self.settings.clean_training, seed=own)
+                clean = train_surrogate(subject, samples.train, samples.held, self.settings.clean_training, seed=own)
             except MothError:  # too few images to train on, or none to check it on
                 break
             shown += [] if clean is None else [tables.on(clean, victims).success]

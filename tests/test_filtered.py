@@ -241,7 +241,7 @@ def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colo
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
     asked = []
 
-    def relearned(subject, samples, settings, kept, *, seed, backdoor=(1, 2)):
+    def relearned(subject, train, held, settings, kept, *, seed, backdoor=(1, 2)):
         asked.append((kept, seed))
         return make_subject(ColourNet(backdoor=backdoor))
 

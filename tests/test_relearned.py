@@ -9,7 +9,6 @@ from trojai_moth.blind.relearned import RelearnSettings, draw_anew, relearn, rel
 from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.loading import build_architecture
-from trojai_moth.samples import Samples
 
 from .test_surrogate import CLASSES, corner_trigger, poisoned, samples, subject_around  # noqa: F401
 
@@ -19,13 +18,13 @@ QUARTER = 0.25
 def test_the_copy_knows_the_classes_and_not_the_backdoor(poisoned, samples):  # noqa: F811
     held, before = samples.held, torch.get_rng_state()
     state = {name: value.clone() for name, value in poisoned.module.state_dict().items()}
-    copy = relearn(poisoned, samples, RelearnSettings(), QUARTER, seed=3)
+    copy = relearn(poisoned, samples.train, samples.held, RelearnSettings(), QUARTER, seed=3)
     assert held_success(poisoned, held, corner_trigger()) > 0.9
     assert held_success(copy, held, corner_trigger()) < 0.3 and copy.accuracy(held.x, held.y) >= 0.9
     assert copy.model_id != poisoned.model_id and copy.source_sha256 == "" and not copy.module.training
     assert all(torch.equal(value, state[name]) for name, value in poisoned.module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), before)
-    again = relearn(poisoned, samples, RelearnSettings(), QUARTER, seed=3)
+    again = relearn(poisoned, samples.train, samples.held, RelearnSettings(), QUARTER, seed=3)
     assert all(torch.equal(value, copy.module.state_dict()[name]) for name, value in again.module.state_dict().items())
 
 
@@ -52,15 +51,15 @@ def test_the_first_layers_are_kept_and_all_behind_them_drawn_anew(architecture):
 
 def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: F811
     order = torch.randperm(len(samples.train.y), generator=torch.Generator().manual_seed(0))
-    wrong = Samples(ImagePool(samples.train.x, samples.train.y[order]), samples.held, samples.clean, "any labels")
+    wrong = ImagePool(samples.train.x, samples.train.y[order])
     with pytest.raises(MothError, match="relearned from 25% of its layers"):
-        relearn(poisoned, wrong, RelearnSettings(epochs=1), QUARTER, seed=3)
+        relearn(poisoned, wrong, samples.held, RelearnSettings(epochs=1), QUARTER, seed=3)
 
 
 def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
     tried = []
 
-    def some(subject, images, settings, kept, *, seed):
+    def some(subject, train, held, settings, kept, *, seed):
         tried.append((kept, seed))
         if kept in settings.kept[:failing] or len(tried) <= late:
             raise MothError(f"none from {kept}")
@@ -68,7 +67,7 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
 
     def copies(**settings):
         tried.clear()
-        return list(relearned_copies(None, None, RelearnSettings(**settings), seed=3))
+        return list(relearned_copies(None, None, None, RelearnSettings(**settings), seed=3))
 
     monkeypatch.setattr(relearned_module, "relearn", some)
     failing, late = 0, 0
@@ -88,4 +87,11 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
 def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811
     module = build_architecture("resnet18", CLASSES, seed=0)
     with pytest.raises(SettingsError, match="is not known"):
-        relearn(subject_around(module, "no-such-net"), samples, RelearnSettings(epochs=1), QUARTER, seed=3)
+        relearn(
+            subject_around(module, "no-such-net"),
+            samples.train,
+            samples.held,
+            RelearnSettings(epochs=1),
+            QUARTER,
+            seed=3,
+        )

@@ -12,7 +12,6 @@ from trojai_moth.errors import MothError, SettingsError
 from trojai_moth.images import ImagePool
 from trojai_moth.loading import build_architecture
 from trojai_moth.round_settings import Recipe
-from trojai_moth.samples import Samples
 from trojai_moth.subject import Preprocessing, Subject
 from trojai_moth.training import fit
 from trojai_moth.trigger import Trigger, stamp
@@ -54,7 +53,7 @@ def poisoned(samples):
 
 @pytest.fixture(scope="module")
 def surrogate(poisoned, samples):
-    return train_surrogate(poisoned, samples, SETTINGS, seed=3)
+    return train_surrogate(poisoned, samples.train, samples.held, SETTINGS, seed=3)
 
 
 def test_the_surrogate_knows_the_classes_and_not_the_backdoor(poisoned, surrogate, samples):
@@ -70,7 +69,7 @@ def test_nothing_of_the_subjects_weights_is_used(poisoned, surrogate, samples):
     before, state = torch.get_rng_state(), {n: v.clone() for n, v in poisoned.module.state_dict().items()}
     kept = samples.train.x.clone()
     other = subject_around(build_architecture("resnet18", CLASSES, seed=99))
-    again = train_surrogate(other, samples, SETTINGS, seed=3)
+    again = train_surrogate(other, samples.train, samples.held, SETTINGS, seed=3)
     for name, value in surrogate.module.state_dict().items():
         assert torch.equal(value, again.module.state_dict()[name])
     assert torch.equal(torch.get_rng_state(), before) and torch.equal(samples.train.x, kept)
@@ -79,8 +78,7 @@ def test_nothing_of_the_subjects_weights_is_used(poisoned, surrogate, samples):
 
 def test_one_that_stays_inaccurate_is_no_surrogate(poisoned, samples):
     shuffled = ImagePool(samples.train.x, samples.train.y[torch.randperm(240, generator=torch.Generator())])
-    wrong = Samples(shuffled, samples.held, samples.clean, "toy images under any label")
-    assert train_surrogate(poisoned, wrong, SurrogateSettings(attempts=1, epochs=1), seed=3) is None
+    assert train_surrogate(poisoned, shuffled, samples.held, SurrogateSettings(attempts=1, epochs=1), seed=3) is None
 
 
 def test_attempts_start_from_other_weights(poisoned, samples, monkeypatch):
@@ -93,7 +91,7 @@ def test_attempts_start_from_other_weights(poisoned, samples, monkeypatch):
     monkeypatch.setattr(surrogate_module, "build_architecture", note)
     monkeypatch.setattr(surrogate_module, "fit", lambda *images, **settings: None)
     never = SurrogateSettings(attempts=3, least_accuracy=1.0)
-    assert train_surrogate(poisoned, samples, never, seed=3) is None
+    assert train_surrogate(poisoned, samples.train, samples.held, never, seed=3) is None
     assert len(set(seen)) == 3
 
 
@@ -115,7 +113,10 @@ def test_signs_are_composed_into_easy_images_first(poisoned, samples, tmp_path, 
         lambda module, images, labels, size, *, epochs, **rest: stages.append((images, labels.tolist(), epochs)),
     )  # fmt: skip
     settings = SurrogateSettings(attempts=1, least_accuracy=0.0, easy_per_class=4, epochs=2)
-    assert train_surrogate(poisoned, samples, settings, seed=3, foregrounds=signs(tmp_path, CLASSES)) is not None
+    assert (
+        train_surrogate(poisoned, samples.train, samples.held, settings, seed=3, foregrounds=signs(tmp_path, CLASSES))
+        is not None
+    )
     (easy, labels, _), (clean, own, _), (second, _, _) = stages
     assert easy.shape == (12, SIZE, SIZE, 3) and labels == [0] * 4 + [1] * 4 + [2] * 4
     # Class 0's sign is red, and large.
@@ -131,10 +132,10 @@ def test_images_are_stored_as_they_were_made():
 def test_what_can_not_be_trained_is_an_error(poisoned, samples, tmp_path):
     none = ImagePool(samples.held.x[:0], samples.held.y[:0])
     with pytest.raises(MothError, match="2 signs for 3 classes"):
-        train_surrogate(poisoned, samples, SETTINGS, seed=3, foregrounds=signs(tmp_path, 2))
+        train_surrogate(poisoned, samples.train, samples.held, SETTINGS, seed=3, foregrounds=signs(tmp_path, 2))
     with pytest.raises(MothError, match="no images of class 0"):
-        train_surrogate(poisoned, Samples(none, samples.held, none, ""), SETTINGS, seed=3)
+        train_surrogate(poisoned, none, samples.held, SETTINGS, seed=3)
     with pytest.raises(MothError, match="held-back"):
-        train_surrogate(poisoned, Samples(samples.train, none, none, ""), SETTINGS, seed=3)
+        train_surrogate(poisoned, samples.train, none, SETTINGS, seed=3)
     with pytest.raises(SettingsError, match="not known"):
-        train_surrogate(subject_around(poisoned.module, "toy"), samples, SETTINGS, seed=3)
+        train_surrogate(subject_around(poisoned.module, "toy"), samples.train, samples.held, SETTINGS, seed=3)

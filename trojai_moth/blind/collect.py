@@ -190,7 +190,8 @@ class _Evidence:
     def _beside_copies(self) -> FilterEvidence:
         """Beside copies of the network, relearned from clean images, which explain what is its own."""
         settings, copies = self.settings.filters, list[Tensor]()
-        for copy in relearned_copies(self.subject, self.samples, self.settings.relearning, seed=self.seed):
+        train, held = self.samples.train, self.samples.held
+        for copy in relearned_copies(self.subject, train, held, self.settings.relearning, seed=self.seed):
             copies.append(filter_success(copy, self.images))
             found = filter_evidence(self._own_filters, settings, self._clean_filters, copies)
             if found.suspicion(settings) < settings.odds and not self.settings.complete:
@@ -219,7 +220,8 @@ class _Evidence:
 
     def _clean_network(self, seed: int) -> Subject:
         settings = self.settings.clean_training
-        clean = train_surrogate(self.subject, self.samples, settings, seed=seed, foregrounds=self.signs)
+        train, held = self.samples.train, self.samples.held
+        clean = train_surrogate(self.subject, train, held, settings, seed=seed, foregrounds=self.signs)
         if clean is None:
             least = settings.least_accuracy
             raise MothError(f"no clean network of these classes came to an accuracy of {least:.0%}")

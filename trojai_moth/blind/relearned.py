@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from ..errors import MothError
+from ..images import ImagePool
 from ..loading import build_architecture
 from ..records import Field, record
-from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
 from ..training import capped, recipe_for
@@ -46,7 +46,9 @@ class RelearnSettings:
     epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
 
 
-def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettings, *, seed: int) -> Iterator[Subject]:
+def relearned_copies(
+    subject: Subject, train: ImagePool, held: ImagePool, settings: RelearnSettings, *, seed: int
+) -> Iterator[Subject]:
     """A copy for each share in ``settings.kept``, made when it is asked for, but for those that stay inaccurate.
 
     Fewer copies explain less. Raises what ``relearn`` does where there was no copy at all.
@@ -56,7 +58,7 @@ def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettin
         for attempt in range(settings.attempts):
             own = derive_seed(seed, "relearned", number, *([attempt] if attempt else []))
             try:
-                copy = relearn(subject, samples, settings, kept, seed=own)
+                copy = relearn(subject, train, held, settings, kept, seed=own)
             except MothError as error:
                 failure = error
                 continue
@@ -67,12 +69,14 @@ def relearned_copies(subject: Subject, samples: Samples, settings: RelearnSettin
         raise failure
 
 
-def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept: float, *, seed: int) -> Subject:
+def relearn(
+    subject: Subject, train: ImagePool, held: ImagePool, settings: RelearnSettings, kept: float, *, seed: int
+) -> Subject:
     """A copy of ``subject``, on the same device, of which a share ``kept`` in (0, 1] is trained anew with the rest.
 
-    Trained as make-round trains this architecture, on ``samples.train``, x (N, 3, H, W) in [0, 1] under true labels;
+    Trained as make-round trains this architecture, on ``train``, x (N, 3, H, W) in [0, 1] under true labels;
     ``subject`` is left as it was. Raises SettingsError for an architecture that can not be built, and MothError where
-    the copy gets fewer of ``samples.held`` right than ``settings.least_accuracy``.
+    the copy gets fewer of ``held`` right than ``settings.least_accuracy``.
     """
     recipe = capped(recipe_for(subject.architecture), settings.epochs)
     module = deepcopy(subject.module).requires_grad_()
@@ -80,10 +84,10 @@ def relearn(subject: Subject, samples: Samples, settings: RelearnSettings, kept:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
         draw_anew(module, fresh.to(subject.device), kept)
     stream = generator(seed, "order")
-    for stage in clean_stages(samples.train, recipe):
+    for stage in clean_stages(train, recipe):
         stage.train(module, subject.size, recipe, stream)
     relearned = replace(subject, model_id=f"{subject.model_id} relearned", module=module, source_sha256="")
-    accuracy = relearned.accuracy(samples.held.x, samples.held.y)
+    accuracy = relearned.accuracy(held.x, held.y)
     if not accuracy >= settings.least_accuracy:
         raise MothError(
             f"relearned from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "

@@ -22,7 +22,6 @@ from ..images import ImagePool
 from ..loading import build_architecture
 from ..records import Field, record
 from ..round_settings import Recipe
-from ..samples import Samples
 from ..seeding import derive_seed, generator
 from ..subject import Subject
 from ..training import capped, fit, recipe_for
@@ -73,7 +72,8 @@ def clean_stages(train: ImagePool, recipe: Recipe) -> list[Stage]:
 
 def train_surrogate(
     subject: Subject,
-    samples: Samples,
+    train: ImagePool,
+    held: ImagePool,
     settings: SurrogateSettings,
     *,
     seed: int,
@@ -82,17 +82,17 @@ def train_surrogate(
 ) -> Subject | None:
     """A clean subject of the same classes, on the same device; None if it stays too inaccurate.
 
-    Trained from random weights on ``samples.train``, x (N, 3, H, W) in [0, 1] under true labels, best composed ones;
-    accuracy is that on ``samples.held``. ``foregrounds``: the classes' sign pictures, composed with ``backgrounds``
-    into easy images to begin with, without which small networks may never see what tells alike signs apart. Nothing of
-    the subject's weights is used, and the result depends on the architecture, the images and the seed only.
+    Trained from random weights on ``train``, x (N, 3, H, W) in [0, 1] under true labels, best composed ones; accuracy
+    is that on ``held``. ``foregrounds``: the classes' sign pictures, composed with ``backgrounds`` into easy images to
+    begin with, without which small networks may never see what tells alike signs apart. Nothing of the subject's
+    weights is used, and the result depends on the architecture, the images and the seed only.
 
     Raises SettingsError for an architecture that can not be built, and MothError for signs that are not one per class,
     a class without images to train on, or no held-back images.
     """
-    _check(subject, samples, foregrounds)
+    _check(subject, train, held, foregrounds)
     recipe, size = _recipe(subject, settings), subject.size
-    stages = _stages(subject, samples.train, foregrounds, backgrounds, recipe, settings, seed)
+    stages = _stages(subject, train, foregrounds, backgrounds, recipe, settings, seed)
     for attempt in range(settings.attempts):
         started = derive_seed(seed, "surrogate", attempt)
         module = _network(subject, settings, started).to(subject.device)
@@ -106,7 +106,7 @@ def train_surrogate(
             source_sha256="",
             architecture=subject.architecture if settings.network == "same" else settings.network,
         )
-        if surrogate.accuracy(samples.held.x, samples.held.y) >= settings.least_accuracy:
+        if surrogate.accuracy(held.x, held.y) >= settings.least_accuracy:
             return surrogate
     return None
 
@@ -122,15 +122,15 @@ def _network(subject: Subject, settings: SurrogateSettings, seed: int) -> nn.Mod
     return plain_network.plain_network(subject.classes, subject.size, seed=seed)
 
 
-def _check(subject: Subject, samples: Samples, foregrounds: Sequence[Path]) -> None:
+def _check(subject: Subject, train: ImagePool, held: ImagePool, foregrounds: Sequence[Path]) -> None:
     if foregrounds and len(foregrounds) != subject.classes:
         raise MothError(
             f"surrogate: {len(foregrounds)} signs for {subject.classes} classes; give one per class, or none at all"
         )
-    missing = sorted(set(range(subject.classes)) - set(samples.train.y.tolist()))
+    missing = sorted(set(range(subject.classes)) - set(train.y.tolist()))
     if missing:
         raise MothError(f"surrogate: no images of class {missing[0]} to train on; give images of every class")
-    if not len(samples.held):
+    if not len(held):
         raise MothError("surrogate: no held-back images to check it on; hold some back")
 
 
