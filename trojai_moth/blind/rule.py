@@ -173,7 +173,7 @@ def model_score(evidence: BlindEvidence, terms: Sequence[Term], intercept: float
 
 def _failed(evidence: BlindEvidence) -> set[str]:
     """What stages that failed would have given, where a candidate lacks it."""
-    given = {name for stage in evidence.skipped for name in STAGES.get(stage, ())}
+    given = {name for stage, names in STAGES.items() if stage in evidence.skipped for name in names}
     return {name for name in given if not all(measured(getattr(pair, name)) for pair in evidence.candidates)}
 
 
