@@ -1,4 +1,4 @@
-"""A scanner that says what it is told to, and the little that a run needs around it."""
+"""A scanner that says what it is told to."""
 
 import importlib.metadata
 import typing
@@ -62,20 +62,6 @@ class _Finder:
 def install(monkeypatch, *entries, group="trojai_moth.scanners"):
     """Make these the only plugins of their group; other groups stay as they are."""
     monkeypatch.setattr(plugins, "entry_points", _Finder(group, entries))
-
-
-class Silent:
-    def __init__(self):
-        self.notes = []
-
-    def model(self, model_id, number, total):
-        self.notes.append(f"{number}/{total} {model_id}")
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def step(self, text):
-        pass
 
 
 def weight_sum(module):

@@ -6,7 +6,7 @@ from trojai_moth.blind.features import BlindEvidence, PairFeatures
 from trojai_moth.blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound, Term
 from trojai_moth.calibration import Estimate, LogisticCurve
 from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import ScanRecord
+from trojai_moth.run_records import ScanRecord
 from trojai_moth.scanner import Verdict
 
 NOTHING = Estimate(value=None, low=None, high=None)

@@ -12,8 +12,8 @@ from trojai_moth.hardener import HardeningRound, HardeningTrace
 from trojai_moth.images import ImagePool
 from trojai_moth.journal import Journal, RunIdentity
 from trojai_moth.kept_triggers import keep_triggers
-from trojai_moth.pipeline import Failure, ScanRecord
 from trojai_moth.records import read_record, to_json
+from trojai_moth.run_records import Failure, ScanRecord
 from trojai_moth.samples import DataSettings, Samples
 from trojai_moth.scanner import Candidate, Verdict
 from trojai_moth.subject import Preprocessing

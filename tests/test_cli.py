@@ -1,6 +1,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,8 @@ MOTH = [
     "hardener.sgd_steps=1",
     "hardener.batch=6",
 ]
+# A message of the log, which may come before an error.
+DATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S")
 # Bounds on the trigger's size between which everything lies.
 ALWAYS, NEVER = "scanner.pair_bound=1e9", "scanner.pair_bound=1e-9"
 
@@ -69,7 +72,7 @@ def refused(call):
         result = call(*arguments)
         assert result.exit_code == 2, result.output
         assert isinstance(result.exception, SystemExit) and "Traceback" not in result.output
-        *usage, line = result.stderr.strip().splitlines()
+        *usage, line = [text for text in result.stderr.strip().splitlines() if not DATED.match(text)]
         assert line.startswith("Error: ") and (not usage or usage[0].startswith("Usage: "))
         return line
 

@@ -49,7 +49,6 @@ def poisoned_dir(clean_dir, tmp_path):
 def call(monkeypatch, tmp_path):
     """Run a command with three fake hardeners installed: moth and still change nothing, flat ruins the model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trojai_moth.commands.interruption.signal.signal", lambda number, handler: None)
     entries = [Entry(named(name), name=name) for name in ("moth", "flat", "still")]
     install(monkeypatch, *entries, group="trojai_moth.hardeners")
     Scale.calls.clear()

@@ -12,8 +12,7 @@ from trojai_moth.executors.pool import Report
 from trojai_moth.fleet import Fleet, Shard, parse_shard
 from trojai_moth.journal import Journal
 from trojai_moth.leases import LeaseTerms
-
-from .fake_scanner import Silent
+from trojai_moth.messages import silent
 
 
 class Scripted:
@@ -46,9 +45,7 @@ def run(tmp_path):
     def make(models=3, **fleet):
         cases = [SimpleNamespace(model_id=f"id-{number:08d}") for number in range(models)]
         journal = Journal(tmp_path / "run", LeaseTerms(expiry=0.2))
-        return SimpleNamespace(
-            cases=cases, fleet=Fleet(**fleet), journal=journal, reporter=Silent(), check=lambda: None
-        )
+        return SimpleNamespace(cases=cases, fleet=Fleet(**fleet), journal=journal, progress=silent, check=lambda: None)
 
     return make
 
@@ -78,10 +75,10 @@ def test_what_is_no_shard_is_refused(text):
 def test_a_model_whose_worker_died_is_next_and_one_that_kills_them_is_given_up(run, monkeypatch):
     failed = []
     monkeypatch.setattr(module, "fail_model", lambda run, number, *words: failed.append((number, *words)))
-    pool = Scripted({(0, "all"): ["died", "done"], (1, "all"): ["died"], (2, "all"): ["hung"]})
+    pool = Scripted({(0, "all"): ["died", "done"], (1, "all"): ["died"]})
     dispatch(run(deaths=3), pool)
     assert [number for number, _ in pool.asked] == [0, 0, 1, 1, 1, 2]
-    assert [(number, kind) for number, _, _, kind, _ in failed] == [(1, "worker died"), (2, "out of time")]
+    assert [(number, kind) for number, _, _, kind, _ in failed] == [(1, "worker died")]
 
 
 def test_what_others_are_at_is_asked_for_again_when_they_are_done(run):

@@ -14,6 +14,7 @@ from trojai_moth import model_run
 from trojai_moth.engine import Engine, Gradient
 from trojai_moth.errors import NoSpaceError, RunDirectoryError
 from trojai_moth.eval.results import write_results
+from trojai_moth.execute import execute
 from trojai_moth.hardener import HardeningTrace
 from trojai_moth.pipeline import RescanSettings
 from trojai_moth.records import from_dict, to_dict
@@ -49,24 +50,24 @@ def kind(run, model):
     return failure and failure.kind
 
 
-def test_a_file_that_is_cut_short_or_changed_is_unreadable_and_not_tried_twice(start, the_round, tmp_path):
+def test_a_file_that_is_cut_short_or_changed_is_unreadable_and_not_tried_twice(start, the_round, tmp_path, notes):
     shutil.copytree(the_round[0], tmp_path / "round")
     whole = (tmp_path / "round" / IDS[0] / "model.pt").read_bytes()
     (tmp_path / "round" / IDS[0] / "model.pt").write_bytes(whole[: len(whole) // 2])
     middle = len(whole) // 2
     (tmp_path / "round" / IDS[1] / "model.pt").write_bytes(whole[:middle] + bytes(2000) + whole[middle + 2000 :])
     run = start(tmp_path / "round")
-    run.execute()
+    execute(run)
     assert verdicts(run)[IDS[0]] == "not judged" and kind(run, IDS[0]) == "unreadable"
     assert verdicts(run)[IDS[1]] == "not judged" and kind(run, IDS[1]) == "unreadable"
-    assert not any("once more" in note for note in run.reporter.notes)
+    assert not any("once more" in note for note in notes.messages)
     assert run_status(run.journal).failures == {"unreadable": 2}
 
 
 @pytest.mark.parametrize(("times", "verdict"), [(1, "cleared"), (9, "not judged")])
 def test_memory_that_runs_out_is_tried_once_more_with_half_the_batch(start, times, verdict, tmp_path):
     run = start(accidents={IDS[0]: f"memory {times}"})
-    run.execute()
+    execute(run)
     assert verdicts(run) == {IDS[0]: verdict, IDS[1]: "clean", IDS[2]: "kept"}
     assert len(marks(tmp_path / "marks", f"accident.{IDS[0]}")) == min(times, 2)
     before = run.journal.read(IDS[0], "before", ScanRecord)
@@ -88,7 +89,7 @@ def test_the_second_try_has_half_the_batch(the_round):
 def test_a_hang_is_given_up_and_a_model_has_one_budget_for_all_its_stages(start):
     """What listens to the clock: a plain sleep. In a worker, what does not is killed (test_fleet.py)."""
     run = start(pause=30.0, time_budget=0.2)
-    run.execute()
+    execute(run)
     assert set(verdicts(run).values()) == {"not judged"}
     assert run.journal.read(IDS[0], "before", ScanRecord).verdict.skip == "time-out"
 
@@ -105,7 +106,7 @@ def test_what_is_left_of_a_models_budget_is_what_its_next_stage_has(start, monke
         return got
 
     monkeypatch.setattr(model_run.ModelRun, "_begin", begin)
-    run.execute()
+    execute(run)
     used = run.journal.read(IDS[0], "before", ScanRecord).seconds
     used += run.journal.read(IDS[0], "harden", HardeningTrace).seconds
     asked = dict(limits)
@@ -115,13 +116,13 @@ def test_what_is_left_of_a_models_budget_is_what_its_next_stage_has(start, monke
 def test_a_model_over_its_budget_is_a_failure_of_that_kind(start):
     """All of it was used up by the first scan, as its record says."""
     run = start(model_budget=1000.0)
-    run.execute()
+    execute(run)
     scan = run.journal.read(IDS[0], "before", ScanRecord)
     run.journal.write(IDS[0], "before", dataclasses.replace(scan, seconds=1001.0))
     for stage in ("harden", "after"):
         run.journal.path(IDS[0], stage).unlink()
     run.journal.weights(IDS[0]).unlink()
-    run.execute()
+    execute(run)
     assert verdicts(run)[IDS[0]] == "not judged" and kind(run, IDS[0]) == "out of time"
     reason = run.journal.read(IDS[0], "failure", Failure).reason
     assert reason == "took longer than the model's time budget of 1000 s in all"
@@ -140,7 +141,7 @@ def test_an_inversion_that_gives_no_numbers_is_no_clean_model(start, monkeypatch
         "scanner_options": {"steps": 2, "screen_steps": 2},
     }
     run = dataclasses.replace(run, settings=from_dict(RescanSettings, settings))
-    run.execute()
+    execute(run)
     assert set(verdicts(run).values()) == {"not judged"}
 
 
@@ -157,22 +158,22 @@ def test_a_disk_that_takes_no_weights_stops_the_run_and_the_run_goes_on(start, m
     with monkeypatch.context() as patch:
         patch.setattr(model_run, "require_space" if moment == "before the work" else "save_weights", full)
         with pytest.raises(RunDirectoryError, match="give the same command again") as caught:
-            run.execute()
+            execute(run)
     assert isinstance(caught.value, NoSpaceError) == (moment != "read-only")
     status = run_status(run.journal)
     assert (status.failed, status.holders) == (0, ()) and run.journal.read(IDS[0], "before", ScanRecord)
-    run.execute()
+    execute(run)
     assert verdicts(run) == {IDS[0]: "cleared", IDS[1]: "clean", IDS[2]: "kept"}
 
 
 def test_weights_of_one_who_died_before_saying_so_are_taken_up_with_their_own_trace(start, monkeypatch):
     run = start()
-    run.execute()
+    execute(run)
     trace = run.journal.path(IDS[0], "harden").read_text()
     for stage in ("harden", "after"):
         run.journal.path(IDS[0], stage).unlink()
     monkeypatch.setattr(fleet_parts.Scaling, "harden", lambda *_, **__: 1 / 0)
-    run.execute()
+    execute(run)
     assert run.journal.path(IDS[0], "harden").read_text() == trace and verdicts(run)[IDS[0]] == "cleared"
 
 
@@ -180,8 +181,9 @@ def test_a_result_that_comes_second_is_dropped_and_said(start):
     """As by one who was slow and taken over from: the first record stays, also in what is said afterwards."""
     run = start()
     run.journal.open(run.identity())
-    model = model_run.ModelRun(run.cases[0], run, run.reporter, lambda stage, limit: None)
+    notes = []
+    model = model_run.ModelRun(run, 0, lambda stage, limit: None, notes.append)
     first = Failure(stage="a", reason="first", seconds=1.0)
     assert model._published("before", first) == first
     assert model._published("before", Failure(stage="b", reason="second", seconds=2.0)) == first
-    assert run.reporter.notes == ["before: another process was first, so this result is dropped"]
+    assert notes == ["before: another process was first, so this result is dropped"]

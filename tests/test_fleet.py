@@ -13,6 +13,7 @@ from fleet_parts import IDS, drive, make_run, marks
 
 from trojai_moth.errors import RunDirectoryError
 from trojai_moth.eval.results import write_results
+from trojai_moth.execute import execute
 from trojai_moth.executors import make_pool, processes
 from trojai_moth.executors.inline import Inline
 from trojai_moth.fleet import Fleet, Shard
@@ -61,7 +62,7 @@ def driver():
 def expected(start):
     """What an undisturbed run in this process says."""
     run = start("undisturbed")
-    run.execute()
+    execute(run)
     return table(run)
 
 
@@ -98,15 +99,15 @@ def workers(tmp_path):
     return {int(name.split(".")[2]) for name in marks(tmp_path / "marks", "scan")}
 
 
-def test_workers_and_shards_give_the_same_table_as_one_process(start, expected, tmp_path):
+def test_workers_and_shards_give_the_same_table_as_one_process(start, expected, tmp_path, notes):
     run = start("workers", fleet=Fleet(workers=2))
-    run.execute()
+    execute(run)
     assert table(run) == expected and len(workers(tmp_path) - {os.getpid()}) == 2
     nothing_left(run)
-    assert any(note.startswith("hardened") for note in run.reporter.notes) and f"3/4 {IDS[2]}" in run.reporter.notes
+    assert any(note.startswith(f"[3/4] {IDS[2]}: hardened: accuracy") for note in notes.messages)
     for index in (2, 1):
         shard = start("shards", fleet=Fleet(shard=Shard(index=index, of=2)))
-        shard.execute()
+        execute(shard)
         done = run_status(shard.journal).finished
         assert done == (2 if index == 2 else 4)
     assert table(shard) == expected
@@ -115,28 +116,29 @@ def test_workers_and_shards_give_the_same_table_as_one_process(start, expected, 
 
 def test_shards_without_a_shared_disk_are_put_together_by_copying(start, expected, tmp_path):
     for index in (1, 2):
-        start(f"part{index}", fleet=Fleet(shard=Shard(index=index, of=2))).execute()
+        execute(start(f"part{index}", fleet=Fleet(shard=Shard(index=index, of=2))))
         shutil.copytree(tmp_path / f"part{index}", tmp_path / "whole", dirs_exist_ok=True)
     scans = len(marks(tmp_path / "marks", "scan"))
     whole = start("whole")
-    whole.execute()
+    execute(whole)
     assert table(whole) == expected and len(marks(tmp_path / "marks", "scan")) == scans
     nothing_left(whole)
 
 
-def test_a_killed_worker_and_one_without_memory_lose_nothing(start, expected):
+def test_a_killed_worker_and_one_without_memory_lose_nothing(start, expected, notes):
     run = start(fleet=Fleet(workers=2), accidents={IDS[0]: "kill 2", IDS[1]: "memory 1"})
-    run.execute()
+    execute(run)
     assert table(run) == expected
     nothing_left(run)
-    died = [note for note in run.reporter.notes if "worker died (signal 9)" in note]
-    assert len(died) == 2 and "out of memory: tried once more with half the batch" in run.reporter.notes
+    died = [note for note in notes.messages if "worker died (signal 9)" in note]
+    assert len(died) == 2
+    assert f"[2/4] {IDS[1]}: out of memory: tried once more with half the batch" in notes.messages
 
 
 def test_what_kills_every_worker_or_hangs_is_a_failure_of_its_kind_and_no_verdict(start, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "OVERTIME_S", 0.5)
     run = start(fleet=Fleet(workers=2, deaths=2), time_budget=1.0, accidents={IDS[1]: "kill 9", IDS[3]: "hang 9"})
-    run.execute()
+    execute(run)
     kinds = {model: run.journal.read(model, "failure", Failure) for model in IDS[:MODELS]}
     assert (kinds[IDS[0]], kinds[IDS[2]]) == (None, None)
     assert (kinds[IDS[1]].kind, kinds[IDS[3]].kind) == ("worker died", "out of time")
@@ -158,11 +160,11 @@ def test_what_is_wrong_with_the_run_itself_ends_it_from_a_worker_too(start, expe
     blocker = run.journal.root / "weights"
     blocker.write_text("a file where a folder should be")
     with pytest.raises(RunDirectoryError, match=r"weights.* can not be written .* give the same command again"):
-        run.execute()
+        execute(run)
     status = run_status(run.journal)
     assert (status.failed, status.holders) == (0, ())
     blocker.unlink()
-    run.execute()
+    execute(run)
     assert table(run) == expected
     nothing_left(run)
 
@@ -175,7 +177,7 @@ def test_a_killed_driver_takes_its_workers_along_and_is_followed_by_the_next(sta
     os.kill(first.pid, signal.SIGKILL)
     wait_until(lambda: not any(alive(pid) for pid in seen))
     assert run_status(run.journal).left > 0
-    run.execute()
+    execute(run)
     assert table(run) == expected
     nothing_left(run)
 
@@ -197,7 +199,7 @@ def test_two_drivers_share_one_run(start, driver, expected, tmp_path):
     run = start(pause=0.2)
     second = driver(run)
     wait_until(lambda: marks(tmp_path / "marks", "scan"))
-    run.execute()
+    execute(run)
     second.join(DEADLINE_S)
     assert second.exitcode == 0 and table(run) == expected
     nothing_left(run)
@@ -213,7 +215,7 @@ def test_a_silent_process_of_another_machine_is_taken_over_from(start, expected)
     folder.mkdir()
     (folder / f"{IDS[0]}.1.lease").write_text("000000000000-7-7\nelsewhere\nffff 000000000003\n")
     os.utime(folder / f"{IDS[0]}.1.lease", (2**32, 2**32))  # far in the future, says its clock
-    run.execute()
+    execute(run)
     assert table(run) == expected
     nothing_left(run)
 
@@ -221,12 +223,12 @@ def test_a_silent_process_of_another_machine_is_taken_over_from(start, expected)
 @pytest.mark.parametrize(("keep", "kept"), [("none", []), ("flagged", [IDS[0], IDS[2], IDS[3]])])
 def test_weights_are_kept_as_asked_and_made_again_if_they_are_needed(start, expected, keep, kept):
     run = start(fleet=Fleet(keep_weights=keep))
-    run.execute()
+    execute(run)
     folder = run.journal.root / "weights"
     assert sorted(path.stem for path in folder.iterdir()) == kept and table(run) == expected
     run.journal.path(IDS[2], "after").unlink()
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:100])
     run = dataclasses.replace(run, fleet=Fleet())
-    run.execute()
+    execute(run)
     assert table(run) == expected and f"{IDS[2]}.safetensors" in os.listdir(folder)

@@ -4,12 +4,11 @@ import time
 
 import pytest
 
-from trojai_moth.commands.interruption import Interruption, Stopping
 from trojai_moth.eval import results
 from trojai_moth.eval.results import read_results, settled_results
+from trojai_moth.executors.stopping import Stopping
 from trojai_moth.journal import Journal
 
-from .fake_scanner import Silent
 from .run_on_paper import write_run
 from .test_cli import NEVER, SCAN, call, refused, sets, shared_round  # noqa: F401
 
@@ -34,14 +33,13 @@ def test_a_round_budget_ends_the_run_as_ctrl_c_does(call, refused, shared_round,
 
 
 def test_a_budget_ends_at_the_next_sign_of_progress():
-    interruption = Interruption(budget=0.05)
-    reporter = Stopping(Silent(), interruption)
-    reporter.step("in time")
-    assert not interruption.late
+    stopping = Stopping(budget=0.05)
+    stopping.check()
+    assert not stopping.late
     time.sleep(0.06)
     with pytest.raises(KeyboardInterrupt):
-        reporter.step("late")
-    assert interruption.late and not interruption.asked and not Interruption().late
+        stopping.check()
+    assert stopping.late and not stopping.asked and not Stopping().late
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,20 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
-from trojai_moth.commands.display import PlainReporter
-from trojai_moth.commands.interruption import Interruption, Stopping
+from trojai_moth.executors.stopping import SIGNALS, Stopping
+from trojai_moth.pipeline import RescanSettings, Run
 
 from .fake_round import write_round
 
@@ -23,6 +26,8 @@ SETTINGS = [
     "hardener.warmup_steps=6", "hardener.batch=12",
 ]  # fmt: skip
 DEADLINE_S = 120
+# A message of the log: everything else on standard error is an error.
+DATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S")
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +102,22 @@ def test_killed_at_any_moment(start, undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_signal(lost, monkeypatch):
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal(number, lost, monkeypatch):
     """It ends the run at once; if a finaliser swallows that, at the next sign of progress."""
-    interruption = Interruption()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    reporter = Stopping(PlainReporter(), interruption)
-    reporter.step("nothing has happened yet")
-    interruption.listen()
-    try:
-        for number in handlers:
-            interruption.asked = False
-            reporter.model("id-00000000", 1, 1)
-            with pytest.raises(KeyboardInterrupt) if not lost else nullcontext():
-                send_within_a_finaliser(number, monkeypatch) if lost else signal.raise_signal(number)
-            for call in (lambda: reporter.step("x"), lambda: reporter.note("x"), lambda: reporter.model("x", 1, 1)):
-                with pytest.raises(KeyboardInterrupt):
-                    call()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    stopping, told = Stopping(), []
+    cases = [SimpleNamespace(model_id="id-00000000")]
+    run = Run(
+        cases, RescanSettings(), None, torch.device("cpu"), None, progress=told.append, check=stopping.check
+    )  # fmt: skip
+    with stopping.listening(*SIGNALS):
+        run.step(0, "nothing has happened yet")
+        with pytest.raises(KeyboardInterrupt) if not lost else nullcontext():
+            send_within_a_finaliser(number, monkeypatch) if lost else signal.raise_signal(number)
+        for call in (run.step, run.note):
+            with pytest.raises(KeyboardInterrupt):
+                call(0, "too late")
+    assert told == ["[1/1] id-00000000: nothing has happened yet"]
 
 
 def send_within_a_finaliser(number, monkeypatch):
@@ -141,7 +143,9 @@ def test_interrupted_in_the_middle(start, undisturbed, tmp_path):
         process.send_signal(sent)
         _, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 2
-        assert errors.strip() == f"Error: interrupted; {run} is usable, and the same command goes on there"
+        *log, line = errors.splitlines()
+        assert line == f"Error: interrupted; {run} is usable, and the same command goes on there"
+        assert all(DATED.match(text) for text in log)
         rows = table(run)
         assert rows["model"].to_list() == expected["model"].to_list() and not list(run.rglob("*.part"))
         assert rows["reason"].iloc[-1] == "not reached yet" and rows["verdict"].iloc[-1] == "not judged"

@@ -7,8 +7,9 @@ import pytest
 from trojai_moth.errors import RunDirectoryError
 from trojai_moth.files import write_atomically, write_text
 from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import Failure, RescanSettings, ScanRecord
+from trojai_moth.pipeline import RescanSettings
 from trojai_moth.records import to_dict, to_json
+from trojai_moth.run_records import Failure, ScanRecord
 from trojai_moth.scanner import Candidate, Verdict
 
 

@@ -8,21 +8,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trojai_moth import model_run, pipeline
+from trojai_moth import model_run
 from trojai_moth.errors import MothError, RunDirectoryError
 from trojai_moth.eval.results import write_results
+from trojai_moth.execute import execute
 from trojai_moth.hardener import HardeningTrace
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.journal import Journal
 from trojai_moth.loading import load_model
-from trojai_moth.pipeline import RescanSettings, Run, ScanRecord
+from trojai_moth.pipeline import RescanSettings, Run
 from trojai_moth.records import from_dict
 from trojai_moth.rounds import read_round
-from trojai_moth.samples import Samples
+from trojai_moth.run_records import ScanRecord
+from trojai_moth.samples import DataSettings, Samples
 from trojai_moth.subject import Subject
 
 from .fake_round import write_round
-from .fake_scanner import Entry, Silent, install, weight_sum
+from .fake_scanner import Entry, install, weight_sum
 
 MOTH = {
     "rounds": 1, "pairs_per_round": 1, "first_steps": 2, "warmup_steps": 2, "sgd_steps": 1, "recovery_steps": 1,
@@ -40,7 +42,7 @@ def round_dir(tmp_path_factory):
 
 @pytest.fixture
 def start(monkeypatch, tmp_path, round_dir):
-    """Run the scripted scanner over the round and return (rows, summary, journal, reporter)."""
+    """Run the scripted scanner over the round and return (rows, summary, journal)."""
     install(monkeypatch, Entry())
     originals = {}
     for case in read_round(round_dir):
@@ -50,13 +52,12 @@ def start(monkeypatch, tmp_path, round_dir):
         options = {"script": script, "originals": originals}
         settings = RescanSettings(
             scanner="scripted", scanner_options=options, harden=harden, verdict="naive",
-            hardener_options=MOTH, data=from_dict(pipeline.DataSettings, DATA),
+            hardener_options=MOTH, data=from_dict(DataSettings, DATA),
         )  # fmt: skip
-        reporter = Silent()
-        run = Run(read_round(root), settings, Journal(tmp_path / out), torch.device("cpu"), against, reporter)
-        run.execute()
+        run = Run(read_round(root), settings, Journal(tmp_path / out), torch.device("cpu"), against)
+        execute(run)
         rows, summary = write_results(run.journal, labels or {})
-        return rows.set_index("model"), summary, run.journal, reporter
+        return rows.set_index("model"), summary, run.journal
 
     return start
 
@@ -66,7 +67,7 @@ def stamps(folder):
 
 
 def test_every_verdict_has_its_row(start):
-    rows, summary, journal, _ = start({A: "flagged clean", B: "flagged flagged", C: "clean"})
+    rows, summary, journal = start({A: "flagged clean", B: "flagged flagged", C: "clean"})
     assert rows["verdict"].to_dict() == {A: "cleared", B: "kept", C: "clean"}
     assert rows["flagged_before"].to_list() == [True, True, False]
     assert rows["flagged_after"].to_list()[:2] == [False, True] and pd.isna(rows["flagged_after"][C])
@@ -79,15 +80,16 @@ def test_every_verdict_has_its_row(start):
     assert sorted(os.listdir(journal.root / "weights")) == [f"{A}.safetensors", f"{B}.safetensors"]
 
 
-def test_hardening_ran_and_was_recorded(start):
-    _, _, journal, reporter = start({A: "flagged clean"})
+def test_hardening_ran_and_was_recorded(start, notes):
+    _, _, journal = start({A: "flagged clean"})
     trace = journal.read(A, "harden", HardeningTrace)
     assert [part.number for part in trace.rounds] == [0, 1] and trace.settings["rounds"] == 1
     before, after = (journal.read(A, stage, ScanRecord) for stage in ("before", "after"))
     assert before.verdict.seed == after.verdict.seed and before.sha256 == after.sha256 and before.data == after.data
     assert before.check.startswith("published logits reproduced")
-    assert next(note for note in reporter.notes if note.startswith("before")) == "before: flagged (says flagged)"
-    assert f"3/3 {C}" in reporter.notes
+    assert next(note for note in notes.messages if ": before" in note) == f"[1/3] {A}: before: flagged (says flagged)"
+    assert f"[3/3] {C}: before: clean (says clean)" in notes.messages
+    assert notes.records[0].model == A
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_hardening_ran_and_was_recorded(start):
     [("crash", None, "scan before: KeyError"), ("flagged crash", True, "scan after: KeyError")],
 )
 def test_a_scanner_that_crashes_judges_nothing(start, script, flagged_before, reason):
-    rows, summary, _, _ = start({A: script, B: "flagged clean"})
+    rows, summary, _ = start({A: script, B: "flagged clean"})
     assert rows["verdict"].to_dict() == {A: "not judged", B: "cleared", C: "clean"}
     assert rows["reason"][A].startswith(reason) and "\n" not in rows["reason"][A]
     assert pd.isna(rows["flagged_before"][A]) if flagged_before is None else bool(rows["flagged_before"][A])
@@ -104,7 +106,7 @@ def test_a_scanner_that_crashes_judges_nothing(start, script, flagged_before, re
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division\nby zero"), MemoryError(), MothError("told why")])
-def test_a_hardening_that_crashes_leaves_the_model_flagged(start, monkeypatch, error):
+def test_a_hardening_that_crashes_leaves_the_model_flagged(start, monkeypatch, notes, error):
     real = Moth.harden
 
     def harden(self, work, *arguments, **options):
@@ -113,12 +115,12 @@ def test_a_hardening_that_crashes_leaves_the_model_flagged(start, monkeypatch, e
         return real(self, work, *arguments, **options)
 
     monkeypatch.setattr(Moth, "harden", harden)
-    rows, summary, _, reporter = start({A: "flagged clean", B: "flagged clean"})
+    rows, summary, _ = start({A: "flagged clean", B: "flagged clean"})
     assert rows["verdict"].to_dict() == {A: "not judged", B: "cleared", C: "clean"}
     assert bool(rows["flagged_before"][A]) and pd.isna(rows["flagged_after"][A])
     assert rows["reason"][A].startswith("harden: ") and "\n" not in rows["reason"][A]
     assert (summary.unfinished, summary.flagged_after) == (1, 1)
-    assert any(note.startswith("not judged: ") for note in reporter.notes)
+    assert any(f"{A}: not judged: " in note for note in notes.messages)
 
 
 def test_models_that_can_not_be_read_are_rows(start, tmp_path, round_dir):
@@ -132,7 +134,7 @@ def test_models_that_can_not_be_read_are_rows(start, tmp_path, round_dir):
     (broken / "config.json").write_bytes((round_dir / A / "config.json").read_bytes())
     (broken / "model.pt").write_bytes(b"nonsense")
     (root / "METADATA.csv").write_text("model_name\nid-00000009\n")
-    rows, summary, _, _ = start({A: "flagged clean"}, root=root)
+    rows, summary, _ = start({A: "flagged clean"}, root=root)
     assert rows.index.to_list() == [A, B, C, "id-00000007", "id-00000008", "id-00000009"]
     assert rows["verdict"].to_list() == ["cleared", "clean", "clean", *["not judged"] * 3]
     assert all(reason.startswith("load: ") for reason in rows["reason"][3:]) and rows["flagged_before"][3:].isna().all()
@@ -149,7 +151,7 @@ def test_clean_only_leaves_poisoned_models_alone(start):
 
     script = {A: "flagged clean", B: "flagged clean", C: "clean"}
     first = start(script, harden="clean-only", against=against, labels={A: False, B: True, C: False})
-    rows, summary, journal, _ = first
+    rows, summary, journal = first
     assert rows["verdict"].to_dict() == {A: "cleared", B: "kept", C: "clean"}
     assert rows["reason"][B] == "not hardened: it is labelled poisoned" and pd.isna(rows["accuracy_after"][B])
     assert os.listdir(journal.root / "weights") == [f"{A}.safetensors"]
@@ -161,7 +163,7 @@ def test_clean_only_leaves_poisoned_models_alone(start):
 
 
 def test_all_hardens_the_unflagged_too(start):
-    rows, summary, journal, _ = start({A: "flagged clean", B: "clean clean", C: "crash"}, harden="all")
+    rows, summary, journal = start({A: "flagged clean", B: "clean clean", C: "crash"}, harden="all")
     assert rows["verdict"].to_dict() == {A: "cleared", B: "clean", C: "not judged"}
     assert sorted(os.listdir(journal.root / "weights")) == [f"{A}.safetensors", f"{B}.safetensors"]
     assert summary.hardened == 2
@@ -169,7 +171,7 @@ def test_all_hardens_the_unflagged_too(start):
 
 def test_a_second_run_does_nothing(start, monkeypatch):
     script = {A: "flagged clean", B: "flagged crash", C: "clean"}
-    *_, journal, _ = start(script)
+    *_, journal = start(script)
     table, files = (journal.root / "results.csv").read_bytes(), stamps(journal.root)
     weights = journal.weights(A).stat().st_mtime_ns
     assert len(files) == 7
@@ -185,14 +187,14 @@ def test_a_second_run_does_nothing(start, monkeypatch):
     assert journal.weights(A).stat().st_mtime_ns == weights
 
 
-def test_a_failed_model_is_tried_again_once_its_failure_is_deleted(start, monkeypatch):
+def test_a_failed_model_is_tried_again_once_its_failure_is_deleted(start, monkeypatch, notes):
     script = {A: "flagged clean"}
     with monkeypatch.context() as patch:
         patch.setattr(Moth, "harden", lambda *_, **__: 1 / 0)
-        rows, _, journal, _ = start(script)
+        rows, _, journal = start(script)
     assert rows["verdict"][A] == "not judged"
-    _, _, _, reporter = start(script)
-    assert any("delete its .failure.json" in note for note in reporter.notes)
+    start(script)
+    assert any("delete its .failure.json" in note for note in notes.messages)
     journal.path(A, "failure").unlink()
     rows, *_ = start(script)
     assert rows["verdict"][A] == "cleared"
@@ -211,16 +213,16 @@ def test_no_journal_says_hardened_without_the_weights(start, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("stage", ["before", "harden", "after"])
-def test_a_damaged_record_is_set_aside_and_its_stage_done_again(start, stage):
+def test_a_damaged_record_is_set_aside_and_its_stage_done_again(start, stage, notes):
     """It is not held against the model, and the damaged file is kept for whoever wants to know."""
     script = {A: "flagged clean", B: "clean"}
-    rows, _, journal, _ = start(script)
+    rows, _, journal = start(script)
     path = journal.path(A, stage)
     path.write_text(path.read_text()[:40])
-    again, _, _, reporter = start(script)
+    again, *_ = start(script)
     assert again.drop(columns="seconds").equals(rows.drop(columns="seconds"))
-    (note,) = [note for note in reporter.notes if "damaged" in note]
-    assert note.startswith(str(path)) and note.endswith("its stage is done again")
+    (note,) = [note for note in notes.messages if "damaged" in note]
+    assert note.startswith(f"[1/3] {A}: {path}") and note.endswith("its stage is done again")
     assert [kept.read_text()[:5] for kept in (journal.root / "damaged").iterdir()] == [path.read_text()[:5]]
     assert os.listdir(journal.root / "leases") == []
 
@@ -228,8 +230,8 @@ def test_a_damaged_record_is_set_aside_and_its_stage_done_again(start, stage):
 def test_the_same_seed_gives_the_same_run_in_any_order(start, tmp_path, round_dir):
     """The table of one model does not depend on which models came before it."""
     script = {A: "flagged clean", C: "flagged flagged"}
-    rows, _, journal, _ = start(script)
-    alone, _, other, _ = start(script, out="alone", root=round_dir / C)
+    rows, _, journal = start(script)
+    alone, _, other = start(script, out="alone", root=round_dir / C)
     assert alone.drop(columns="seconds").to_csv() == rows.loc[[C]].drop(columns="seconds").to_csv()
     one, two = load_file(journal.weights(C)), load_file(other.weights(C))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
@@ -259,8 +261,8 @@ def test_no_label_reaches_scanner_or_pipeline(start, round_dir):
     """No field of what they see or write has room for one, and the journal is the same whatever the labels say."""
     names = leaves(Subject) | leaves(Samples) | leaves(ScanRecord) | leaves(HardeningTrace)
     assert not {name for name in names if "label" in name or "poison" in name or "truth" in name}
-    _, _, journal, _ = start({A: "flagged clean"}, labels={A: True, B: False})
-    _, _, other, _ = start({A: "flagged clean"}, out="other", labels={A: False, B: True})
+    _, _, journal = start({A: "flagged clean"}, labels={A: True, B: False})
+    _, _, other = start({A: "flagged clean"}, out="other", labels={A: False, B: True})
     for path in stamps(journal.root):
         one, two = (json.loads((folder / "journal" / path.name).read_text()) for folder in (journal.root, other.root))
         assert without_times(one) == without_times(two)
@@ -284,7 +286,7 @@ def test_what_a_stage_took_includes_reading_the_model_where_that_was_still_to_be
     monkeypatch.setattr(model_run, "perf_counter", lambda: clock[0])
 
     def seconds():
-        _, _, journal, _ = start({A: "flagged clean", B: "clean", C: "clean"})
+        _, _, journal = start({A: "flagged clean", B: "clean", C: "clean"})
         kinds = {"before": ScanRecord, "harden": HardeningTrace, "after": ScanRecord}
         return journal, {stage: journal.read(A, stage, kind).seconds for stage, kind in kinds.items()}
 

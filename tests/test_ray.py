@@ -10,6 +10,7 @@ from fleet_parts import IDS, make_run, marks
 
 from trojai_moth.errors import MissingDependencyError, WorkerError
 from trojai_moth.eval.results import write_results
+from trojai_moth.execute import execute
 from trojai_moth.executors import ray_tasks
 from trojai_moth.fleet import Fleet
 from trojai_moth.run_records import Failure
@@ -45,10 +46,10 @@ def cluster(tmp_path, monkeypatch):
     made.shutdown()
 
 
-def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path):
+def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path, notes):
     made, second = cluster
     undisturbed = make_run(*the_round, tmp_path / "undisturbed", tmp_path / "quiet")
-    undisturbed.execute()
+    execute(undisturbed)
     folder, killed = tmp_path / "marks", []
 
     def kill_one():
@@ -58,9 +59,9 @@ def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path):
             made.remove_node(second, allow_graceful=False)
 
     run = make_run(*the_round, tmp_path / "run", folder, pause=2.0, fleet=Fleet(executor="ray"))
-    dataclasses.replace(run, check=kill_one).execute()
+    execute(dataclasses.replace(run, check=kill_one))
     assert killed and table(run) == table(undisturbed)
-    assert any(note.startswith("its worker was lost") for note in run.reporter.notes)
+    assert any(": its worker was lost" in note for note in notes.messages)
     assert os.listdir(run.journal.root / "leases") == [] and run_status(run.journal).left == 0
 
 
@@ -71,13 +72,13 @@ def test_a_worker_that_hangs_or_is_ended_loses_nothing_in_a_cluster_that_was_sta
     fleet_parts.install_for_all(tmp_path / "plugins", monkeypatch)
     monkeypatch.setattr(ray_tasks, "OVERTIME_S", 0.5)
     undisturbed = make_run(*the_round, tmp_path / "undisturbed", tmp_path / "quiet")
-    undisturbed.execute()
+    execute(undisturbed)
     accidents = {IDS[0]: "kill 1", IDS[2]: "end 1", IDS[3]: "hang 9"}
     run = make_run(
         *the_round, tmp_path / "run", tmp_path / "marks", time_budget=2.0, accidents=accidents,
         fleet=Fleet(executor="ray", workers=2),
     )  # fmt: skip
-    run.execute()
+    execute(run)
     expected, found = (table(one).splitlines() for one in (undisturbed, run))
     assert found[:-1] == expected[:-1] and "not judged" in found[-1]
     failure = run.journal.read(IDS[3], "failure", Failure)
@@ -91,7 +92,7 @@ def test_without_ray_or_a_cluster_it_says_so(the_round, tmp_path, monkeypatch):
     run = make_run(*the_round, tmp_path / "run", tmp_path / "marks", fleet=Fleet(executor="ray"))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"--executor ray: needs pip install 'trojai-moth\[ray\]'"):
-        run.execute()
+        execute(run)
 
     class Nowhere:
         """A Ray whose cluster is not there."""
@@ -107,4 +108,4 @@ def test_without_ray_or_a_cluster_it_says_so(the_round, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", Nowhere)
     away = dataclasses.replace(run, fleet=Fleet(executor="ray", address="10.0.0.1:6379"))
     with pytest.raises(WorkerError, match=r"no cluster at 10\.0\.0\.1:6379 \(ConnectionError: nobody there\)"):
-        away.execute()
+        execute(away)

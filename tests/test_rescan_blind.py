@@ -9,7 +9,6 @@ from learned_rules import learned
 
 from trojai_moth.blind.features import BlindEvidence
 from trojai_moth.blind.verdict import BlindVerdict
-from trojai_moth.commands import rescan
 from trojai_moth.commands.display import reason_lines
 from trojai_moth.eval.protocol_rows import Evaluation
 from trojai_moth.eval.results import read_results
@@ -17,6 +16,7 @@ from trojai_moth.files import write_text
 from trojai_moth.journal import Journal
 from trojai_moth.pipeline import RescanSettings
 from trojai_moth.records import from_json, read_record, to_dict, to_json
+from trojai_moth.rescan_round import caveats
 
 from .fake_round import write_round
 from .test_cli import ALWAYS, MOTH, NEVER, SCAN, call, refused, sets, shared_round  # noqa: F401
@@ -64,10 +64,10 @@ def test_every_flagged_model_has_evidence_and_a_verdict_with_its_reason(run):
 
 def test_every_way_of_deciding_warns_of_what_is_known_of_it():
     blind, naive = RescanSettings(), RescanSettings(verdict="naive")
-    assert "never seen" in rescan._warnings(blind, learned(), own=True)[0]
-    assert rescan._warnings(blind, learned(), own=False) == []
-    assert "fixed bounds" in rescan._warnings(blind, None, own=True)[0]
-    assert "naive verdict" in rescan._warnings(naive, None, own=True)[0]
+    assert "never seen" in caveats(blind, learned(), own=True)[0]
+    assert caveats(blind, learned(), own=False) == []
+    assert "fixed bounds" in caveats(blind, None, own=True)[0]
+    assert "naive verdict" in caveats(naive, None, own=True)[0]
 
 
 def test_reasons_are_printed_of_flagged_models_up_to_a_number():

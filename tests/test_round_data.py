@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from trojai_moth import datagen
+from trojai_moth import round_images as chosen
 from trojai_moth.blind.rule import SHIPPED, read_rule
-from trojai_moth.commands import round_data as chosen
-from trojai_moth.commands.rescan import _learned_with
 from trojai_moth.data_settings import DataSettings
 from trojai_moth.errors import MissingDependencyError
 from trojai_moth.journal import Journal
+from trojai_moth.rescan_round import learned_with
 from trojai_moth.rounds import read_round
 
 from .fake_round import write_round
@@ -49,24 +49,24 @@ def trojai(monkeypatch):
 
 def test_composed_where_most_models_have_signs(signed, trojai):
     trojai(True)
-    source, line = chosen.round_data(read_round(signed))
+    source, line = chosen.images_for(read_round(signed))
     assert source == "composed" and "--data examples takes those that come with the models" in line
 
 
 def test_examples_where_most_have_none(unsigned, trojai):
     trojai(True)
-    assert chosen.round_data(read_round(unsigned)) == ("examples", chosen._NO_SIGNS)
+    assert chosen.images_for(read_round(unsigned)) == ("examples", chosen._NO_SIGNS)
 
 
 def test_examples_without_trojai_and_the_line_says_how_to_mend_it(signed, trojai):
     trojai(False)
-    source, line = chosen.round_data(read_round(signed))
+    source, line = chosen.images_for(read_round(signed))
     assert source == "examples" and "pip install 'trojai-moth[datagen]'" in line
 
 
 def test_nothing_to_go_by_is_examples(trojai):
     trojai(True)
-    assert chosen.round_data([])[0] == "examples"
+    assert chosen.images_for([])[0] == "examples"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_setting_says_it_too(call, signed, tmp_path):  # noqa: F811
 )  # fmt: skip
 def test_what_was_learned_with_some_images_is_used_with_those(learned, rule, source):
     calibration = learned and SimpleNamespace(data=DataSettings(source=learned))
-    assert _learned_with(calibration, read_rule(SHIPPED) if rule else None) == source
+    assert learned_with(calibration, read_rule(SHIPPED) if rule else None) == source
 
 
 def test_the_package_is_looked_for_where_images_are_composed():

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from trojai_moth import time_budget
 from trojai_moth.cli import main
-from trojai_moth.commands.interruption import Interruption
 from trojai_moth.eval.results import read_results
+from trojai_moth.executors.stopping import SIGNALS, Stopping
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.records import read_record
 from trojai_moth.scanner import Verdict
@@ -141,16 +141,10 @@ def test_one_budget_within_another():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_user_who_interrupts_is_heard(number):
-    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
-    interruption = Interruption()
-    interruption.listen()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            within(NEVER_S, lambda: signal.raise_signal(number))
-        assert interruption.asked
-    finally:
-        for sign, handler in handlers.items():
-            signal.signal(sign, handler)
+    stopping = Stopping()
+    with stopping.listening(*SIGNALS), pytest.raises(KeyboardInterrupt):
+        within(NEVER_S, lambda: signal.raise_signal(number))
+    assert stopping.asked
 
 
 def test_torch_is_as_before():

@@ -6,8 +6,9 @@ from trojai_moth.eval.results import COLUMNS, PROTOCOLS, read_results, result_ro
 from trojai_moth.eval.summary import Summary
 from trojai_moth.hardener import HardeningTrace
 from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import Failure, NotHardened, RescanSettings, ScanRecord
+from trojai_moth.pipeline import RescanSettings
 from trojai_moth.records import read_record, to_dict
+from trojai_moth.run_records import Failure, NotHardened, ScanRecord
 from trojai_moth.scanner import Candidate, Verdict
 
 

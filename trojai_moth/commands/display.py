@@ -42,9 +42,10 @@ def run_progress() -> Iterator[Progress]:
 
 
 def _bar() -> ProgressBar:
+    where, now = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("where", "now"))
     return ProgressBar(
-        TextColumn("{task.fields[where]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[now]}"), console=Console(stderr=True), transient=True, redirect_stdout=False,
+        where, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), now,
+        console=Console(stderr=True), transient=True, redirect_stdout=False,
     )  # fmt: skip
 
 
