@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from ..distance_records import CHANNELS, FAST, DistanceSettings
+from ..hardeners import Part
 from ..records import Field, record, to_dict
 from ..round_settings import PgdSettings
 from ..samples import DataSettings
@@ -23,7 +24,7 @@ Pair = tuple[int, int]
 Distances = tuple[tuple[float | None, ...], ...]
 
 ORIGINAL = "original"
-ABLATION = ("symmetric", "dynamic", "warmup", "scheduler")
+ABLATION: tuple[str, ...] = get_args(Part)
 """The four parts of MOTH whose worth the paper's Table III shows, by leaving out one at a time."""
 
 # Less even than `distance --fast`, since every row is measured; it ranks rows of one table, and no more.

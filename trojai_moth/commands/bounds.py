@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from ..distance_records import DistanceMatrix
-from ..eval.similarity import BoundSettings, ClassBounds, PairBounds
-from ..eval.similarity_measures import measure_bounds
 from ..files import write_text
-from ..records import from_dict, read_record, to_json
-from ..seeding import derive_seed
-from ..weights import load_weights
-from .console import make_console
-from .model import OpenedModel, model_options, open_model, show_progress
+from .base import command
+from .console import make_console, make_table, shown_progress
+from .model import OpenedModel, given_settings, model_options, open_model
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..eval.similarity import BoundSettings, ClassBounds, PairBounds
+    from ..messages import Progress
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # The rest is in the JSON.
@@ -35,7 +35,7 @@ def distance_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@command()
 @model_options
 @distance_options
 @click.option(
@@ -46,10 +46,14 @@ def bounds(
     before: Path, after: Path | None, weights: Path | None, surrogate: bool, out: Path | None, **choices: Any
 ) -> None:
     """Set the class distances of MODEL_DIR beside what real images and the likeness of the classes allow."""
+    given_settings("bounds", **choices)
+    from ..eval.similarity import BoundSettings
+    from ..records import from_dict, to_json
+
     model = open_model("bounds", **choices)
     settings = from_dict(BoundSettings, model.groups["bounds"], source="--set bounds")
-    found = bounds_of(model, before, after, weights, settings, surrogate=surrogate)
-    click.echo("", err=True)
+    with shown_progress() as progress:
+        found = bounds_of(model, before, after, weights, settings, progress, surrogate=surrogate)
     if out:
         write_text(out, to_json(found))
     console = make_console()
@@ -64,10 +68,17 @@ def bounds_of(
     after: Path | None,
     weights: Path | None,
     settings: BoundSettings,
+    progress: Progress,
     *,
     surrogate: bool,
 ) -> ClassBounds:
     """The bounds of an opened model from finished measurements."""
+    from ..distance_records import DistanceMatrix
+    from ..eval.similarity_measures import measure_bounds
+    from ..records import read_record
+    from ..seeding import derive_seed
+    from ..weights import load_weights
+
     matrices = [read_record(DistanceMatrix, path) if path else None for path in (before, after)]
     assert matrices[0] is not None
     subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
@@ -81,15 +92,14 @@ def bounds_of(
         foregrounds=sorted(model.case.foregrounds.glob("*.png")),
         backgrounds=Path(model.data.backgrounds) if model.data.backgrounds else None,
         surrogate=surrogate,
-        progress=show_progress,
+        progress=progress,
     )
 
 
 def bounds_table(found: ClassBounds) -> Table:
     """The pairs with the smallest distances, sizes in pixels."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("pair", "before", "after", "pasted", "sign", "surrogate", "similarity", "leakage", "at risk"):
-        table.add_column(name, justify="left" if name == "pair" else "right")
+    columns = ("pair", "before", "after", "pasted", "sign", "surrogate", "similarity", "leakage", "at risk")
+    table = make_table(*columns, right=True)
     for pair in found.pairs[:_LISTED]:
         sizes = (_pixels(pair, name) for name in ("before", "after", "pasted", "sign_pixels", "surrogate"))
         shares = (_share(pair, name) for name in ("similarity", "leakage"))

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from ..calibration import Calibration, LeftOut, Method
-from ..device import prepare_process, resolve_device
 from ..errors import MothError
-from ..eval.calibrate import LearnSettings, Source, learn, require_both
-from ..eval.calibration_scans import Scans, labelled, read_groups
-from ..eval.labels import read_labels
-from ..executors.stopping import SIGNALS, Stopping
 from ..files import write_text
-from ..pipeline import RescanSettings
-from ..records import from_dict, to_dict, to_json
-from ..rounds import read_round
-from ..scanner import make_scanner
-from ..several import split_names
-from ..subset import choose
+from .base import command
 from .console import make_console
-from .display import calibration_table, run_progress
 from .options import (
     backgrounds_option,
     data_option,
@@ -38,10 +27,15 @@ from .options import (
     trust_pickle_option,
 )
 
+if TYPE_CHECKING:
+    from ..calibration import Calibration, LeftOut
+    from ..eval.calibration_scans import Scans
+    from ..messages import Progress
+
 _LISTED = 20
 
 
-@click.command()
+@command()
 @click.argument("round_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--out",
@@ -59,7 +53,7 @@ _LISTED = 20
     help="Scans of each model, with the seed of --seed and those that follow it.",
 )  # fmt: skip
 @click.option(
-    "--method", type=click.Choice(get_args(Method)), default="logistic", show_default=True,
+    "--method", type=click.Choice(["logistic", "monotone"]), default="logistic", show_default=True,
     help="Curve from score to probability. logistic needs fewer models; monotone follows any rising shape.",
 )  # fmt: skip
 @click.option(
@@ -83,7 +77,22 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
     """
     if work is None:
         work = out.with_suffix(".work")
-    settings, seeds = _scan_settings(choices), tuple(range(choices["seed"], choices["seed"] + choices["seed_count"]))
+    given = _given(choices)
+    import numpy as np
+
+    from ..device import prepare_process, resolve_device
+    from ..eval.calibrate import LearnSettings, Source, learn, require_both
+    from ..eval.calibration_scans import Scans, labelled, read_groups
+    from ..eval.labels import read_labels
+    from ..pipeline import RescanSettings
+    from ..records import from_dict, to_dict, to_json
+    from ..rounds import read_round
+    from ..scanner import make_scanner
+    from ..several import split_names
+    from ..subset import choose
+
+    settings = from_dict(RescanSettings, {**given, "scanner": ",".join(split_names(given["scanner"]))})
+    seeds = tuple(range(choices["seed"], choices["seed"] + choices["seed_count"]))
     learning = from_dict(
         LearnSettings, {key: choices[key] for key in ("method", "max_false_positive_rate")}, source="calibrate"
     )
@@ -92,44 +101,59 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
     cases, unlabelled = labelled(choose(read_round(round_dir), subset, round_dir), labels)
     require_both(np.array([labels[case.model_id] for case in cases], dtype=bool))
     prepare_process(target)
+    scans = _scanned(partial(Scans, cases, settings, seeds, work, target), work)
+    models, broken = scans.collect(labels, groups)
+    left_out = [*unlabelled, *(_without_folder(model, round_dir) for model in broken)]
+    source = Source(round_dir.resolve().name, seeds, settings.scanner, to_dict(scanner.settings), settings.data)
+    learned = learn(models, left_out, source, learning)
+    write_text(out, to_json(learned))
+    _show(learned, left_out, out)
+
+
+def _scanned(make: Callable[[Progress, Callable[[], None]], Scans], work: Path) -> Scans:
+    """All scans, which Ctrl-C and a scheduler's signal end in good order."""
+    from ..executors.stopping import SIGNALS, Stopping
+    from .display import run_progress
+
     stopping = Stopping()
     with run_progress() as progress:
-        scans = Scans(cases, settings, seeds, work, target, progress, stopping.check)
+        scans = make(progress, stopping.check)
         try:
             with stopping.listening(*SIGNALS):
                 scans.execute()
                 stopping.check()
         except KeyboardInterrupt:
             raise MothError(f"interrupted; {work} is usable, and the same command goes on there") from None
+    return scans
+
+
+def _show(learned: Calibration, left_out: list[LeftOut], out: Path) -> None:
+    from .display import calibration_table
+
     console = make_console()
-    models, broken = scans.collect(labels, groups)
-    left_out = [*unlabelled, *(_without_folder(model, round_dir) for model in broken)]
     for line in _left_out_lines(left_out):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    source = Source(round_dir.resolve().name, seeds, settings.scanner, to_dict(scanner.settings), settings.data)
-    learned = learn(models, left_out, source, learning)
-    write_text(out, to_json(learned))
     console.print(calibration_table(learned.metrics))
     for line in _summary_lines(learned, out):
         console.print(line, markup=False, highlight=False)
 
 
-def _scan_settings(choices: dict[str, Any]) -> RescanSettings:
+def _given(choices: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the scans, from the command line's words."""
     groups = parse_assignments(choices["assignments"], ("scanner", "data"))
     data = {**data_settings(choices["data"], choices["backgrounds"]), **groups["data"]}
-    return from_dict(
-        RescanSettings,
-        {
-            "scanner": ",".join(split_names(choices["scanner"])),
-            "scanner_options": groups["scanner"],
-            "data": data,
-            "seed": choices["seed"],
-        },
-    )
+    return {
+        "scanner": choices["scanner"],
+        "scanner_options": groups["scanner"],
+        "data": data,
+        "seed": choices["seed"],
+    }
 
 
 def _without_folder(model: LeftOut, round_dir: Path) -> LeftOut:
     """The file that is handed on says nothing of where the round lay."""
+    from ..calibration import LeftOut
+
     return LeftOut(model_id=model.model_id, reason=model.reason.replace(f"{round_dir}{os.sep}", ""))
 
 

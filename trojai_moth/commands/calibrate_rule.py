@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
-from ..blind.learned import LearnedRule
-from ..calibration import Estimate
 from ..errors import SettingsError
-from ..eval.blind_runs import BlindRun, open_blind_run
-from ..eval.fit_rule import RuleSettings, learn_rule
 from ..files import write_text
-from ..records import from_dict, to_json
-from .console import make_console
+from .base import command
+from .console import make_console, make_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..blind.learned import LearnedRule
+    from ..calibration import Estimate
+    from ..eval.blind_runs import BlindRun
 
 _LISTED = 20
 
 
-@click.command("calibrate-rule")
+@command("calibrate-rule")
 @click.argument(
     "run_dirs", metavar="RUN...", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
@@ -32,16 +35,14 @@ _LISTED = 20
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="What was learned, a .json file."
 )
 @click.option(
-    "--tolerate-loss", type=float, default=RuleSettings().tolerate_loss, show_default=True,
+    "--tolerate-loss", type=float, show_default="0.02",
     help="Share of the poisoned models whose flag may be taken back.",
 )  # fmt: skip
 @click.option(
-    "--tail-loss", type=float, default=None,
+    "--tail-loss", type=float,
     help="Share of the poisoned models below the threshold if their scores are normal; asks more of few models.",
 )  # fmt: skip
-def calibrate_rule(
-    run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, tolerate_loss: float, tail_loss: float | None
-) -> None:
+def calibrate_rule(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], out: Path, **limits: float | None) -> None:
     """Learn from the evidence of finished RUNs a rule that clears natural backdoors and keeps injected ones.
 
     Only flagged models have evidence, so a rule speaks of these alone. Make the runs with --set evidence.complete=true,
@@ -53,7 +54,11 @@ def calibrate_rule(
         raise SettingsError(
             f"calibrate-rule: {len(run_dirs)} runs and {len(rounds)} --truth; give one for each run, or one for all"
         )
-    asked = {"tolerate_loss": tolerate_loss, "tail_loss": tail_loss}
+    from ..eval.blind_runs import open_blind_run
+    from ..eval.fit_rule import RuleSettings, learn_rule
+    from ..records import from_dict, to_json
+
+    asked = {name: value for name, value in limits.items() if value is not None}
     settings = from_dict(RuleSettings, asked, source="calibrate-rule")
     truths = rounds if len(rounds) == len(run_dirs) else rounds * len(run_dirs)
     runs: list[BlindRun] = [open_blind_run(*pair) for pair in zip(run_dirs, truths, strict=True)]
@@ -67,9 +72,7 @@ def calibrate_rule(
 
 def terms_table(rule: LearnedRule) -> Table:
     """What a rule weighs, the heaviest first."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("feature", "middle", "spread", "weight"):
-        table.add_column(name, justify="left" if name == "feature" else "right")
+    table = make_table("feature", "middle", "spread", "weight", right=True)
     for term in sorted(rule.terms, key=lambda term: -abs(term.weight)):
         table.add_row(term.feature, f"{term.centre:.2f}", f"{term.scale:.2f}", f"{term.weight:+.2f}")
     return table

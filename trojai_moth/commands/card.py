@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
-import numpy as np
-from rich.table import Table
 
-from ..distance import measure_distances
 from ..distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
 from ..errors import MissingDependencyError, SettingsError
-from ..eval.card import CardRecord, Origin, make_record, run_outcome
-from ..eval.card_text import SIDE_FILE
-from ..eval.class_names import class_names
 from ..records import from_dict, read_record
-from ..seeding import derive_seed
-from ..subject import Subject
-from ..weights import load_weights
-from .card_parts import accuracy_outcome, card_bounds, data_assignments, publish
-from .console import make_console
+from .base import Group
+from .console import make_console, make_table, shown_progress
 from .distance import open_to_measure, originals
-from .model import OpenedModel, model_options, show_progress
-from .options import device_option, parse_assignments
+from .model import OpenedModel, given_settings, model_options
+from .options import device_option
+
+if TYPE_CHECKING:
+    from ..eval.card import CardRecord
+    from ..messages import Progress
+    from ..subject import Subject
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-class _CardGroup(click.Group):
+class _CardGroup(Group):
     """``card MODEL_DIR`` is ``card make MODEL_DIR``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -42,6 +38,10 @@ class _CardGroup(click.Group):
 @click.group(cls=_CardGroup)
 def card() -> None:
     """Write class distances into a model card: `card MODEL_DIR`; `card diff A B` and `card verify README MODEL_DIR`."""
+
+
+def _require_hub() -> None:
+    """MissingDependencyError before any work where the library that reads and writes cards is not installed."""
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
@@ -86,22 +86,29 @@ def make_card(
     Distances that are not given are measured with the settings of --before, or as `distance` would. Beside the card lie
     class_distances.json and two pictures.
     """
+    _require_hub()
     weights = weights or _weights_of(run_dir, choices["model_dir"].resolve().name)
     if after and not weights:
         raise SettingsError("--after: needs the hardened weights too; add --weights or --run")
     given = {"before": before, "after": after}
     matrices = {when: read_record(DistanceMatrix, path) for when, path in given.items() if path}
-    settings = _settings(matrices, fast, choices["assignments"])
+    settings = _settings(matrices, fast, given_settings("distance", "bounds", **choices)["distance"])
+    from ..eval.card import Origin, make_record, run_outcome
+    from ..eval.card_text import SIDE_FILE
+    from ..eval.class_names import class_names
+    from ..weights import load_weights
+    from .card_parts import accuracy_outcome, card_bounds, publish
+
     model, images, data = open_to_measure(settings, ("distance", "bounds"), **choices)
     subject = model.opened.subject
     names = class_names(model.case, subject.classes, labels)
     hardened = load_weights(weights, subject) if weights else None
     path = into or (run_dir / "cards" / subject.model_id if run_dir else choices["model_dir"]) / "README.md"
-    measure = _measurer(model, path, settings, images, data, choices["on"])
-    first = matrices.get("before") or measure("before", subject, None)
-    last = (matrices.get("after") or measure("after", hardened, first)) if hardened else None
-    click.echo("", err=True)
-    bounds = card_bounds(model, hardened or subject, images, first, last, surrogate=surrogate)
+    with shown_progress() as progress:
+        measure = _measurer(model, path, settings, images, data, choices["on"], progress)
+        first = matrices.get("before") or measure("before", subject, None)
+        last = (matrices.get("after") or measure("after", hardened, first)) if hardened else None
+        bounds = card_bounds(model, hardened or subject, images, first, last, progress, surrogate=surrogate)
     outcome = (run_outcome(run_dir, subject.model_id) if run_dir else None) or accuracy_outcome(model, hardened)
     origin = Origin(data=model.data, on=choices["on"], seed=choices["seed"])
     made = make_record(first, last, bounds, outcome, origin, subject.size, names)
@@ -118,11 +125,10 @@ def _weights_of(run_dir: Path | None, model_id: str) -> Path | None:
     return found if found and found.exists() else None
 
 
-def _settings(matrices: dict[str, DistanceMatrix], fast: bool, assignments: tuple[str, ...]) -> DistanceSettings:
+def _settings(matrices: dict[str, DistanceMatrix], fast: bool, given: dict[str, Any]) -> DistanceSettings:
     """Those of a measurement that was given, so that the other one can be compared with it."""
     if matrices:
         return next(iter(matrices.values())).settings
-    given = parse_assignments(assignments, ("distance", "bounds", "data"))["distance"]
     return from_dict(DistanceSettings, {**(FAST if fast else {}), **given}, source="--set distance")
 
 
@@ -131,12 +137,14 @@ def _partial(path: Path, when: str) -> Path:
 
 
 def _measurer(
-    model: OpenedModel, path: Path, settings: DistanceSettings, images: Any, data: str, on: str
+    model: OpenedModel, path: Path, settings: DistanceSettings, images: Any, data: str, on: str, progress: Progress
 ) -> Callable[[str, Subject, DistanceMatrix | None], DistanceMatrix]:
+    from ..distance import measure_distances
+
     def measure(when: str, subject: Subject, like: DistanceMatrix | None) -> DistanceMatrix:
         pairs = [(pair.victim, pair.target) for pair in like.pairs] if like else None
         return measure_distances(
-            subject, images, settings, data, show_progress, pairs=pairs, originals=originals(model, on),
+            subject, images, settings, data, progress, pairs=pairs, originals=originals(model, on),
             partial=_partial(path, when),
         )  # fmt: skip
 
@@ -148,12 +156,11 @@ def _measurer(
 @click.argument("second", metavar="B", type=_FILE)
 def diff_cards(first: Path, second: Path) -> None:
     """Show what card B says otherwise than card A; each a README.md or its class_distances.json."""
+    _require_hub()
     from ..eval.card_check import difference, read_card
 
     found = difference(read_card(first), read_card(second), (str(first), str(second)))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "A", "B"):
-        table.add_column(name)
+    table = make_table("", "A", "B")
     for name, one, other in found.scalars:
         table.add_row(name, _value(one), _value(other))
     for victim, target, old, new in found.pairs:
@@ -193,6 +200,7 @@ def verify_card(
     path: Path, model_dir: Path, weights: Path | None, pairs: int, pick: int | None, tolerance: float, device: str
 ) -> None:
     """Check the card's files against its hashes, and measure some random pairs again. Exit code 1: it does not hold."""
+    _require_hub()
     from ..eval.card_check import Finding, check_files, compare_pairs, read_card
 
     findings = check_files(path)
@@ -209,6 +217,13 @@ def _measure_again(
     known: CardRecord, model_dir: Path, weights: Path | None, count: int, pick: int | None, device: str
 ) -> tuple[DistanceMatrix | None, str]:
     """The new measurement, or None and what stands against it."""
+    import numpy as np
+
+    from ..distance import measure_distances
+    from ..seeding import derive_seed
+    from ..weights import load_weights
+    from .card_parts import data_assignments
+
     settings, last = known.last.settings, known.last
     on: Literal["held", "train"] = known.origin.on
     model, images, data = open_to_measure(
@@ -223,8 +238,8 @@ def _measure_again(
     seed = pick if pick is not None else int(np.random.default_rng().integers(2**31))
     every = [(pair.victim, pair.target) for pair in last.pairs]
     chosen = [every[i] for i in np.random.default_rng(derive_seed(seed, "verify")).permutation(len(every))[:count]]
-    again = measure_distances(subject, images, settings, data, show_progress, pairs=chosen)
-    click.echo("", err=True)
+    with shown_progress() as progress:
+        again = measure_distances(subject, images, settings, data, progress, pairs=chosen)
     if again.weights_sha256 != last.weights_sha256:
         return None, "the weights are not those that the card was made from"
     if again.image_sha256 != last.image_sha256:

@@ -18,11 +18,12 @@ from ..eval.similarity import BoundSettings, ClassBounds
 from ..eval.similarity_measures import inversion_settings, measure_bounds
 from ..files import write_text
 from ..images import ImagePool
+from ..messages import Progress
 from ..records import from_dict, to_dict, to_json
 from ..samples import DataSettings
 from ..seeding import derive_seed
 from ..subject import Subject
-from .model import OpenedModel, show_progress
+from .model import OpenedModel
 
 
 def card_bounds(
@@ -31,6 +32,7 @@ def card_bounds(
     images: ImagePool,
     before: DistanceMatrix,
     after: DistanceMatrix | None,
+    progress: Progress,
     *,
     surrogate: bool,
 ) -> ClassBounds:
@@ -46,7 +48,7 @@ def card_bounds(
         foregrounds=sorted(model.case.foregrounds.glob("*.png")),
         backgrounds=Path(model.data.backgrounds) if model.data.backgrounds else None,
         surrogate=surrogate,
-        progress=show_progress,
+        progress=progress,
     )
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from ..errors import MothError, SettingsError
-from ..eval.comparison import FAST_METER, Comparison, ComparisonSettings, Method, Row, legend, methods_of
-from ..eval.comparison_chart import write_chart
-from ..eval.contest import Contest
-from ..executors.stopping import SIGNALS, Stopping
-from ..hardener import Hardener, hardeners, make_hardener
-from ..poisoned import read_poisoned
-from ..records import from_dict, to_dict
-from .console import make_console
-from .model import OpenedModel, model_options, open_model, show_progress
+from .base import command
+from .console import make_console, shown_progress
+from .model import OpenedModel, model_options, open_model
 from .options import record_fields
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..eval.comparison import Comparison, ComparisonSettings, Method, Row
+    from ..hardener import Hardener
 
 _COLUMNS = (
     *("method", "accuracy", "robust", "minutes", "px", "L1", "pairs", "gain", "geo.", "loss"),
@@ -27,7 +26,7 @@ _COLUMNS = (
 )
 
 
-@click.command()
+@command()
 @model_options
 @click.option(
     "--out",
@@ -52,6 +51,8 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
     and the hardened weights. Every row is saved as it comes; the same command goes on where it stopped, and tries again
     what failed.
     """
+    from ..eval.comparison import legend, methods_of
+
     entered = methods_of(_names(methods), ablation)
     own = tuple(dict.fromkeys(method.hardener for method in entered))
     model = open_model("distance", "judge", "robustness", "hardener", *own, model_dir=model_dir, **choices)
@@ -68,27 +69,34 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
 def _run(
     model: OpenedModel, settings: ComparisonSettings, out: Path, entrants: Sequence[tuple[Method, Hardener]]
 ) -> Comparison:
+    from ..eval.comparison_chart import write_chart
+    from ..eval.contest import Contest
+    from ..executors.stopping import SIGNALS, Stopping
+    from ..poisoned import read_poisoned
+
     stopping = Stopping()
-
-    def progress(text: str) -> None:
-        stopping.check()
-        show_progress(f"{text:<60}")
-
     poisoned = read_poisoned(model.case, model.opened.subject)
-    contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
     try:
         with stopping.listening(*SIGNALS):
-            comparison = contest.run(entrants)
+            with shown_progress() as shown:
+
+                def progress(text: str) -> None:
+                    stopping.check()
+                    shown(text)
+
+                contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
+                comparison = contest.run(entrants)
             stopping.check()
             write_chart(comparison, out / "comparison.png")
     except KeyboardInterrupt:
         raise MothError(f"interrupted; {out} is usable, and the same command goes on there") from None
-    click.echo("", err=True)
     return comparison
 
 
 def _names(methods: str | None) -> list[str]:
     """The hardeners of --methods; else all that are installed, rivals before MOTH, as in the paper."""
+    from ..hardener import hardeners
+
     if methods is None:
         return sorted(hardeners(), key=lambda name: (name == "moth", name))
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -98,6 +106,9 @@ def _names(methods: str | None) -> list[str]:
 
 
 def _settings(model: OpenedModel, seed: int) -> ComparisonSettings:
+    from ..eval.comparison import FAST_METER, ComparisonSettings
+    from ..records import from_dict, to_dict
+
     groups = model.groups
     return from_dict(
         ComparisonSettings,
@@ -114,6 +125,8 @@ def _settings(model: OpenedModel, seed: int) -> ComparisonSettings:
 
 def _hardener(method: Method, groups: Mapping[str, Mapping[str, Any]], entered: tuple[Method, ...]) -> Hardener:
     """The method's hardener; a setting for all goes to those that have it, and must be one that some method has."""
+    from ..hardener import hardeners, make_hardener
+
     known = hardeners()
     shared = groups["hardener"]
     has = {name: set(record_fields(known[name].settings_type)) for name in {m.hardener for m in entered} & set(known)}
@@ -129,6 +142,8 @@ def comparison_table(rows: tuple[Row, ...]) -> Table:
     """The rows for the console; columns that no row has anything for are left out."""
     cells = [_cells(row) for row in rows]
     shown = [place for place in range(len(_COLUMNS)) if any(line[place] for line in cells)]
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for place in shown:
         table.add_column(_COLUMNS[place], justify="left" if place == 0 else "right", no_wrap=place == 0)

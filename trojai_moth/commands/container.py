@@ -10,10 +10,8 @@ import click
 
 from .. import __version__
 from ..errors import MothError, SettingsError
-from ..submission.folder import Plan, write_folder
-from ..submission.header import REPO_NAME
-from ..submission.metaparameters import Kind
-from ..submission.rules import check_folder
+from ..submission import Kind
+from .base import command
 from .options import hardener_option, parse_assignments, scanner_option
 
 # A wheelhouse holds wheels for the Python that it was made with.
@@ -21,7 +19,7 @@ BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim-bookworm"
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("container")
+@command("container")
 @click.argument("kind", type=click.Choice(get_args(Kind)))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @scanner_option
@@ -34,7 +32,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--commit", help="Commit id for the schema. Default: that of the checkout the package runs from.")
 @click.option("--changes", default=f"First submission with trojai-moth {__version__}.", show_default=True,
               help="The schema's technique_changes: what is new since your last submission.")  # fmt: skip
-@click.option("--repo", default=REPO_NAME, show_default=True, help="The schema's repo_name.")
+@click.option("--repo", default="trojai-moth", show_default=True, help="The schema's repo_name.")
 @click.option("--wheel", type=_file, help="The package's wheel. Default: built from the checkout.")
 @click.option("--wheelhouse", is_flag=True, help="Download all pinned packages too, for building without a network.")
 def container(kind: Kind, out: Path, assignments: tuple[str, ...], **choices: Any) -> None:
@@ -47,6 +45,9 @@ def container(kind: Kind, out: Path, assignments: tuple[str, ...], **choices: An
     for name in ("calibration", "rule"):
         if choices[name] and kind == "mitigate":
             raise SettingsError(f"--{name}: a mitigation gives no probabilities; leave it out")
+    from ..submission.folder import Plan, write_folder
+    from ..submission.rules import check_folder
+
     names = write_folder(Plan(kind=kind, values=values, **choices), out)
     findings = check_folder(out, mitigation=kind == "mitigate")
     if findings:

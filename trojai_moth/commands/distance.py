@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 
-from ..distance import choose_pairs, measure_distances
 from ..distance_records import CHANNELS, FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
 from ..errors import SettingsError
-from ..eval.distance_change import DistanceChange, compare_distances
-from ..eval.heatmap import draw_change, draw_matrix
 from ..files import write_text
-from ..images import ImagePool
 from ..records import from_dict, read_record, to_json
-from ..weights import load_weights
-from .model import OpenedModel, open_model, show_progress
+from .base import command
+from .console import shown_progress
+from .model import OpenedModel, given_settings, open_model
 from .options import (
     backgrounds_option,
     data_option,
     device_option,
-    parse_assignments,
     seed_option,
     set_option,
     trust_pickle_option,
 )
 
+if TYPE_CHECKING:
+    from ..eval.distance_change import DistanceChange
+    from ..images import ImagePool
+
+_log = logging.getLogger(__name__)
 # Longer lists are in the JSON.
 _LISTED = 12
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -71,7 +72,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@command()
 @_options
 def distance(compare: tuple[Path, Path] | None, out: Path | None, plot: Path | None, **choices: Any) -> None:
     """Measure the class-distance matrix of one model directory, as JSON, or compare two such files.
@@ -92,25 +93,29 @@ def distance(compare: tuple[Path, Path] | None, out: Path | None, plot: Path | N
 
 
 def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None, **choices: Any) -> None:
-    given = parse_assignments(choices["assignments"], ("distance", "data"))["distance"]
+    given = given_settings("distance", **choices)["distance"]
     settings = from_dict(DistanceSettings, {**(FAST if fast else {}), **given}, source="--set distance")
     if out and out.is_dir():
         raise SettingsError(f"--out {out}: is a folder; name the JSON file")
+    from ..distance import choose_pairs, measure_distances
+    from ..eval.heatmap import draw_matrix
+    from ..weights import load_weights
+
     partial = out.with_suffix(".partial.json") if out else None
     weights = choices.pop("weights")
     model, images, data = open_to_measure(settings, **choices)
     subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
-    matrix = measure_distances(
-        subject,
-        images,
-        settings,
-        data,
-        show_progress,
-        pairs=choose_pairs(images, subject.classes, pairs, choices["seed"]),
-        originals=originals(model, choices["on"]),
-        partial=partial,
-    )
-    click.echo("", err=True)
+    with shown_progress() as progress:
+        matrix = measure_distances(
+            subject,
+            images,
+            settings,
+            data,
+            progress,
+            pairs=choose_pairs(images, subject.classes, pairs, choices["seed"]),
+            originals=originals(model, choices["on"]),
+            partial=partial,
+        )
     if out and partial:
         write_text(out, to_json(matrix))
         partial.unlink(missing_ok=True)
@@ -136,13 +141,15 @@ def open_to_measure(
 def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
     click.echo(f"{out}: {_summary(matrix)}" if out else to_json(matrix))
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        _log.warning("%s", note)
 
 
 def originals(model: OpenedModel, on: str) -> list[int] | None:
     """Images per class that are not augmented copies of others; None if all are of their own kind, or not known."""
     if model.data.source == "composed" or (on == "train" and "examples" not in model.data.sources):
         return None
+    import torch
+
     classes = model.opened.subject.classes
     examples, held = (
         torch.bincount(pool.y, minlength=classes) for pool in (model.opened.examples, model.samples.clean)
@@ -173,6 +180,9 @@ def _pixels(size: float | None) -> str:
 def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> None:
     if out and out.is_file():
         raise SettingsError(f"--out {out}: is a file; with --compare it is the folder for JSON and heat map")
+    from ..eval.distance_change import compare_distances
+    from ..eval.heatmap import draw_change
+
     before, after = (read_record(DistanceMatrix, file) for file in files)
     change = compare_distances(before, after, names=(str(files[0]), str(files[1])))
     for line in _change_text(change):

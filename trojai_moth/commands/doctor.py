@@ -6,27 +6,12 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..blind.settings import EvidenceSettings
-from ..checkup import NO_EXAMPLES, Checkup, examine
-from ..convention import Convention
-from ..data_settings import DataSettings
-from ..device import prepare_process, resolve_device
 from ..errors import MothError
-from ..estimate import Estimate, estimate
-from ..eval.labels import read_errata, read_labels
-from ..eval.round_health import RoundHealth, Tally
-from ..hardeners.moth_settings import MothSettings
-from ..records import from_dict, to_dict
-from ..round_images import images_for
-from ..rounds import Case, Skip, metadata_file, read_round
-from ..scanners.neural_cleanse import NeuralCleanseSettings
-from ..subset import choose
-from ..workers import cores, in_order
-from ..workload import work
+from .base import command
 from .options import (
     backgrounds_option,
     device_option,
@@ -37,6 +22,21 @@ from .options import (
 )
 from .round_data import left_to_round, settings_so_far
 
+if TYPE_CHECKING:
+    import torch
+
+    from ..blind.settings import EvidenceSettings
+    from ..case import Case, Skip
+    from ..checkup import Checkup
+    from ..convention import Convention
+    from ..data_settings import DataSettings
+    from ..estimate import Estimate
+    from ..eval.round_health import RoundHealth, Tally
+    from ..hardeners.moth_settings import MothSettings
+    from ..scanners.neural_cleanse import NeuralCleanseSettings
+
+    Settings = tuple[NeuralCleanseSettings, MothSettings, DataSettings, EvidenceSettings]
+
 _LICENCES = ("DATA_LICENSE.txt", "DATA_LICENCE.txt", "DATA_LICENSE", "DATA_LICENCE")
 _SHOWN, _TIED = 8, 1
 _WITHOUT_EXAMPLES = (
@@ -45,7 +45,7 @@ _WITHOUT_EXAMPLES = (
 )
 
 
-@click.command()
+@command()
 @click.argument("round_dir", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON per model as it comes, and one for the round.")
 @click.option(
@@ -82,22 +82,29 @@ def doctor(
     can be judged; 2: something can not.
     """
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
+    chosen = settings_so_far(data, backgrounds)
+    from ..blind.settings import EvidenceSettings
+    from ..checkup import examine
+    from ..data_settings import DataSettings
+    from ..device import resolve_device
+    from ..eval.round_health import Tally
+    from ..records import from_dict, to_dict
+    from ..round_images import images_for
+    from ..rounds import read_round
+    from ..subset import choose
+    from ..workers import cores, in_order
+
     told, target = _settings(groups), resolve_device(device)
     cases = choose(read_round(round_dir), subset, round_dir)
     if left_to_round(data, assignments):
-        data = images_for(cases)[0]
-    images = from_dict(DataSettings, {**settings_so_far(data, backgrounds), **groups["data"]}, source="--set")
-    settings = (*told, images, EvidenceSettings())
+        chosen["source"] = images_for(cases)[0]
+    images = from_dict(DataSettings, {**chosen, **groups["data"]}, source="--set")
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
     for checkup in in_order(partial(examine, data=images), cases, min(workers or cores(), len(cases)), _lost):
         tally.add(checkup)
         click.echo(_json_line("model", to_dict(checkup)) if as_json else model_line(checkup))
-    guess = None
-    if timed and tally.usable:
-        prepare_process(target)
-        works = {classes: work(classes, *settings) for _, classes, _ in tally.kinds}
-        guess = estimate({kind: count for kind, count in tally.kinds.items() if count}, works, target, images)
+    guess = _estimate(tally, (*told, images, EvidenceSettings()), target) if timed and tally.usable else None
     names = {case.model_id for case in cases}
     errata = {model: reason for model, reason in _errata(round_dir).items() if model in names}
     health = tally.health(errata, (*problems, *_notes(round_dir)), guess)
@@ -107,6 +114,17 @@ def doctor(
         for line in ["", *round_lines(health)]:
             click.echo(line)
     raise SystemExit(2 if health.broken or problems else 0)
+
+
+def _estimate(tally: Tally, settings: Settings, target: torch.device) -> Estimate:
+    """How long rescan may take here."""
+    from ..device import prepare_process
+    from ..estimate import estimate
+    from ..workload import work
+
+    prepare_process(target)
+    works = {classes: work(classes, *settings) for _, classes, _ in tally.kinds}
+    return estimate({kind: count for kind, count in tally.kinds.items() if count}, works, target, settings[2])
 
 
 def model_line(checkup: Checkup) -> str:
@@ -131,6 +149,8 @@ def _convention_words(found: Convention) -> str:
 
 def round_lines(health: RoundHealth) -> list[str]:
     """The round in a few lines."""
+    from ..checkup import NO_EXAMPLES
+
     lines = [
         f"Models: {health.models}, of which {health.usable} can be judged and {health.broken} can not.",
         f"Architectures: {_counts(health.architectures)}. Classes: {_counts(health.classes)}.",
@@ -184,6 +204,10 @@ def _json_line(kind: str, content: dict[str, Any]) -> str:
 
 
 def _settings(groups: Mapping[str, dict[str, Any]]) -> tuple[NeuralCleanseSettings, MothSettings]:
+    from ..hardeners.moth_settings import MothSettings
+    from ..records import from_dict
+    from ..scanners.neural_cleanse import NeuralCleanseSettings
+
     return (
         from_dict(NeuralCleanseSettings, groups["scanner"], source="--set"),
         from_dict(MothSettings, groups["hardener"], source="--set"),
@@ -191,6 +215,8 @@ def _settings(groups: Mapping[str, dict[str, Any]]) -> tuple[NeuralCleanseSettin
 
 
 def _labels(round_dir: Path) -> tuple[dict[str, bool], tuple[str, ...]]:
+    from ..eval.labels import read_labels
+
     try:
         return read_labels(round_dir), ()
     except MothError as error:
@@ -198,6 +224,8 @@ def _labels(round_dir: Path) -> tuple[dict[str, bool], tuple[str, ...]]:
 
 
 def _errata(round_dir: Path) -> dict[str, str]:
+    from ..eval.labels import read_errata
+
     try:
         return read_errata(round_dir)
     except MothError:
@@ -205,6 +233,8 @@ def _errata(round_dir: Path) -> dict[str, str]:
 
 
 def _notes(round_dir: Path) -> list[str]:
+    from ..rounds import metadata_file
+
     metadata = metadata_file(round_dir)
     notes = [] if metadata.is_file() else ["There is no METADATA.csv, so queries with --subset can not be asked."]
     licence = next((name for name in _LICENCES if (metadata.parent / name).is_file()), None)
@@ -212,6 +242,8 @@ def _notes(round_dir: Path) -> list[str]:
 
 
 def _lost(case: Case | Skip) -> Checkup:
+    from ..checkup import Checkup
+
     return Checkup(
         model_id=case.model_id, problem="the process that examined it died; is there enough memory? Use --workers 1"
     )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
 from ..errors import SettingsError
-from ..eval.protocol_rows import Evaluation, Row, ScoredModel, evaluate
-from ..eval.scored_runs import read_scored
-from ..eval.summary import Rate
 from ..files import write_text
-from ..records import to_json
-from .console import make_console
+from .base import command
+from .console import make_console, make_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..eval.protocol_rows import Evaluation, Row, ScoredModel
+    from ..eval.summary import Rate
 
 
-@click.command("evaluate")
+@command("evaluate")
 @click.argument(
     "run_dirs", metavar="RUN...", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
@@ -38,6 +41,10 @@ def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], splits: 
         raise SettingsError(
             f"evaluate: {len(run_dirs)} runs and {len(rounds)} --truth; give one for each run, or one for all"
         )
+    from ..eval.protocol_rows import evaluate
+    from ..eval.scored_runs import read_scored
+    from ..records import to_json
+
     truths = rounds if len(rounds) == len(run_dirs) else rounds * len(run_dirs)
     scored: list[ScoredModel] = []
     fitted: list[str] = []
@@ -57,9 +64,7 @@ def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], splits: 
 
 def rows_table(result: Evaluation) -> Table:
     """A row per way of deciding."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "false positives cleared", "true positives lost", "p, rule against it"):
-        table.add_column(name)
+    table = make_table("", "false positives cleared", "true positives lost", "p, rule against it")
     for row in result.rows:
         table.add_row(row.name, _share(row.false_positives_cleared), _share(row.true_positives_lost), _p(row))
     return table
@@ -67,9 +72,7 @@ def rows_table(result: Evaluation) -> Table:
 
 def splits_table(result: Evaluation) -> Table:
     """The blind rule under every condition; few models a row, so read the intervals."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("blind rule by", "", "false positives cleared", "true positives lost"):
-        table.add_column(name)
+    table = make_table("blind rule by", "", "false positives cleared", "true positives lost")
     for split in result.splits:
         table.add_row(
             split.condition, split.value, _share(split.false_positives_cleared), _share(split.true_positives_lost)

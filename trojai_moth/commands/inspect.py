@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
-from rich.text import Text
 
-from ..loading import Inspection, inspect_model
-from ..records import to_json
+from .base import command
 from .console import make_console
+
+if TYPE_CHECKING:
+    from ..loading import Inspection
 
 _STYLE = {"loadable": "green", "loadable, structure not attested": "yellow", "refused": "bold red"}
 _MEANING = {
@@ -20,7 +21,7 @@ _MEANING = {
 }
 
 
-@click.command("inspect")
+@command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inspect_file(file: Path, as_json: bool) -> None:
@@ -29,6 +30,9 @@ def inspect_file(file: Path, as_json: bool) -> None:
     Shows the container, the versions of torch that write such files, every name its pickles ask for, architecture,
     classes, tensors, hash and verdict. Exit code 0: can be loaded; 2: is refused, with the reason.
     """
+    from ..loading import inspect_model
+    from ..records import to_json
+
     found = inspect_model(file)
     if as_json:
         click.echo(to_json(found), nl=False)
@@ -43,6 +47,9 @@ def _print(found: Inspection) -> None:
         for name, value in _lines(found):
             click.echo("\n".join(f"{title:<12}  {line}" for title, line in _titled(name, value)))
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..distance import DistanceSettings
 from ..errors import MothError
-from ..eval.comparison import JudgeSettings
-from ..hardener import GROUP as HARDENERS
-from ..hardener import Hardener, hardeners
-from ..plugins import Plugin, find_plugins, load_plugins
-from ..round_settings import PgdSettings
-from ..samples import DataSettings
-from ..scanner import GROUP as SCANNERS
-from ..scanner import Scanner
-from ..several import settings_groups
+from .base import command
 from .options import record_fields
+
+if TYPE_CHECKING:
+    from ..plugins import Plugin
 
 _COLUMNS = ("kind", "name", "version", "origin", "what it is")
 
 
-@click.command("plugins")
+@command("plugins")
 def list_plugins() -> None:
     """List every installed scanner and hardener with its version and origin.
 
     One that can not be used is listed with the reason. Two of one name are refused: exit code 2, after the list.
     """
-    found = [*find_plugins(SCANNERS, "scanner", Scanner), *find_plugins(HARDENERS, "hardener", Hardener)]
+    from ..plugins import find_plugins
+
+    found = [plugin for kind in (_scanners(), _hardeners()) for plugin in find_plugins(*kind)]
     rows = [_COLUMNS, *(_row(plugin) for plugin in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
     for row in rows:
@@ -45,29 +41,52 @@ def _row(plugin: Plugin) -> tuple[str, ...]:
     return (plugin.kind, plugin.name, plugin.version, f"{plugin.distribution}, {plugin.module}", text)
 
 
-@click.command("scanners")
+@command("scanners")
 def list_scanners() -> None:
     """List the installed scanners."""
-    _list(SCANNERS, "scanner", Scanner)
+    _list(*_scanners())
 
 
-@click.command("hardeners")
+@command("hardeners")
 def list_hardeners() -> None:
     """List the installed hardeners."""
-    _list(HARDENERS, "hardener", Hardener)
+    _list(*_hardeners())
+
+
+def _scanners() -> tuple[str, str, type]:
+    """Where scanners are found, what one is called, and its base."""
+    from ..scanner import GROUP, Scanner
+
+    return GROUP, "scanner", Scanner
+
+
+def _hardeners() -> tuple[str, str, type]:
+    """The same of hardeners."""
+    from ..hardener import GROUP, Hardener
+
+    return GROUP, "hardener", Hardener
 
 
 def _list(group: str, noun: str, base: type) -> None:
+    from ..plugins import find_plugins, load_plugins
+
     load_plugins(group, noun, base)  # which refuses an installation with two of one name or with none
     for plugin in find_plugins(group, noun, base):
         click.echo(f"{plugin.name}: {_row(plugin)[-1]}")
 
 
-@click.command("settings")
+@command("settings")
 @click.option("--scanner", default="neural-cleanse", show_default=True, help="Whose settings to show; or NAME,NAME.")
 @click.option("--hardener", default="moth", show_default=True, help="Whose settings to show as hardener.*")
 def list_settings(scanner: str, hardener: str) -> None:
     """List every setting that --set takes, with its default and meaning."""
+    from ..data_settings import DataSettings
+    from ..distance_records import DistanceSettings
+    from ..eval.comparison import JudgeSettings
+    from ..hardener import hardeners
+    from ..round_settings import PgdSettings
+    from ..several import settings_groups
+
     groups: dict[str, type] = {
         "data": DataSettings,
         "hardener": _settings_of(hardeners(), hardener),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..make_round import make_round
 from ..records import from_dict
 from ..round_settings import MakeRoundSettings
+from .base import command
 from .options import options_from_record
 
+_log = logging.getLogger(__name__)
 
-@click.command("make-round")
+
+@command("make-round")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @options_from_record(MakeRoundSettings)
 def make_round_command(out: Path, **choices: Any) -> None:
@@ -25,10 +27,8 @@ def make_round_command(out: Path, **choices: Any) -> None:
     install libmagickwand-6.q16-6).
     """
     settings = from_dict(MakeRoundSettings, choices, source="make-round")
-    made = make_round(out, settings, progress=_line)
+    from ..make_round import make_round
+
+    made = make_round(out, settings, progress=lambda text: _log.info("%s", text))
     if not made:
         raise SystemExit(2)
-
-
-def _line(text: str) -> None:
-    click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")

@@ -1,29 +1,20 @@
-"""``scan`` and ``harden``: one model directory at a time; what ``distance`` opens a model with is here too."""
+"""``scan`` and ``harden``: one model directory at a time; what other commands open a model with is here too."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from ..calibration import read_calibration, refuse_fitted
-from ..device import prepare_process, resolve_device
 from ..errors import MothError, SettingsError
 from ..files import write_text
-from ..hardener import make_hardener
-from ..hardeners.moth_settings import Part
-from ..opening import OpenedCase, open_case
-from ..poisoned import attack_success, read_poisoned
-from ..records import from_dict, to_json
-from ..rounds import Case, read_case
-from ..samples import DataSettings, Samples, collect_samples, with_unseen
-from ..scanner import Candidate, Verdict, make_scanner
-from ..seeding import derive_seed
-from ..subject import Subject
-from ..weights import save_trojai_model, save_weights
+from ..hardeners import Part
+from .base import command
+from .console import shown_progress
 from .options import (
     allow_fitted_option,
     backgrounds_option,
@@ -41,8 +32,17 @@ from .options import (
 )
 from .options import set_option as settings_option
 
+if TYPE_CHECKING:
+    from ..case import Case
+    from ..data_settings import DataSettings
+    from ..opening import OpenedCase
+    from ..samples import Samples
+    from ..scanner import Candidate, Verdict
+    from ..subject import Subject
+
 _model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,35 +65,42 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def open_model(
-    *names: str,
-    model_dir: Path,
-    data: str,
-    backgrounds: str | None,
-    assignments: tuple[str, ...],
-    seed: int,
-    device: str,
-) -> OpenedModel:
-    """The model, its images, and the settings given for these groups and for the data."""
+def given_settings(
+    *names: str, data: str, backgrounds: str | None, assignments: tuple[str, ...], **_: Any
+) -> dict[str, dict[str, Any]]:
+    """The settings given for these groups and for the data; SettingsError for words that say none.
+
+    Takes no torch, so it comes first, and a slip of the pen is answered at once.
+    """
     groups = parse_assignments(assignments, (*names, "data"))
+    return {**groups, "data": {**data_settings(data, backgrounds), **groups["data"]}}
+
+
+def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: Any) -> OpenedModel:
+    """The model, its images, and the settings given for these groups and for the data."""
+    groups = given_settings(*names, **choices)
+    from ..data_settings import DataSettings
+    from ..device import describe_device, prepare_process, resolve_device
+    from ..opening import open_case
+    from ..records import from_dict
+    from ..rounds import read_case
+    from ..samples import collect_samples
+    from ..seeding import derive_seed
+
     target = resolve_device(device)
     prepare_process(target)
     case = read_case(model_dir)
-    settings = from_dict(DataSettings, {**data_settings(data, backgrounds), **groups["data"]}, source="--set")
+    settings = from_dict(DataSettings, groups["data"], source="--set")
     opened = open_case(case, target, settings)
     if opened.note:
-        click.echo(f"{case.model_id}: {opened.note}", err=True)
+        _log.warning("%s: %s", case.model_id, opened.note)
     model_seed = derive_seed(seed, case.model_id)
     samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
+    _log.debug("%s: on %s, with %s", case.model_id, describe_device(target), samples.description)
     return OpenedModel(case, opened, settings, samples, groups, model_seed)
 
 
-def show_progress(text: str) -> None:
-    """One line on standard error that the next one overwrites."""
-    click.echo(f"\r{text}   ", nl=False, err=True)
-
-
-@click.command()
+@command()
 @model_options
 @scanner_option
 @click.option(
@@ -114,6 +121,12 @@ def scan(
     **choices: Any,
 ) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
+    given_settings("scanner", **choices)
+    from ..calibration import read_calibration, refuse_fitted
+    from ..records import to_json
+    from ..scanner import make_scanner
+    from ..seeding import derive_seed
+
     learned = read_calibration(calibration) if calibration else None
     model = open_model("scanner", **choices)
     chosen, subject = make_scanner(scanner, model.groups["scanner"]), model.opened.subject
@@ -159,7 +172,7 @@ def _candidate_text(candidate: Candidate) -> str:
     return ", ".join(words)
 
 
-@click.command("harden")
+@command("harden")
 @model_options
 @hardener_option
 @hardener_budget_option
@@ -197,17 +210,25 @@ def harden_model(
         raise SettingsError(f"--out {out}: must end in .safetensors")
     if without and hardener != "moth":
         raise SettingsError(f"--without {without[0]}: only moth has parts to leave out, not {hardener}")
+    given_settings("hardener", **choices)
+    from ..hardener import make_hardener
+    from ..records import to_json
+    from ..samples import with_unseen
+    from ..seeding import derive_seed
+    from ..weights import save_trojai_model, save_weights
+
     model = open_model("hardener", **choices)
     options = model.groups["hardener"] | ({"without": without} if without else {})
     chosen, seed = make_hardener(hardener, options), derive_seed(model.seed, "harden")
     samples = with_unseen(model.samples, model.case, model.opened, model.data, derive_seed(model.seed, "images"))
-    hardened = chosen(model.opened.subject, samples, seed=seed, progress=show_progress, time_budget=hardener_budget)
+    with shown_progress() as progress:
+        hardened = chosen(model.opened.subject, samples, seed=seed, progress=progress, time_budget=hardener_budget)
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
     if model_pt:
         save_trojai_model(hardened.subject, model_pt)
     trace = hardened.trace
-    click.echo(f"\n{trace.stopped}; {trace.seconds:.0f} seconds", err=True)
+    _log.info("%s; %.0f seconds", trace.stopped, trace.seconds)
     before, after, images = trace.cost
     click.echo(
         f"{out}: accuracy {before:.2%} -> {after:.2%} on {images} {'unseen' if trace.audit else 'held-back'} "
@@ -219,6 +240,8 @@ def harden_model(
 
 def _attack_lines(model: OpenedModel, hardened: Subject) -> list[str]:
     """How well the injected trigger works before and after; nothing for a model without poisoned examples."""
+    from ..poisoned import attack_success, read_poisoned
+
     try:
         poisoned = read_poisoned(model.case, model.opened.subject)
     except MothError as error:  # what was hardened is worth more than this figure

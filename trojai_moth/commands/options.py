@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic.fields import FieldInfo
 
 from ..errors import SettingsError
-from ..loading.trusted import RISK, trusting_pickles
 
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+_log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SOURCES = ("examples", "composed")
@@ -63,7 +66,9 @@ backgrounds_option = click.option(
 def _trust_pickle(ctx: click.Context, _: click.Parameter, given: bool) -> None:
     """For as long as the command runs; said aloud, because nothing else in this program runs what a file contains."""
     if given:
-        click.echo(RISK, err=True)
+        from ..loading.trusted import RISK, trusting_pickles
+
+        _log.warning("%s", RISK)
         ctx.with_resource(trusting_pickles())
 
 

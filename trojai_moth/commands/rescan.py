@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from ..errors import MothError
-from ..eval.report import verdict_lines
-from ..eval.rescan import RescanResult
-from ..eval.rescan import rescan as run_rescan
+from .base import command
 from .console import make_console
-from .display import BLIND_LEGEND, LEGEND, reason_lines, run_progress, verdict_table
 from .fleet_options import fleet_of, fleet_options
 from .options import (
     allow_fitted_option,
@@ -29,8 +25,13 @@ from .options import (
 )
 from .round_data import left_to_round, settings_so_far
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-@click.command()
+    from ..eval.rescan import RescanResult
+
+
+@command()
 @click.argument("round_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--out",
@@ -86,6 +87,9 @@ def rescan(
     """
     fleet, leases, budget = fleet_of(choices)
     settings = settings_of(choices)
+    from ..eval.rescan import rescan as run_rescan
+    from .display import run_progress
+
     try:
         with run_progress() as progress:
             result = run_rescan(
@@ -104,6 +108,9 @@ def rescan(
 
 
 def _show(console: Console, result: RescanResult) -> None:
+    from ..eval.report import verdict_lines
+    from .display import BLIND_LEGEND, LEGEND, reason_lines, verdict_table
+
     console.print(verdict_table(result.rows))
     blind = result.settings.verdict == "blind"
     reasons = [*reason_lines(result.rows), ""] if blind else []

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import MothError
-from ..eval.labels import read_labels
 from ..files import write_text
-from ..records import to_json
-from ..submission.fidelity import FidelityScore, score_fidelity
-from ..submission.predictions import listed_models, read_predictions
 from ..submission.published import PUBLISHED, PUBLISHED_FIDELITY
-from ..submission.scoring import Score, arrays, confusion_csv
-from ..submission.scoring import score as score_predictions
+from .base import command
+
+if TYPE_CHECKING:
+    from ..submission.fidelity import FidelityScore
+    from ..submission.scoring import Score
 
 _NAMED = 5
 
 
-@click.command("score")
+@command("score")
 @click.argument("results", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--truth", metavar="ROUND", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -41,6 +41,13 @@ def score(
     A result that is missing or no number counts as 0.5 and is flagged, as on the leaderboard. A folder of id-*.json
     files holds a mitigation's logits, and its fidelity is computed.
     """
+    from ..eval.labels import read_labels
+    from ..records import to_json
+    from ..submission.fidelity import score_fidelity
+    from ..submission.predictions import listed_models, read_predictions
+    from ..submission.scoring import arrays, confusion_csv
+    from ..submission.scoring import score as score_predictions
+
     labels = read_labels(truth)
     if results.is_dir() and any(results.glob("id-*.json")) and not any(results.glob("id-*.txt")):
         if confusion:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from ..errors import printable
-from ..journal import Journal
-from ..records import to_json
-from ..run_status import RunStatus, run_status
+from .base import command
+
+if TYPE_CHECKING:
+    from ..journal import Journal
+    from ..run_status import RunStatus
 
 _EVERY_S = 2.0
 # Where there is no terminal, a line a minute is enough.
@@ -21,7 +21,7 @@ _EVERY_IN_A_LOG_S = 60.0
 _SHOWN_HOLDERS = 20
 
 
-@click.command()
+@command()
 @click.argument("run_dir", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--watch", is_flag=True, help="Again and again until every model is done; end it with Ctrl-C.")
@@ -31,24 +31,34 @@ def status(run_dir: Path, as_json: bool, watch: bool) -> None:
     Finished, failed by kind and not yet done models, records of each stage, which processes are at which model, how
     many models an hour are finished, and how long the rest will take at that rate. It only reads.
     """
-    journal = Journal(run_dir)
-    found = run_status(journal)
+    from ..journal import Journal
+    from ..records import to_json
+    from ..run_status import run_status
+
+    found = run_status(Journal(run_dir))
     if as_json:
         click.echo(to_json(found), nl=False)
-    elif not watch:
+    elif watch:
+        _watch(Journal(run_dir), found)
+    else:
         click.echo("\n".join(status_lines(found)))
-    elif Console().is_terminal:
+
+
+def _watch(journal: Journal, found: RunStatus) -> None:
+    """On a terminal the lines as they change; elsewhere a dated line now and then, and the whole at the end."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from ..run_status import run_status
+
+    if Console().is_terminal:
         with Live(Text("\n".join(status_lines(found))), auto_refresh=False) as live:
             while found.left:
                 time.sleep(_EVERY_S)
                 found = run_status(journal)
                 live.update(Text("\n".join(status_lines(found))), refresh=True)
-    else:
-        _log(journal, found)
-
-
-def _log(journal: Journal, found: RunStatus) -> None:
-    """A dated line now and then, the whole at the end."""
+        return
     while found.left:
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {status_lines(found)[0]}")
         time.sleep(_EVERY_IN_A_LOG_S)

@@ -9,21 +9,20 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import MothError
 from ..files import write_text
-from ..records import to_dict
-from ..submission.bare import bare_environment
-from ..submission.recipe import find_recipe, read_recipe
-from ..submission.replay import CALLS, Isolation, Player, Replay, isolation
-from ..submission.rootfs import STEPS, prepare
-from ..submission.rules import LEARNED, METAPARAMETERS, SCHEMA, Finding, check_folder, check_name
+from .base import Group
+
+if TYPE_CHECKING:
+    from ..submission.replay import Player, Replay
+    from ..submission.rules import Finding
 
 
-@click.group("submission")
+@click.group("submission", cls=Group)
 def submission() -> None:
     """Check a submission as the harness will."""
 
@@ -49,6 +48,8 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
     A folder is run in a bare virtual environment, or with its recipe carried out in a root file system, without a
     network or a home. Exit code 0: nothing found; 1: something was; 2: error.
     """
+    from ..submission.rules import check_folder, check_name
+
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = target if target.is_dir() else _extracted(target, work / "image")
@@ -81,6 +82,8 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
 
 def _write(path: Path | None, found: dict[str, Any], *, ended: bool) -> None:
     """What there is until now: a check that is broken off leaves what it had."""
+    from ..records import to_dict
+
     if path:
         plain = {
             name: list(map(to_dict, value)) if name in ("findings", "calls") else value for name, value in found.items()
@@ -109,6 +112,9 @@ class Replayed:
 
 def _replay(target: Path, folder: Path, work: Path, kind: str, choices: Choices) -> Replayed:
     """Run every call, in the image, in a root file system, or in a bare virtual environment."""
+    from ..submission.bare import bare_environment
+    from ..submission.replay import Isolation, Player, isolation
+
     calls = work / "calls"
     calls.mkdir()
     player = Player(folder.absolute(), choices.model, calls, choices.time_budget, isolation())
@@ -128,6 +134,10 @@ def _replay(target: Path, folder: Path, work: Path, kind: str, choices: Choices)
 
 def _in_rootfs(player: Player, base: Path, root: Path, kind: str) -> Replayed:
     """The recipe's steps, then every call, unless a step fails."""
+    from ..submission.recipe import find_recipe, read_recipe
+    from ..submission.replay import Isolation
+    from ..submission.rootfs import prepare
+
     recipe = read_recipe(find_recipe(player.folder))
     made = prepare(base.absolute(), player.folder, recipe, root)
     how = "in a root file system with the recipe carried out in it, read-only, without a network or a home"
@@ -147,6 +157,9 @@ def _in_rootfs(player: Player, base: Path, root: Path, kind: str) -> Replayed:
 
 def call_line(call: Replay) -> str:
     """One call: how long it took, and what came of it."""
+    from ..submission.replay import CALLS
+    from ..submission.rootfs import STEPS
+
     state, what = "found something" if call.findings else "ok", {**CALLS, **STEPS}[call.rule]
     return f"  {call.rule:<17} {call.seconds:6.1f} s  {call.result:<24} {state}  ({what})"
 
@@ -172,6 +185,8 @@ def unproved(target: Path, model: Path | None, run: bool, rootfs: Path | None) -
 
 def _is_mitigation(folder: Path) -> bool:
     """By the metaparameters: only a detector has a verdict or a scanner."""
+    from ..submission.rules import METAPARAMETERS
+
     try:
         values: Any = json.loads((folder / METAPARAMETERS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -188,6 +203,8 @@ def _apptainer() -> str:
 
 def _extracted(image: Path, folder: Path) -> Path:
     """The files that the harness reads out of an image, laid out like a submission's folder."""
+    from ..submission.rules import LEARNED, METAPARAMETERS, SCHEMA
+
     program = _apptainer()
     folder.mkdir()
     for name in (METAPARAMETERS, SCHEMA):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from ..fit_settings import FitSettings
 from ..records import Field, record
-
-# The paper's four design parts, each of which can be left out (its Table III).
-Part = Literal["symmetric", "dynamic", "warmup", "scheduler"]
+from . import Part
 
 
 @record

@@ -22,9 +22,10 @@ from ..calibration import Calibration, read_calibration
 from ..errors import MothError, SettingsError
 from ..files import write_text
 from ..scanner import make_scanner
+from . import Kind
 from .detection import CALIBRATION_FILE, RULE_FILE
 from .header import commit_of, schema
-from .metaparameters import Kind, Parameter, defaults, nested, parameters
+from .metaparameters import Parameter, defaults, nested, parameters
 from .rules import LEARNED, METAPARAMETERS, SCHEMA
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"

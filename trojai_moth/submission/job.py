@@ -16,7 +16,8 @@ from ..pipeline import RescanSettings
 from ..records import from_dict, to_dict
 from ..rounds import Case
 from ..scanner import make_scanner
-from .metaparameters import DetectSettings, Kind, MitigateSettings, nested, parameters
+from . import Kind
+from .metaparameters import DetectSettings, MitigateSettings, nested, parameters
 from .staging import Sources, stage
 
 Say = Callable[..., None]

@@ -17,9 +17,9 @@ from ..hardener import hardeners
 from ..records import Field, record
 from ..samples import DataSettings
 from ..several import settings_groups
+from . import Kind
 from .entrypoint import DEFAULT_BUDGETS
 
-Kind = Literal["detect", "mitigate"]
 # Where a setting has no bound of its own, the harness is given one, and the range it may try is this factor around the
 # default.
 _SPREAD: Final = 2.0
