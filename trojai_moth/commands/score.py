@@ -9,10 +9,10 @@ import click
 from ..errors import MothError
 from ..eval.labels import read_labels
 from ..files import write_text
+from ..published.figures import PUBLISHED, PUBLISHED_FIDELITY
 from ..records import to_json
 from ..submission.fidelity import FidelityScore, score_fidelity
 from ..submission.predictions import listed_models, read_predictions
-from ..submission.published import PUBLISHED, PUBLISHED_FIDELITY
 from ..submission.scoring import Score, arrays, confusion_csv
 from ..submission.scoring import score as score_predictions
 
@@ -78,7 +78,7 @@ def score_lines(made: Score, number: str | None) -> list[str]:
     lines += ["", "Published (other models than these, unless you have that very split):"]
     for chosen in [number] if number else list(PUBLISHED):
         for entry in PUBLISHED[chosen]:
-            words = f"cross-entropy {entry.cross_entropy:.3f}  ROC-AUC {entry.roc_auc:.3f}"
+            words = f"cross-entropy {entry.cross_entropy:<5}  ROC-AUC {entry.roc_auc}"
             lines.append(f"  round {chosen:>2}  {entry.source:<20}  {words}")
     return lines
 
