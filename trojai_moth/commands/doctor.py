@@ -20,8 +20,9 @@ from ..estimate import Estimate, estimate
 from ..eval.labels import read_errata, read_labels
 from ..eval.round_health import RoundHealth, Tally
 from ..hardeners.moth_settings import MothSettings
+from ..metadata import metadata_file
 from ..records import from_dict, to_dict
-from ..rounds import Case, Skip, metadata_file, read_round
+from ..rounds import Case, Skip, read_round
 from ..scanners.neural_cleanse import NeuralCleanseSettings
 from ..subset import choose
 from ..workers import cores, in_order
