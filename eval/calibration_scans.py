@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,13 @@ import torch
 
 from ..calibration import LeftOut
 from ..case import Case, Skip
-from ..errors import MothError, RunDirectoryError
+from ..errors import RunDirectoryError
 from ..execute import execute
 from ..journal import Journal
 from ..messages import Progress, silent
+from ..metadata import MODEL_NAME, metadata_file, read_metadata
 from ..pipeline import NOTES, RescanSettings, Run, go_on
 from ..records import from_dict, to_dict
-from ..rounds import METADATA_FILE
 from ..run_records import Failure, ScanRecord
 from .calibrate import ScoredModel
 
@@ -117,18 +116,10 @@ def _without_notes_on_hardening() -> Iterator[None]:
 def read_groups(round_dir: Path) -> dict[str, str]:
     """Model id -> group of twins, from METADATA.csv's columns model_name and twin_group; {} where it has no such one.
 
-    A model without a group is left out here and is its own. MothError when the file can not be read.
+    A model without a group is left out here and is its own. UnreadableModelError when the file can not be read.
     """
-    path = round_dir / METADATA_FILE
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MothError(f"{path} can not be read as CSV text: {error}") from None
-    pairs = [((row.get("model_name") or "").strip(), (row.get("twin_group") or "").strip()) for row in rows]
-    return {model_id: f"twins {group}" for model_id, group in pairs if model_id and group}
+    rows = read_metadata(metadata_file(round_dir), "twin_group").to_dict("records")
+    return {row[MODEL_NAME]: f"twins {row['twin_group']}" for row in rows if row.get("twin_group")}
 
 
 def labelled(cases: Sequence[Case | Skip], labels: Mapping[str, bool]) -> tuple[list[Case | Skip], list[LeftOut]]:

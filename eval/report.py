@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 import pandas as pd
 
+from ..published.figures import PUBLISHED, ROUND_4_MODELS
 from .summary import Rate, Scores, Summary
-
-
-class _Baseline(NamedTuple):
-    name: str
-    models: int
-    # Text, because the sources give a different number of digits.
-    cross_entropy: str
-    roc_auc: str
-
-
-# Best published round-4 (image-classification-feb2021) entries: NIST's leaderboard CSVs; ABS: its authors' README.
-_PUBLISHED_ROUND_4 = (
-    _Baseline("best published, NIST's round-4 test set", 288, "0.322", "0.902"),
-    _Baseline("best published, NIST's round-4 holdout set", 288, "0.318", "0.907"),
-    _Baseline("ABS as its authors report it, NIST's round-4 test set", 288, "0.32", "0.90"),
-)
 
 _MARKUP = re.compile(r"([\\`*\[\]<>|])")
 
@@ -167,7 +151,10 @@ def _comparison(summary: Summary) -> str:
         for name, scores in ours
         if scores is not None
     ]
-    lines += [[b.name, str(b.models), b.cross_entropy, b.roc_auc] for b in _PUBLISHED_ROUND_4]
+    lines += [
+        [f"published for round 4: {one.source}", str(ROUND_4_MODELS), one.cross_entropy, one.roc_auc]
+        for one in PUBLISHED["4"]
+    ]
     note = (
         "The published numbers are of NIST's own test sets, with other models than this run's: "
         "they say what is usual, not which is better."

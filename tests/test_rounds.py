@@ -131,10 +131,28 @@ def test_metadata_can_not_point_elsewhere(round_dir, name):
     assert "METADATA.csv" in str(caught.value) and repr(name) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"name,poisoned\nid-0,1\n", b"\xff\xff\xff,\n", b'model_name\n"open'])
-def test_unreadable_metadata_is_named(round_dir, content):
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no column model_name"),
+        (b"name,poisoned\nid-0,1\n", "no column model_name"),
+        (b"model_name,poisoned,Model_Name\nid-0,1,id-1\n", "more than one column model_name"),
+        (b"\xff\xff\xff,\n", "can not be read as CSV text"),
+        (b'model_name\n"open', "can not be read as CSV text"),
+    ],
+)
+def test_unreadable_metadata_is_named(round_dir, content, why):
     (round_dir / "METADATA.csv").write_bytes(content)
-    with pytest.raises(UnreadableModelError, match=r"METADATA\.csv: no readable column model_name"):
+    with pytest.raises(UnreadableModelError, match=rf"METADATA\.csv: (has )?{why}") as caught:
+        read_round(round_dir)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_metadata_that_is_no_file_is_not_waited_for(round_dir):
+    (round_dir / "METADATA.csv").unlink(missing_ok=True)
+    os.mkfifo(round_dir / "METADATA.csv")
+    with pytest.raises(UnreadableModelError, match=r"METADATA\.csv: is not a file"):
         read_round(round_dir)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from trojai_moth.case import Skip
-from trojai_moth.errors import SettingsError
+from trojai_moth.errors import SettingsError, UnreadableModelError
 from trojai_moth.subset import check_query, choose, published_subsets, query
 
 IDS = [f"id-{number:08d}" for number in range(6)]
@@ -126,7 +126,7 @@ def test_a_query_needs_metadata(tmp_path):
     with pytest.raises(SettingsError, match=r"METADATA\.csv, which a query asks, is missing"):
         query(tmp_path / "METADATA.csv", "acc > 0")
     (tmp_path / "METADATA.csv").write_text("name\nx\n")
-    with pytest.raises(SettingsError, match="no column model_name"):
+    with pytest.raises(UnreadableModelError, match="no column model_name"):
         query(tmp_path / "METADATA.csv", "name == 'x'")
 
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pandas as pd
-
 from .case import CONFIG_FILE, MODEL_FILE, Case, Skip, find_names
 from .config_file import CaseConfig, read_config, read_config_text
 from .errors import MothError, UnreadableModelError
 from .links import refuse_links_out
+from .metadata import METADATA_FILE, MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
 from .packs import find_packs, read_pack
 
-__all__ = ["CONFIG_FILE", "METADATA_FILE", "MODEL_FILE", "Case", "CaseConfig", "Skip", "metadata_file", "read_case",
-           "read_config", "read_config_text", "read_round"]  # fmt: skip
-
-METADATA_FILE = "METADATA.csv"
-# Where later rounds keep the model folders, beside METADATA.csv.
-MODELS_FOLDER = "models"
+__all__ = ["CONFIG_FILE", "MODEL_FILE", "Case", "CaseConfig", "Skip", "read_case", "read_config", "read_config_text",
+           "read_round"]  # fmt: skip
 
 
 def read_round(root: Path) -> list[Case | Skip]:
@@ -67,13 +62,6 @@ def read_case(directory: Path, *, own_links: bool = False) -> Case:
     return Case(_model_id(directory), directory, config, names)
 
 
-def metadata_file(root: Path) -> Path:
-    """Where a round's METADATA.csv lies, or would: in its folder, or above it if that is only the models/ of one."""
-    above = Path(os.path.abspath(root)).parent / METADATA_FILE
-    here = root / METADATA_FILE
-    return above if not here.exists() and _model_id(root) == MODELS_FOLDER and above.exists() else here
-
-
 def _case_or_skip(directory: Path) -> Case | Skip:
     try:
         return read_case(directory)
@@ -90,13 +78,8 @@ def _model_id(directory: Path) -> str:
 
 def _listed(metadata: Path) -> set[str]:
     """Model names of METADATA.csv; only that column is read, since labels are not this module's business."""
-    if not metadata.exists():
-        return set()
-    try:
-        names = pd.read_csv(metadata, usecols=["model_name"], dtype=str)["model_name"].dropna()
-    except (ValueError, OSError) as error:
-        raise UnreadableModelError(f"{metadata}: no readable column model_name ({error})") from None
-    bad = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
+    names = read_metadata(metadata)[MODEL_NAME]
+    bad = [name for name in names if Path(name).name != name or name in (".", "..")]
     if bad:
         raise UnreadableModelError(f"{metadata}: model_name {bad[0]!r:.60} is not a folder's name")
     return set(names)

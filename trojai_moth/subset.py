@@ -16,8 +16,8 @@ import pandas as pd
 
 from .case import Case, Skip
 from .errors import SettingsError
+from .metadata import MODEL_NAME, metadata_file, typed_metadata
 from .published import __name__ as _PUBLISHED
-from .rounds import metadata_file
 
 _ID = re.compile(r"id-\d{1,20}|\d{1,8}")
 _LONGEST_QUERY = 1000
@@ -70,12 +70,7 @@ def query(metadata: Path, text: str) -> set[str]:
             f"--subset {_shown(text)}: neither ids, a file, nor {', '.join(published_subsets())}; and {metadata}, "
             "which a query asks, is missing"
         )
-    try:
-        frame = pd.read_csv(metadata, low_memory=False)
-    except (ValueError, OSError) as error:
-        raise SettingsError(f"{metadata}: not a readable table ({error})") from None
-    if "model_name" not in frame.columns:
-        raise SettingsError(f"{metadata}: has no column model_name")
+    frame = typed_metadata(metadata)
     check_query(text, set(map(str, frame.columns)))
     try:
         with warnings.catch_warnings():
@@ -85,7 +80,7 @@ def query(metadata: Path, text: str) -> set[str]:
         raise SettingsError(f"--subset {_shown(text)}: can not be asked ({str(error).splitlines()[0]:.120})") from None
     if not isinstance(picked, pd.DataFrame):
         raise SettingsError(f"--subset {_shown(text)}: picks no rows; write a comparison, e.g. number_classes > 20")
-    return set(picked["model_name"].astype(str))
+    return set(picked[MODEL_NAME].astype(str))
 
 
 def check_query(text: str, columns: Collection[str]) -> None:

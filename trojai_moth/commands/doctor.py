@@ -233,7 +233,7 @@ def _errata(round_dir: Path) -> dict[str, str]:
 
 
 def _notes(round_dir: Path) -> list[str]:
-    from ..rounds import metadata_file
+    from ..metadata import metadata_file
 
     metadata = metadata_file(round_dir)
     notes = [] if metadata.is_file() else ["There is no METADATA.csv, so queries with --subset can not be asked."]

@@ -9,7 +9,7 @@ import click
 
 from ..errors import MothError
 from ..files import write_text
-from ..submission.published import PUBLISHED, PUBLISHED_FIDELITY
+from ..published.figures import PUBLISHED, PUBLISHED_FIDELITY
 from .base import command
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def score_lines(made: Score, number: str | None) -> list[str]:
     lines += ["", "Published (other models than these, unless you have that very split):"]
     for chosen in [number] if number else list(PUBLISHED):
         for entry in PUBLISHED[chosen]:
-            words = f"cross-entropy {entry.cross_entropy:.3f}  ROC-AUC {entry.roc_auc:.3f}"
+            words = f"cross-entropy {entry.cross_entropy:<5}  ROC-AUC {entry.roc_auc}"
             lines.append(f"  round {chosen:>2}  {entry.source:<20}  {words}")
     return lines
 

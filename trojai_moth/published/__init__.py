@@ -1,1 +1,1 @@
-"""What others have published of rounds by model id: errata of labels, and models known for false positives."""
+"""What others have published of rounds: errata of labels, models known for false positives, and their own figures."""

@@ -12,8 +12,9 @@ from typing import Any
 from ..case import CONFIG_NAMES, Case
 from ..errors import UnreadableModelError
 from ..images import list_examples, read_image
+from ..metadata import MODELS_FOLDER
 from ..packs import find_packs, unpacked
-from ..rounds import MODELS_FOLDER, read_round
+from ..rounds import read_round
 
 # Round 1 stores images at the size that its networks take; later rounds store 256 pixels.
 _SIDE = 224
