@@ -13,12 +13,12 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from ..distance_records import CHANNELS, FAST, DistanceSettings
+from ..core.records import Field, record, to_dict
 from ..hardeners import Part
-from ..records import Field, record, to_dict
-from ..round_settings import PgdSettings
-from ..samples import DataSettings
-from ..trigger import Pair
+from ..rounds.data_settings import DataSettings
+from ..synthesis.settings import PgdSettings
+from ..triggers.distance_records import CHANNELS, FAST, DistanceSettings
+from ..triggers.trigger import Pair
 from .gain import gains
 
 Distances = tuple[tuple[float | None, ...], ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..metadata import MODEL_NAME, metadata_file, read_metadata
+from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 
 # Column -> name in a table.
 _COLUMNS = {"number_example_images": "images per class", "cnn_img_size_pixels": "pixels", "number_classes": "classes"}

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..errors import MothError
-from ..metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
-from ..packs import find_packs, pack_index
-from ..published.errata import find_errata
+from ..core.errors import MothError
+from ..rounds.metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
+from ..rounds.packs import find_packs, pack_index
+from ..rounds.published.errata import find_errata
 
 _MEANING = MappingProxyType({"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False})
 _BLANK = frozenset({"", "nan", "na", "none"})

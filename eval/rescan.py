@@ -13,14 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import SettingsError, UnfinishedRunError
-from ..executors.stopping import SIGNALS, Stopping
-from ..fleet import Fleet
-from ..journal import Journal
-from ..leases import LeaseTerms
-from ..messages import Progress, silent
-from ..pipeline import RescanSettings
-from ..rescan_round import caveats, read_settings, run_round
+from ..core.errors import SettingsError, UnfinishedRunError
+from ..core.messages import Progress, silent
+from ..runs.execution_settings import Fleet
+from ..runs.journal import Journal
+from ..runs.leases import LeaseTerms
+from ..runs.rescan import caveats, read_settings, run_round
+from ..runs.run import RescanSettings
+from ..runs.workers.stopping import SIGNALS, Stopping
 from .labels import errata_lines, read_labels
 from .results import settled_results
 from .summary import Summary, summarise
@@ -84,7 +84,7 @@ def rescan(
         progress: is told ``[3/8] id-00000002: scan before`` and the like; what it raises ends the run.
         handle_signals: Ctrl-C and SIGTERM both end the run as KeyboardInterrupt, and are never lost; in the main
             thread only.
-        **settings: fields of :class:`~trojai_moth.pipeline.RescanSettings`, such as ``scanner``, ``scanner_options``,
+        **settings: fields of :class:`~trojai_moth.runs.run.RescanSettings`, such as ``scanner``, ``scanner_options``,
             ``hardener``, ``harden``, ``verdict``, ``seed`` or ``evidence``, as records or plain values. ``data`` may be
             a word (``"examples"``, ``"composed"``); by default the images are chosen that suit the round.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import Field
 
-from ..errors import RunDirectoryError
-from ..records import record
+from ..core.errors import RunDirectoryError
+from ..core.records import record
 from .metrics import brier, clopper_pearson, cross_entropy, cross_entropy_half_width, roc_auc
 
 COLUMNS = (

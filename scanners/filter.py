@@ -1,10 +1,10 @@
 """Round 4's photo filters: triggers that no mask can see, because they change the colours of the whole image.
 
-All five are tried on all classes, as colour maps that were fitted to them (known_filters.py). A backdoor answers to its
-own filter with near certainty; clean networks give way to filters, too, but less surely. That decides. The most
-suspicious pairs, and their ways back, are then searched from there for the smallest map that still turns them
-(colour_maps.py says which maps there are), and tried on held-back images. That is evidence for people: how small a map
-is tells poisoned and clean networks hardly apart, so it does not enter the score.
+All five are tried on all classes, as colour maps that were fitted to them (triggers/known_filters.py). A backdoor
+answers to its own filter with near certainty; clean networks give way to filters, too, but less surely. That decides.
+The most suspicious pairs, and their ways back, are then searched from there for the smallest map that still turns them
+(triggers/colour_maps.py says which maps there are), and tried on held-back images. That is evidence for people: how
+small a map is tells poisoned and clean networks hardly apart, so it does not enter the score.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import ClassVar
 
 import torch
 
-from ..colour_maps import VARIABLES, apply_map
-from ..engine import Engine
-from ..filter_inversion import FilterResult, invert_filters
-from ..images import ImagePool
-from ..inversion import InversionSettings, make_task
-from ..known_filters import KnownFilter, best_known_filters, known_filters
-from ..outliers import log_odds
-from ..records import Field, record
-from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict
-from ..subject import Subject
-from ..trigger import Pair
+from ..core.images import ImagePool
+from ..core.records import Field, record
+from ..core.statistics import log_odds
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.colour_maps import VARIABLES, apply_map
+from ..triggers.engine import Engine
+from ..triggers.filter_inversion import FilterResult, invert_filters
+from ..triggers.known_filters import KnownFilter, best_known_filters, known_filters
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import Pair
+from .base import Scanner
+from .result import Candidate, Verdict
 
 # A probability counts as no nearer to 0 or 1.
 _LEAST = 1e-6

@@ -20,16 +20,18 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ..images import ImagePool
-from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..outliers import anomaly_indices
-from ..precision import PrecisionChoice
-from ..records import Field, record
-from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict
-from ..seeding import derive_seed
-from ..subject import Subject
-from ..trigger import AnyPair, pixels_at, stamp
+from ..core.images import ImagePool
+from ..core.records import Field, record
+from ..core.seeding import derive_seed
+from ..core.statistics import anomaly_indices
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.inversion import InversionResult, invert, random_start
+from ..triggers.precision import PrecisionChoice
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import AnyPair, pixels_at, stamp
+from .base import Scanner
+from .result import Candidate, Verdict
 
 
 @record

@@ -3,9 +3,10 @@
 import importlib.metadata
 import typing
 
-from trojai_moth import plugins
-from trojai_moth.records import Field, record
-from trojai_moth.scanner import Candidate, Scanner, Verdict
+from trojai_moth.core import plugins
+from trojai_moth.core.records import Field, record
+from trojai_moth.scanners.base import Scanner
+from trojai_moth.scanners.result import Candidate, Verdict
 
 
 @record

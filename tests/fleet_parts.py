@@ -15,15 +15,15 @@ from fake_hardener import Scale, ScaleSettings
 from fake_round import write_round
 from fake_scanner import Scripted, weight_sum
 
-from trojai_moth.data_settings import DataSettings
-from trojai_moth.execute import execute
-from trojai_moth.fleet import Fleet
-from trojai_moth.journal import Journal
-from trojai_moth.leases import LeaseTerms
+from trojai_moth.core.records import Field, record
 from trojai_moth.loading import load_model
-from trojai_moth.pipeline import RescanSettings, Run
-from trojai_moth.records import Field, record
-from trojai_moth.rounds import read_round
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.runs.execute import execute
+from trojai_moth.runs.execution_settings import Fleet
+from trojai_moth.runs.journal import Journal
+from trojai_moth.runs.leases import LeaseTerms
+from trojai_moth.runs.run import RescanSettings, Run
 
 IDS = [f"id-{number:08d}" for number in range(6)]
 # Two in three are flagged, and one in two of these no more once hardened.

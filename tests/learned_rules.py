@@ -4,12 +4,20 @@ import hashlib
 
 from toys import AS_STORED
 
-from trojai_moth.blind.features import BlindEvidence, PairFeatures
-from trojai_moth.blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound, Term
-from trojai_moth.calibration import Estimate, LogisticCurve
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.run_records import ScanRecord
-from trojai_moth.scanner import Verdict
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import ScanRecord
+from trojai_moth.scanners.calibration import Estimate, LogisticCurve
+from trojai_moth.scanners.result import Verdict
+from trojai_moth.verdict.features import BlindEvidence, PairFeatures
+from trojai_moth.verdict.learned_rule import (
+    LearnedRule,
+    Retention,
+    RuleMetrics,
+    RuleModel,
+    RuleProvenance,
+    RuleRound,
+    Term,
+)
 
 NOTHING = Estimate(value=None, low=None, high=None)
 TERMS = (

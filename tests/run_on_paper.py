@@ -6,19 +6,20 @@ from types import SimpleNamespace
 import torch
 from toys import AS_STORED
 
-from trojai_moth.distance_records import DistanceSettings
-from trojai_moth.eval.card import Origin, Outcome, make_record
-from trojai_moth.eval.similarity import BoundSettings, combine
-from trojai_moth.hardener import HardeningRound, HardeningTrace
-from trojai_moth.images import ImagePool
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.kept_triggers import keep_triggers
-from trojai_moth.records import read_record, to_json
-from trojai_moth.run_records import Failure, ScanRecord
-from trojai_moth.samples import DataSettings, Samples
-from trojai_moth.scanner import Candidate, Verdict
-from trojai_moth.subject import Preprocessing
-from trojai_moth.trigger import Trigger
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import read_record, to_json
+from trojai_moth.core.subject import Preprocessing
+from trojai_moth.eval.cards.card import Origin, Outcome, make_record
+from trojai_moth.eval.distance_bounds.bounds import BoundSettings, combine
+from trojai_moth.hardeners.trace import HardeningRound, HardeningTrace
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.samples import Samples
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import Failure, ScanRecord
+from trojai_moth.runs.trigger_files import keep_triggers
+from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.triggers.distance_records import DistanceSettings
+from trojai_moth.triggers.trigger import Trigger
 
 # Names of folders are checked before a run starts; everything else comes from the round as it is.
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}'\"&<b>"

@@ -1,7 +1,7 @@
 """The planted networks that the contract kit brings along, and stand-ins for what a model's files say."""
 
-from trojai_moth.convention import Convention
-from trojai_moth.subject import Preprocessing
+from trojai_moth.core.subject import Preprocessing
+from trojai_moth.rounds.preprocessing import Convention
 from trojai_moth.testing.planted import (
     BACKDOOR_ROW,
     BRIGHT,

@@ -33,15 +33,16 @@ _PUBLIC: Mapping[str, str] = MappingProxyType(
 )
 
 if TYPE_CHECKING:
-    from .errors import MothError
-    from .hardener import Hardener
+    from .core.errors import MothError
+    from .core.records import Field, record
+    from .core.seeding import generator
+    from .hardeners.base import Hardener
+    from .hardeners.weights import load_weights, save_weights
     from .loading import inspect_model
-    from .records import Field, record
-    from .rounds import read_round
-    from .scanner import Candidate, Scanner
-    from .seeding import generator
-    from .trigger import Trigger
-    from .weights import load_weights, save_weights
+    from .rounds.reading import read_round
+    from .scanners.base import Scanner
+    from .scanners.result import Candidate
+    from .triggers.trigger import Trigger
 
 __all__ = [
     "Candidate",

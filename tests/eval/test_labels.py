@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from trojai_moth.errors import MothError
+from trojai_moth.core.errors import MothError
 from trojai_moth.eval.labels import read_labels
 
 

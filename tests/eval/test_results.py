@@ -2,15 +2,15 @@ import pandas as pd
 import pytest
 from toys import AS_STORED
 
-from trojai_moth.errors import RunDirectoryError
+from trojai_moth.core.errors import RunDirectoryError
+from trojai_moth.core.records import read_record, to_dict
 from trojai_moth.eval.results import COLUMNS, PROTOCOLS, read_results, result_rows, write_results
 from trojai_moth.eval.summary import Summary
-from trojai_moth.hardener import HardeningTrace
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import RescanSettings
-from trojai_moth.records import read_record, to_dict
-from trojai_moth.run_records import Failure, NotHardened, ScanRecord
-from trojai_moth.scanner import Candidate, Verdict
+from trojai_moth.hardeners.trace import HardeningTrace
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import Failure, NotHardened, ScanRecord
+from trojai_moth.runs.run import RescanSettings
+from trojai_moth.scanners.result import Candidate, Verdict
 
 
 def candidate(size, victim=7, target=4):

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trojai_moth.errors import RunDirectoryError
+from trojai_moth.core.errors import RunDirectoryError
+from trojai_moth.core.records import from_json, to_json
 from trojai_moth.eval import metrics
 from trojai_moth.eval.summary import COLUMNS, Rate, Summary, make_rate, summarise
-from trojai_moth.records import from_json, to_json
 
 LABEL_FIELDS = (
     "false_positives_before",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from trojai_moth.cli import main
-from trojai_moth.errors import MothError
-from trojai_moth.published.figures import PUBLISHED, PUBLISHED_FIDELITY
-from trojai_moth.records import from_json, to_json
+from trojai_moth.cli.main import main
+from trojai_moth.core.errors import MothError
+from trojai_moth.core.records import from_json, to_json
+from trojai_moth.rounds.published.figures import PUBLISHED, PUBLISHED_FIDELITY
 from trojai_moth.submission.fidelity import CLEAN_BEFORE, LABELS_FILE, POISONED_BEFORE, fidelity, hit_rate
 from trojai_moth.submission.predictions import Prediction, read_predictions
 from trojai_moth.submission.scoring import Score, confusion_csv, score, sweep, thresholds

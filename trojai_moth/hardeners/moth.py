@@ -17,19 +17,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..engine import Engine
-from ..fitting import Trainer, Visit
-from ..fresh_triggers import small_enough
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool
-from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..pairs import PairScheduler
-from ..samples import Samples
-from ..seeding import derive_seed, generator
-from ..subject import Subject
-from ..trigger import Pair, Trigger
-from ..warmup import WarmUp, pairwise_warm_up, warm_up
+from ..core.images import ImagePool
+from ..core.seeding import derive_seed, generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.engine import Engine
+from ..triggers.inversion import InversionResult, invert, random_start
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import Pair, Trigger
+from .base import Hardener
 from .moth_settings import MothSettings
+from .moth_warmup import WarmUp, pairwise_warm_up, warm_up
+from .pair_scheduler import PairScheduler
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit
+from .trigger_batches import small_enough
 
 
 class Moth(Hardener):

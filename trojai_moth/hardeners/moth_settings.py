@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..fit_settings import FitSettings
-from ..records import Field, record
+from ..core.records import Field, record
 from . import Part
+from .fit_settings import FitSettings
 
 
 @record

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..blind.learned import LearnedRule, read_rule
-from ..calibration import Calibration, read_calibration
-from ..errors import SettingsError
+from ..core.errors import SettingsError
+from ..core.messages import handed_to
+from ..core.records import to_dict
 from ..eval.results import result_rows
-from ..execute import execute
-from ..journal import Journal
-from ..messages import handed_to
-from ..pipeline import RescanSettings, Run
-from ..records import to_dict
-from ..rescan_round import make_run
-from ..run_records import Failure, ScanRecord
-from ..scanner import make_scanner
+from ..runs.execute import execute
+from ..runs.journal import Journal
+from ..runs.records import Failure, ScanRecord
+from ..runs.rescan import make_run
+from ..runs.run import RescanSettings, Run
+from ..scanners.calibration import Calibration, read_calibration
+from ..scanners.registry import make_scanner
+from ..verdict.learned_rule import LearnedRule, read_rule
 from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .metaparameters import DetectSettings
 

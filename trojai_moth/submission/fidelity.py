@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import MothError
-from ..metadata import MODEL_NAME, metadata_file, read_metadata
-from ..records import Field, record
+from ..core.errors import MothError
+from ..core.records import Field, record
+from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 
 LABELS_FILE: Final = "test-example-labels.json"
 CLEAN_BEFORE: Final = "average_clean_test_example_accuracy"

@@ -12,11 +12,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from ..blind.settings import EvidenceSettings
-from ..hardener import hardeners
-from ..records import Field, record
-from ..samples import DataSettings
-from ..several import settings_groups
+from ..core.records import Field, record
+from ..hardeners.registry import hardeners
+from ..rounds.data_settings import DataSettings
+from ..scanners.registry import settings_groups
+from ..verdict.settings import EvidenceSettings
 from . import Kind
 from .entrypoint import DEFAULT_BUDGETS
 
