@@ -32,14 +32,14 @@ from trojai_moth.core.seeding import derive_seed
 from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.model_folder import Case
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_model import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples, collect_samples
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.registry import make_scanner
 from trojai_moth.synthesis.clean_networks import train_surrogate
-from trojai_moth.synthesis.retrained_copies import relearned_copies
+from trojai_moth.synthesis.retrained_copies import retrained_copies
 from trojai_moth.synthesis.settings import RoundSummary
 from trojai_moth.triggers.known_filters import filter_success, filter_table
 from trojai_moth.triggers.stamps import StampTables, conviction_gap
@@ -63,7 +63,7 @@ SHIPPED_FILTER = "filter_as_shipped"
 _VERDICT = ("outcome", "score", "probability", "reason", "evidence", "seconds")
 
 
-def examine(case: Case, seed: int, asked: Cascade | None = None, data: str = COMPOSED) -> dict[str, Any]:
+def examine(case: ModelFolder, seed: int, asked: Cascade | None = None, data: str = COMPOSED) -> dict[str, Any]:
     """All stages of one model, or the scan and what is asked for; nothing here knows its label."""
     subject, samples = opened(case, seed, {"data": data})
     scanner = make_scanner(SCANNER, {})
@@ -86,13 +86,13 @@ def examine(case: Case, seed: int, asked: Cascade | None = None, data: str = COM
 
 
 def opened(
-    case: Case, seed: int, record: Mapping[str, Any] | None = None, device: torch.device | None = None
+    case: ModelFolder, seed: int, record: Mapping[str, Any] | None = None, device: torch.device | None = None
 ) -> tuple[Subject, Samples]:
     """A model and its images: composed ones, where its record does not say otherwise.
 
     AssertionError if it is not the one of its record: a round made again on another processor has other weights.
     """
-    found, known = open_case(case, device or torch.device("cpu")), record or {}
+    found, known = open_folder(case, device or torch.device("cpu")), record or {}
     sha256 = found.subject.source_sha256
     assert known.get("sha256", sha256) == sha256, f"{case.model_id}: not the record's model"
     settings = DataSettings(source=known.get("data", COMPOSED))
@@ -111,7 +111,7 @@ def harden_and_scan(scanner: Scanner, subject: Subject, samples: Samples, seed: 
     return hardened.subject, {"harden": found, "after": after}
 
 
-def add_naive(case: Case, seed: int, file: Path) -> None:
+def add_naive(case: ModelFolder, seed: int, file: Path) -> None:
     """Naive hardening of a flagged model whose record has none, as ``examine`` would have done it."""
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged" or "after" in record:
@@ -121,7 +121,7 @@ def add_naive(case: Case, seed: int, file: Path) -> None:
     print(f"{file.stem}: hardened, {record['after']['outcome']}", flush=True)
 
 
-def add_filters(case: Case, seed: int, file: Path) -> None:
+def add_filters(case: ModelFolder, seed: int, file: Path) -> None:
     """What known filters do, for a flagged model whose record is older than that; as ``examine`` would have it."""
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged" or record["evidence"].get("filter"):
@@ -133,7 +133,7 @@ def add_filters(case: Case, seed: int, file: Path) -> None:
     print(f"{file.stem}: {found.filter}, suspicion {found.suspicion(EvidenceSettings().filters):.1f}", flush=True)
 
 
-def add_shipped(case: Case, seed: int, file: Path) -> None:
+def add_shipped(case: ModelFolder, seed: int, file: Path) -> None:
     """What filters do by the settings that ship, where the patches alone would clear the model."""
     record = json.loads(file.read_text(encoding="utf-8"))
     if record["before"]["outcome"] != "flagged":
@@ -158,10 +158,10 @@ def as_shipped(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "evidence": {**evidence, "settings": settings, "filter": shown}}
 
 
-def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
+def beside_clean(case: ModelFolder, subject: Subject, samples: Samples, seed: int) -> FilterEvidence:
     """What known filters do to a model and to clean networks, which are trained whether they matter or not.
 
-    Relearned copies only where it would be kept without.
+    Retrained copies only where it would be kept without.
     """
     whole = EvidenceSettings()
     images, settings = samples.train.first_per_class(whole.images_per_class), whole.filters
@@ -170,11 +170,11 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
     found = filter_evidence(own, settings, clean)
     if found.suspicion(settings) < settings.odds:
         return found
-    copies = relearned_copies(subject, samples.train, samples.held, whole.relearning, seed=seed)
+    copies = retrained_copies(subject, samples.train, samples.held, whole.relearning, seed=seed)
     return filter_evidence(own, settings, clean, [filter_success(copy, images) for copy in copies])
 
 
-def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) -> list[Subject]:
+def clean_networks(case: ModelFolder, subject: Subject, samples: Samples, seed: int) -> list[Subject]:
     """Those that the evidence of this seed has."""
     settings, signs, clean = EvidenceSettings(), sorted(case.foregrounds.glob("*.png")), []
     for number in range(settings.clean_networks):
@@ -187,7 +187,7 @@ def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) ->
     return clean
 
 
-def add_own(case: Case, seed: int, file: Path) -> None:
+def add_own(case: ModelFolder, seed: int, file: Path) -> None:
     """What stamps do to a flagged model itself, and how sure clean networks are, where its record lacks it."""
     record = json.loads(file.read_text(encoding="utf-8"))
     candidates = record.get("evidence", {}).get("candidates", [])
@@ -215,7 +215,7 @@ def _slim(verdict: dict[str, Any]) -> dict[str, Any]:
     return {name: verdict[name] for name in _VERDICT}
 
 
-ADDITIONS: Mapping[str, tuple[Callable[[Case, int, Path], None], str]] = {
+ADDITIONS: Mapping[str, tuple[Callable[[ModelFolder, int, Path], None], str]] = {
     "naive": (add_naive, "naive hardening, to records that are there without it"),
     "filters": (add_filters, "known filters, to records that are without them"),
     "own": (add_own, "what stamps do to the model itself, to records that lack part of it"),
@@ -248,7 +248,7 @@ def main() -> None:
             assert read_record(RoundSummary, folder / "make_round.json").settings == settings_of(
                 stratum, arguments.half
             )
-            work += [(folder, case, stratum) for case in read_round(folder) if isinstance(case, Case)]
+            work += [(folder, case, stratum) for case in read_round(folder) if isinstance(case, ModelFolder)]
     work = [item for item in work if arguments.architecture in (None, item[1].config.architecture)]
     for folder, case, stratum in work[part::parts]:
         file = results / arguments.half / f"{stratum}-{case.model_id}.json"

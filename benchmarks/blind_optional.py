@@ -20,9 +20,9 @@ from sklearn.metrics import roc_auc_score
 
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.core.seeding import derive_seed
-from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.model_folder import ModelFolder
 from trojai_moth.rounds.reading import read_round
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 from trojai_moth.verdict.evidence import collect_evidence
 from trojai_moth.verdict.features import FEATURES
 from trojai_moth.verdict.filter_evidence import FilterSettings
@@ -45,7 +45,7 @@ def main() -> None:
     record = Record("optional evidence", chosen, evidence=to_dict(SETTINGS))
     for stratum in patched(chosen.half):
         for case in read_round(folder_of(chosen.rounds, stratum, chosen.half)):
-            if not isinstance(case, Case) or chosen.architecture not in (None, case.config.architecture):
+            if not isinstance(case, ModelFolder) or chosen.architecture not in (None, case.config.architecture):
                 continue
             file = STAMP_RESULTS / chosen.half / f"{stratum}-{case.model_id}.json"
             known = json.loads(file.read_text(encoding="utf-8"))
@@ -63,11 +63,11 @@ def patched(half: str) -> list[str]:
     return [stratum for stratum, one in made.items() if (one.trigger, one.size) == ("polygon", 32)]
 
 
-def looked(case: Case, known: dict[str, Any], record: Record) -> dict[str, Any]:
+def looked(case: ModelFolder, known: dict[str, Any], record: Record) -> dict[str, Any]:
     """The optional evidence on one model, with the images and seeds of benchmarks/blind.py."""
     seed = derive_seed(0, known["half"], known["stratum"], case.model_id)
     subject, samples = opened(case, seed, known, record.device)
-    verdict = from_dict(Verdict, {"scanner": SCANNER, **known["before"]}, source=case.model_id)
+    verdict = from_dict(ScanResult, {"scanner": SCANNER, **known["before"]}, source=case.model_id)
     found = collect_evidence(
         subject, samples, verdict, SETTINGS, seed=derive_seed(seed, "evidence"), cascade=CASCADE,
         signs=sorted(case.foregrounds.glob("*.png")),

@@ -32,7 +32,7 @@ these two taught; so have the fifth and the sixth, each of which tests what the 
 too, and has no larger images. The eighth tests what ships on models that are trained as round 4's were: with colours
 jittered by 0.1 and every one adversarially (train_model.py and round_config.py of the feb2021 generator; a stratum has
 one of its boxes, shares and step counts), and has two strata more, of round 4's spectral condition. The ninth has the
-strata of filters alone, twice as large and in other boxes, and tests copies relearned from clean images; the tenth
+strata of filters alone, twice as large and in other boxes, and tests copies retrained from clean images; the tenth
 has five of the eighth's strata in other boxes, for what comes after that. Up to the ninth set twins share a clean
 start, and only then is one poisoned; the set called start, from which that was learned, and three of the tenth's
 strata hold models poisoned from their first step. The eleventh has five of the eighth's strata in other boxes, with one
@@ -55,7 +55,7 @@ import pandas as pd
 
 from trojai_moth.core.records import read_record, to_dict
 from trojai_moth.eval.calibration.blind_runs import injected_pairs
-from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.model_folder import ModelFolder
 from trojai_moth.synthesis.make_round import make_round
 from trojai_moth.synthesis.settings import MakeRoundSettings, RoundSummary
 
@@ -203,7 +203,7 @@ def folder_of(rounds: Path, stratum: str, half: str) -> Path:
     return rounds / half / stratum
 
 
-def facts(round_dir: Path, case: Case, stratum: str, half: str) -> dict[str, Any]:
+def facts(round_dir: Path, case: ModelFolder, stratum: str, half: str) -> dict[str, Any]:
     """The truth and the conditions a model was made under."""
     config = json.loads((round_dir / case.model_id / "config.json").read_text(encoding="utf-8"))
     settings = read_record(RoundSummary, round_dir / "make_round.json").settings

@@ -4,7 +4,7 @@
     python benchmarks/blind_score.py --since shipped [--out FILE], likewise before
 
 blind_tested.py says which rule a set is for. With --since one rule is asked about all sets that were first looked at
-after it was frozen. What ``trojai-moth evaluate`` can not say of finished runs is said here: every feature alone and
+after it was frozen. What ``trojai-moth evaluate`` cannot say of finished runs is said here: every feature alone and
 left out, and every architecture left out.
 """
 
@@ -45,7 +45,7 @@ from trojai_moth.eval.calibration.fit_rule import RuleSettings, RuleSource, fit_
 from trojai_moth.eval.protocol_rows import Evaluation, ScoredModel, evaluate
 from trojai_moth.verdict.judge import judge
 from trojai_moth.verdict.learned_rule import LearnedRule, read_rule
-from trojai_moth.verdict.records import BlindVerdict
+from trojai_moth.verdict.records import Verdict
 from trojai_moth.verdict.threshold_rule import FEATURES_USED
 
 RECORDS = RESULTS / "blind"
@@ -62,7 +62,7 @@ def score(records: Sequence[Record], rule: LearnedRule | None) -> list[ScoredMod
     ]
 
 
-def scored(record: Record, model: LabelledModel, verdict: BlindVerdict) -> ScoredModel:
+def scored(record: Record, model: LabelledModel, verdict: Verdict) -> ScoredModel:
     """One model as the protocol's rows count it. AssertionError if the rule has seen it."""
     assert not verdict.fitted_on, f"{model.model_id}: the rule was learned from it"
     pairs = model.evidence.candidates

@@ -9,7 +9,7 @@ the fifth for the same learned from the fourth as well (results/blind_rule_convi
 of conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from
 (results/blind_rule_conviction_four.json), and for filters of which two count more, the seventh for the same learned
 from the sixth, too (results/blind_rule_conviction_five.json), and for filters compared pair by pair. The eighth is
-for the third's rule again; so is the ninth, of filters alone, with copies relearned from clean images beside the
+for the third's rule again; so is the ninth, of filters alone, with copies retrained from clean images beside the
 clean networks. The tenth to the twelfth are for what ships, which asks whether stamps of other colours do it, too
 (results/blind_rule_breadth.json); the third's rule is scored beside it. Each was frozen by commit before a model of
 its set was examined (of the tenth: before it was known what other colours do), and refuses the models it was learned

@@ -22,7 +22,7 @@ from record import Record, parser
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.core.seeding import derive_seed
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.model_folder import ModelFolder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.verdict.filter_evidence import FilterEvidence, FilterSettings
 from trojai_moth.verdict.settings import EvidenceSettings
@@ -52,14 +52,14 @@ def main() -> None:
     print(record.data["summary"])
 
 
-Model = tuple[str, bool, Case, int, Mapping[str, Any] | None]
+Model = tuple[str, bool, ModelFolder, int, Mapping[str, Any] | None]
 
 
 def models(folder: Path) -> Iterator[Model]:
     """Name, label, case, seed and record, of which there is none, of all models of the filter round."""
     labels = read_labels(folder)
     for case in read_round(folder):
-        if isinstance(case, Case):
+        if isinstance(case, ModelFolder):
             yield f"{ROUND} {case.model_id}", labels[case.model_id], case, derive_seed(0, case.model_id), None
 
 
@@ -70,7 +70,7 @@ def flagged(rounds: Path) -> Iterator[Model]:
         for stratum in dict.fromkeys(stratum for stratum, _ in records):
             for case in read_round(folder_of(rounds, stratum, half)):
                 known = records.get((stratum, case.model_id), {})
-                if not isinstance(case, Case) or "evidence" not in known:
+                if not isinstance(case, ModelFolder) or "evidence" not in known:
                     continue
                 if known["poisoned"] and not has_filters(known):
                     continue
@@ -84,7 +84,7 @@ def suspicion(part: Mapping[str, Any]) -> float:
     return from_dict(FilterEvidence, found, source="the record").suspicion(FilterSettings())
 
 
-def looked(case: Case, seed: int, known: Mapping[str, Any] | None, record: Record) -> dict[str, Any]:
+def looked(case: ModelFolder, seed: int, known: Mapping[str, Any] | None, record: Record) -> dict[str, Any]:
     """As rescan with composed images does it, with clean networks for every model."""
     subject, samples = opened(case, seed, known, device=record.device)
     found = beside_clean(case, subject, samples, derive_seed(seed, "evidence"))

@@ -19,8 +19,8 @@ from ..core.subject import Subject
 from ..hardeners.base import Hardener
 from ..hardeners.trace import HardeningTrace
 from ..hardeners.weights import load_weights, save_weights
-from ..rounds.model_folder import Case
-from ..rounds.open_model import OpenedCase
+from ..rounds.model_folder import ModelFolder
+from ..rounds.open_model import OpenedFolder
 from ..rounds.poisoned_examples import PoisonedExamples, attack_success
 from ..rounds.samples import Samples, collect_samples, with_unseen
 from ..runs.journal import Journal, RunIdentity
@@ -36,8 +36,8 @@ Progress = Callable[[str], None]
 class Contest:
     """One model, the images that methods may see, the poisoned ones that they may not, and where records lie."""
 
-    case: Case
-    opened: OpenedCase
+    case: ModelFolder
+    opened: OpenedFolder
     samples: Samples
     poisoned: PoisonedExamples | None
     settings: ComparisonSettings
@@ -66,7 +66,7 @@ class Contest:
     def judged(self) -> tuple[ImagePool, str]:
         """The images that rows are judged on, and what they are in words.
 
-        Composed images can be had anew, so that not even the accuracy guards have seen them; examples can not.
+        Composed images can be had anew, so that not even the accuracy guards have seen them; examples cannot.
         """
         if self.settings.data.source == "composed":
             count = self.settings.judge.fresh_per_class

@@ -25,7 +25,7 @@ from ..core.statistics import PROBABILITY_FLOOR, logistic
 from ..rounds.data_settings import DataSettings
 from .base import Scanner
 from .registry import split_names
-from .result import Calibrated, Verdict
+from .result import Calibrated, ScanResult
 
 FORMAT: Final = 1
 Method = Literal["logistic", "monotone"]
@@ -150,7 +150,7 @@ class Calibration:
     metrics: CalibrationMetrics
     provenance: Provenance
 
-    def judge(self, verdict: Verdict, sha256: str) -> Verdict:
+    def judge(self, verdict: ScanResult, sha256: str) -> ScanResult:
         """The scanner's verdict with the learned probability and flag; sha256 of the model's file.
 
         The score is moved by the threshold, so that it is above 0 exactly when the model is flagged. What was not
@@ -200,7 +200,7 @@ def read_calibration(path: Path) -> Calibration:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"--calibration {path}: can not be read ({error})") from None
+        raise SettingsError(f"--calibration {path}: cannot be read ({error})") from None
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
         raise SettingsError(f"--calibration {path}: format {found!r:.40}, this version reads {FORMAT}; calibrate anew")

@@ -27,7 +27,7 @@ from ..triggers.known_filters import KnownFilter, best_known_filters, known_filt
 from ..triggers.task import InversionSettings, make_task
 from ..triggers.trigger import Pair
 from .base import Scanner
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 # A probability counts as no nearer to 0 or 1.
 _LEAST = 1e-6
@@ -61,7 +61,7 @@ class Filter(Scanner):
     settings_type: ClassVar[type] = FilterSettings
     settings: FilterSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Scored by the pair that a known filter turns most surely; nothing is random, so ``seed`` changes nothing."""
         settings, present = self.settings, sorted(set(samples.train.y.tolist()))
         if len(present) < 2:

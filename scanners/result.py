@@ -46,13 +46,13 @@ class Calibrated:
 
 
 @record
-class Verdict:
+class ScanResult:
     """What a scanner says about one model; evidence is sorted, most suspicious first.
 
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
     of several scanners could not judge, and the score is that of the others; member_scores: what each of several that
     judged it said, on the same footing as the score. skip: what went wrong where the base class refused to take a
-    judgement; None for a judgement, and for a scanner that itself says why it can not judge. traceback: of what it
+    judgement; None for a judgement, and for a scanner that itself says why it cannot judge. traceback: of what it
     raised, where tracebacks are asked for (``--debug``); else it is no part of the record.
     """
 

@@ -21,7 +21,7 @@ from ..synthesis.clean_networks import SurrogateSettings, train_surrogate
 from ..triggers.stamps import StampBounds, StampSettings, StampTables, stamp_gap
 from ..triggers.trigger import Pair
 from .base import Scanner
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 
 @record
@@ -44,7 +44,7 @@ class Stamps(Scanner):
     settings_type: ClassVar[type] = StampScanSettings
     settings: StampScanSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Score of the most suspicious pair: how far it is within its nearest bound, in log odds."""
         settings = self.settings
         if len(set(samples.train.y.tolist())) < 2:

@@ -1,7 +1,7 @@
 """The planted networks that the contract kit brings along, and stand-ins for what a model's files say."""
 
 from trojai_moth.core.subject import Preprocessing
-from trojai_moth.rounds.preprocessing import Convention
+from trojai_moth.rounds.preprocessing import PreprocessingChoice
 from trojai_moth.testing.planted import (
     BACKDOOR_ROW,
     BRIGHT,
@@ -24,6 +24,6 @@ __all__ = [
 ]  # fmt: skip
 
 # How a toy reads its images, for records that hold it.
-AS_STORED = Convention(
+AS_STORED = PreprocessingChoice(
     chosen=Preprocessing(stored_size=SIZE, size=SIZE), by="accuracy", reason="a toy", images=0, readings=()
 )

@@ -25,7 +25,7 @@ from ..gain import FLOOR
 # differ for every kind of vision.
 SIZES, RATIOS = "viridis", "PuOr"
 CENSORED, UNMEASURED = "0.80", "0.89"
-# Beyond so many classes numbers in the cells can not be read.
+# Beyond so many classes numbers in the cells cannot be read.
 _VALUES_UP_TO = 12
 _TICKS = 23
 _RATIO_SPAN = 1.25
@@ -137,7 +137,7 @@ def _draw_panel(figure: Figure, axis: Axes, panel: _Panel) -> None:
     shown = np.ma.masked_invalid(np.maximum(panel.values, panel.low))
     image = axis.imshow(shown, norm=norm, cmap=colormaps[panel.colours], interpolation="nearest")
     hatch = "////" if classes <= _VALUES_UP_TO else "///////"
-    for row, column in np.argwhere(panel.censored):  # one by one, because a picture can not be hatched
+    for row, column in np.argwhere(panel.censored):  # one by one, because a picture cannot be hatched
         _fill(axis, row, column, facecolor=CENSORED, edgecolor="0.45", hatch=hatch)
     for label in range(classes):
         _fill(axis, label, label, facecolor="white")

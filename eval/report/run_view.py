@@ -14,8 +14,8 @@ from ...core.records import read_record
 from ...hardeners.trace import HardeningTrace
 from ...runs.journal import Journal, RunIdentity
 from ...runs.records import ScanRecord, Stage
-from ...scanners.result import Verdict
-from ...verdict.records import BlindVerdict
+from ...scanners.result import ScanResult
+from ...verdict.records import Verdict
 from ..cards.card import CardRecord
 from ..cards.text import PAIRS, SIDE_FILE
 from ..labels import read_labels
@@ -138,7 +138,7 @@ def _card(folder: Path, model_id: str) -> Path | None:
 
 def _model(journal: Journal, model_id: str, card: Path | None) -> dict[str, Any]:
     scans = {when: journal.read(model_id, when, ScanRecord) for when in STAGES}
-    trace, blind = journal.read(model_id, "harden", HardeningTrace), journal.read(model_id, "blind", BlindVerdict)
+    trace, blind = journal.read(model_id, "harden", HardeningTrace), journal.read(model_id, "blind", Verdict)
     first = scans["before"]
     return {
         "facts": _facts(first) if first else [],
@@ -154,7 +154,7 @@ def _facts(scan: ScanRecord) -> list[list[str]]:
     return [["model file", f"SHA-256 {scan.sha256}"], ["loading", scan.check], ["images", scan.data]]
 
 
-def _scan(verdict: Verdict) -> dict[str, Any]:
+def _scan(verdict: ScanResult) -> dict[str, Any]:
     return {
         "scanner": verdict.scanner,
         "outcome": verdict.outcome,
@@ -177,7 +177,7 @@ def _hardening(trace: HardeningTrace) -> dict[str, Any]:
     }
 
 
-def _blind(verdict: BlindVerdict) -> dict[str, Any]:
+def _blind(verdict: Verdict) -> dict[str, Any]:
     parts = [[part.words, part.feature, _short(part.value), _short(part.contribution)] for part in verdict.decided_by]
     return {"outcome": verdict.outcome, "reason": verdict.reason, "rule": verdict.rule, "parts": parts}
 

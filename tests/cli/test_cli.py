@@ -19,7 +19,7 @@ from trojai_moth.core.records import read_record
 from trojai_moth.eval.results import read_results
 from trojai_moth.loading import load_model
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 
 SMALL = ["data.source=examples", "data.train_per_class=3", "data.held_per_class=2"]
 SCAN = [*SMALL, "scanner.steps=2", "scanner.screen_steps=2"]
@@ -83,7 +83,7 @@ def refused(call):
 def test_scan_says_its_verdict_by_exit_code(call, model_dir, bound, code, word):
     result = call("scan", model_dir, *sets(*SCAN, bound), "--json", "verdict.json")
     assert result.exit_code == code and f"id-00000000: {word} by neural-cleanse: " in result.stdout
-    verdict = read_record(Verdict, model_dir.parent.__class__("verdict.json"))
+    verdict = read_record(ScanResult, model_dir.parent.__class__("verdict.json"))
     assert verdict.flagged == bool(code) and verdict.settings["steps"] == 2 and verdict.evidence
     assert f"{verdict.evidence[0].size:.1f} pixels" in result.stdout
 

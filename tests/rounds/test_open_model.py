@@ -13,7 +13,7 @@ from PIL import Image
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples, read_image
 from trojai_moth.core.subject import Preprocessing
-from trojai_moth.rounds.open_model import open_case, read_logits
+from trojai_moth.rounds.open_model import open_folder, read_logits
 from trojai_moth.rounds.preprocessing import HALF_TOLERANCE, LOGITS_TOLERANCE
 from trojai_moth.rounds.reading import read_case
 
@@ -22,7 +22,7 @@ FIRST = "class_0_example_0.png"
 
 
 def opened(directory):
-    return open_case(read_case(directory), CPU)
+    return open_folder(read_case(directory), CPU)
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_network_that_can_not_take_the_images(tmp_path):
     change_config(directory, cnn_img_size_pixels=6, img_size_pixels=6)
     for path, _ in list_examples(directory / "clean_example_data"):
         Image.new("RGB", (6, 6)).save(path)
-    assert "model.pt: can not take images of 6 x 6 pixels" in refused(directory)
+    assert "model.pt: cannot take images of 6 x 6 pixels" in refused(directory)
 
 
 def test_config_and_model_must_agree(model_dir):

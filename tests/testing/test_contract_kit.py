@@ -13,7 +13,7 @@ from trojai_moth.core.statistics import logistic
 from trojai_moth.hardeners.base import Hardener
 from trojai_moth.hardeners.trace import HardeningRound
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 from trojai_moth.testing import HardenerContract, ScannerContract
 
 
@@ -39,7 +39,7 @@ class Fair(Scanner):
 
     def verdict(self, score, name="fair", reason="as it is"):
         outcome = "flagged" if score > 0 else "clean"
-        return Verdict(scanner=name, outcome=outcome, score=score, probability=logistic(score), reason=reason)
+        return ScanResult(scanner=name, outcome=outcome, score=score, probability=logistic(score), reason=reason)
 
 
 class Global(Fair):

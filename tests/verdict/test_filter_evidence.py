@@ -13,7 +13,7 @@ from trojai_moth.core.errors import MothError
 from trojai_moth.core.records import to_dict
 from trojai_moth.rounds.samples import Samples
 from trojai_moth.synthesis import retrained_copies as relearned_module
-from trojai_moth.synthesis.retrained_copies import RelearnSettings
+from trojai_moth.synthesis.retrained_copies import RetrainSettings
 from trojai_moth.triggers.known_filters import FilterTable, filter_success, filter_table, known_filters
 from trojai_moth.verdict import evidence as gather_module
 from trojai_moth.verdict.evidence import collect_evidence
@@ -101,14 +101,14 @@ def spares(others, name="Toaster", success=0.6):
 def test_a_filter_that_turns_one_class_and_spares_the_others_is_suspicious_however_weak():
     settings, shown = FilterSettings(), spares(0.97)
     assert (shown.victim, shown.target, shown.filter) == (1, 2, "Toaster") and shown.spared == pytest.approx(0.97)
-    assert shown.pull(settings) < settings.odds < shown.suspicion(settings)
+    assert shown.filter_margin_gap(settings) < settings.odds < shown.suspicion(settings)
     above = min(math.log(0.6 / 0.4), math.log(0.97 / 0.03) - math.log(9))
     assert shown.suspicion(settings) == pytest.approx(settings.choosy + above, rel=1e-4)
     assert settings.choosy == settings.odds  # kept where both bounds are met
     assert spares(0.97, success=0.4).suspicion(settings) < settings.odds
     assert spares(0.8).suspicion(settings) < settings.odds
-    assert spares(0.97, name="Nashville").choosiness(settings) == -math.inf
-    assert dataclasses.replace(shown, spared=None).choosiness(settings) == -math.inf
+    assert spares(0.97, name="Nashville").single_class_score(settings) == -math.inf
+    assert dataclasses.replace(shown, spared=None).single_class_score(settings) == -math.inf
 
 
 def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
@@ -126,10 +126,12 @@ def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
 def test_what_relearned_copies_do_as_well_lowers_the_suspicion():
     settings = FilterSettings()
     explained, alone = beside_copies(0.97, 0.5, 0.96, 0.5), beside_copies(0.97, 0.5, 0.02, 0.5)
-    assert explained.pull(settings) == alone.pull(settings) > settings.odds
+    assert explained.filter_margin_gap(settings) == alone.filter_margin_gap(settings) > settings.odds
     assert explained.suspicion(settings) < settings.odds < alone.suspicion(settings)
     strict = dataclasses.replace(settings, room=9.0)
-    assert explained.suspicion(strict) == max(explained.pull(strict), explained.choosiness(strict))  # never more
+    assert explained.suspicion(strict) == max(
+        explained.filter_margin_gap(strict), explained.single_class_score(strict)
+    )  # never more
     shown = alone.unexplained
     assert (shown.victim, shown.target, shown.filter, shown.explained) == (1, 2, "Toaster", pytest.approx(0.02))
     odds = math.log(0.97 / 0.03) + math.log(0.98 / 0.02)
@@ -245,15 +247,18 @@ def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colo
         asked.append((kept, seed))
         return make_subject(ColourNet(backdoor=backdoor))
 
-    monkeypatch.setattr(relearned_module, "relearn", relearned)
-    own, both = FilterSettings(room=0), RelearnSettings(kept=(0.5, 1.0))
+    monkeypatch.setattr(relearned_module, "retrain_from", relearned)
+    own, both = FilterSettings(room=0), RetrainSettings(kept=(0.5, 1.0))
     natural = gathered((1, 2), colours, relearning=both, filters=own)
     assert [kept for kept, _ in asked] == [0.5]  # it explains enough
     assert gathered((1, 2), colours, relearning=both, filters=own, complete=True).filter == natural.filter
     assert [kept for kept, _ in asked] == [0.5, 0.5, 1.0] and asked[0] == asked[1] and asked[1][1] != asked[2][1]
-    assert natural.filter.suspicion(own) < own.odds < natural.filter.pull(own) and RELEARNED in natural.stage_seconds
+    assert (
+        natural.filter.suspicion(own) < own.odds < natural.filter.filter_margin_gap(own)
+        and RELEARNED in natural.stage_seconds
+    )
     assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 3
-    monkeypatch.setattr(relearned_module, "relearn", functools.partial(relearned, backdoor=None))
+    monkeypatch.setattr(relearned_module, "retrain_from", functools.partial(relearned, backdoor=None))
     injected = gathered((1, 2), colours, relearning=both).filter
     assert injected.unexplained.explained < 0.1 and injected.suspicion(own) > own.odds
 
@@ -263,8 +268,8 @@ def test_where_no_copy_can_be_relearned_the_flag_stays(reddening, colours, monke
         raise MothError("no copy")
 
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
-    monkeypatch.setattr(relearned_module, "relearn", fails)
-    found, own = gathered((1, 2), colours, relearning=RelearnSettings()), FilterSettings()
+    monkeypatch.setattr(relearned_module, "retrain_from", fails)
+    found, own = gathered((1, 2), colours, relearning=RetrainSettings()), FilterSettings()
     assert found.skipped[RELEARNED] == "no copy" and FILTERS not in found.skipped
     assert found.filter.unexplained is None and found.filter.suspicion(own) > own.odds
 

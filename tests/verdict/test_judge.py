@@ -11,7 +11,7 @@ from trojai_moth.core.records import from_dict, from_json, to_dict, to_json
 from trojai_moth.core.statistics import logistic
 from trojai_moth.verdict.judge import judge, model_score, score_pairs
 from trojai_moth.verdict.learned_rule import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule, refuse_learned
-from trojai_moth.verdict.records import MOST_NAMED, BlindVerdict
+from trojai_moth.verdict.records import MOST_NAMED, Verdict
 from trojai_moth.verdict.threshold_rule import FallbackBounds
 
 INJECTED = {"held_success": 1.0, "stamp_gap": 2.0, "log_size": -3.0}
@@ -118,7 +118,7 @@ class TestLearned:
 
     def test_verdict_and_rule_survive_json(self, tmp_path):
         verdict = judge(evidence(pair(**INJECTED)), learned())
-        assert from_json(BlindVerdict, to_json(verdict)) == verdict
+        assert from_json(Verdict, to_json(verdict)) == verdict
         write_text(tmp_path / "rule.json", to_json(learned()))
         assert read_rule(tmp_path / "rule.json") == learned()
 
@@ -136,9 +136,9 @@ class TestLearned:
 class TestReading:
     def test_what_is_no_rule_is_one_line(self, tmp_path):
         path = tmp_path / "rule.json"
-        with pytest.raises(SettingsError, match=r"rule\.json: can not be read"):
+        with pytest.raises(SettingsError, match=r"rule\.json: cannot be read"):
             read_rule(path)
-        for text, words in (("{", "can not be read"), ("[]", "format None"), ('{"format": 2}', "learn the rule anew")):
+        for text, words in (("{", "cannot be read"), ("[]", "format None"), ('{"format": 2}', "learn the rule anew")):
             path.write_text(text)
             with pytest.raises(SettingsError, match=words):
                 read_rule(path)

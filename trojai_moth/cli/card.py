@@ -245,6 +245,6 @@ def _measure_again(
     if again.image_sha256 != last.image_sha256:
         return (
             None,
-            "the images can not be made again as they were: other example images, or another trojai or torchvision",
+            "the images cannot be made again as they were: other example images, or another trojai or torchvision",
         )
     return again, ""

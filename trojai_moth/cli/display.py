@@ -126,7 +126,7 @@ _TRIGGERS = (
 )
 LEGEND = _TRIGGERS + "cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
 BLIND_LEGEND = _TRIGGERS + (
-    "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: can not be told, so "
+    "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: cannot be told, so "
     "still flagged if it was. clean: never flagged."
 )
 # More reasons than this would not be read; all are in results.csv.

@@ -35,10 +35,10 @@ from .options import set_option as settings_option
 if TYPE_CHECKING:
     from ..core.subject import Subject
     from ..rounds.data_settings import DataSettings
-    from ..rounds.model_folder import Case
-    from ..rounds.open_model import OpenedCase
+    from ..rounds.model_folder import ModelFolder
+    from ..rounds.open_model import OpenedFolder
     from ..rounds.samples import Samples
-    from ..scanners.result import Candidate, Verdict
+    from ..scanners.result import Candidate, ScanResult
 
 _model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
@@ -49,8 +49,8 @@ _log = logging.getLogger(__name__)
 class OpenedModel:
     """A model with its images and the settings groups of --set."""
 
-    case: Case
-    opened: OpenedCase
+    case: ModelFolder
+    opened: OpenedFolder
     data: DataSettings
     samples: Samples
     groups: dict[str, dict[str, Any]]
@@ -83,7 +83,7 @@ def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: 
     from ..core.records import from_dict
     from ..core.seeding import derive_seed
     from ..rounds.data_settings import DataSettings
-    from ..rounds.open_model import open_case
+    from ..rounds.open_model import open_folder
     from ..rounds.reading import read_case
     from ..rounds.samples import collect_samples
 
@@ -91,7 +91,7 @@ def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: 
     prepare_process(target)
     case = read_case(model_dir)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    opened = open_case(case, target, settings)
+    opened = open_folder(case, target, settings)
     if opened.note:
         _log.warning("%s: %s", case.model_id, opened.note)
     model_seed = derive_seed(seed, case.model_id)
@@ -143,7 +143,7 @@ def scan(
     raise SystemExit(_EXIT_CODES[verdict.outcome])
 
 
-def _verdict_text(model_id: str, verdict: Verdict) -> list[str]:
+def _verdict_text(model_id: str, verdict: ScanResult) -> list[str]:
     lines = [f"{model_id}: {verdict.outcome.upper()} by {verdict.scanner}: {verdict.reason}"]
     lines += [f"  {_candidate_text(candidate)}" for candidate in verdict.evidence[:5]]
     if verdict.calibrated and verdict.probability is not None:

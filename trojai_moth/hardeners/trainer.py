@@ -22,7 +22,7 @@ from .accuracy_guard import AccuracyGuard
 from .fit_settings import FitSettings
 from .trace import HardeningRound, Progress
 
-Visit = tuple[int | None, int, float | None]
+PairVisit = tuple[int | None, int, float | None]
 Draw = Callable[[], ImagePool]
 Loss = Callable[[nn.Module, ImagePool], Tensor]
 
@@ -68,7 +68,7 @@ class Trainer:
     def run(
         self,
         count: int,
-        play: Callable[[int], tuple[Sequence[Visit], float | None]],
+        play: Callable[[int], tuple[Sequence[PairVisit], float | None]],
         progress: Progress,
         *,
         first: int = 1,
@@ -190,7 +190,7 @@ class Trainer:
 
     @contextmanager
     def _own_dropout(self) -> Iterator[None]:
-        """Dropout can not be given a stream, so the CPU's global one is seeded from ours and put back afterwards."""
+        """Dropout cannot be given a stream, so the CPU's global one is seeded from ours and put back afterwards."""
         if not self.settings.train_batch_norm:
             yield
             return

@@ -20,7 +20,7 @@ from ..rounds.samples import Samples
 from .base import Hardener
 from .fit_settings import FitSettings
 from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit, cross_entropy, split_share
+from .trainer import PairVisit, Trainer, cross_entropy, split_share
 
 
 @record
@@ -81,7 +81,7 @@ class Uap(Hardener):
             change.ascend(rest)
             return concatenate([clean, change.on(rest)])
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             return (), trainer.fit(batch, settings.sgd_steps)
 
         return trainer.run(settings.rounds, play, progress)

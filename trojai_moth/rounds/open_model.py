@@ -14,13 +14,13 @@ from ..core.images import ImagePool, list_examples, read_image
 from ..core.subject import Preprocessing, Subject
 from ..loading import LoadedModel, load_model
 from .data_settings import DataSettings
-from .model_folder import Case
-from .preprocessing import Convention, Evidence, candidates
+from .model_folder import ModelFolder
+from .preprocessing import PreprocessingChoice, PreprocessingSearch, candidates
 from .trial_images import trial_images
 
 
 @dataclass(frozen=True)
-class OpenedCase:
+class OpenedFolder:
     """A loaded subject with its example images, of which there may be none.
 
     raw (N, 3, h, w) uint8 as stored, x = preprocessed, y the labels, names the file names; ``check`` says in words how
@@ -32,12 +32,12 @@ class OpenedCase:
     examples: ImagePool
     names: tuple[str, ...]
     check: str
-    convention: Convention
+    convention: PreprocessingChoice
     note: str = ""
     """What a reader of results must know of how the model was loaded, see LoadedModel."""
 
 
-def open_case(case: Case, device: torch.device, data: DataSettings | None = None) -> OpenedCase:
+def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | None = None) -> OpenedFolder:
     """Load the model safely, read its examples and find out its preprocessing; UnreadableModelError otherwise.
 
     Where there are no examples, the preprocessing is found on images that ``data`` names; without any of these the
@@ -52,24 +52,28 @@ def open_case(case: Case, device: torch.device, data: DataSettings | None = None
     tried = candidates(case.config, int(raw.shape[-1]))
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
-    found = Evidence(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
+    found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
     subject = replace(subject, preprocessing=found.chosen)
     examples = ImagePool(found.chosen(raw), y)
-    return OpenedCase(subject, raw, examples, names, found.reason, found, note=loaded.note)
+    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
 
 
-def _open_by_trial(case: Case, loaded: LoadedModel, device: torch.device, data: DataSettings | None) -> OpenedCase:
+def _open_by_trial(
+    case: ModelFolder, loaded: LoadedModel, device: torch.device, data: DataSettings | None
+) -> OpenedFolder:
     trial = trial_images(case, loaded.classes, data)
     tried = candidates(case.config, int(trial.raw.shape[-1]))
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
-    found = Evidence(subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words).find(tried)
+    found = PreprocessingSearch(
+        subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
+    ).find(tried)
     nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
     subject = replace(subject, preprocessing=found.chosen)
-    return OpenedCase(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
+    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
 
 
-def _subject(case: Case, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
+def _subject(case: ModelFolder, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
     return Subject(
         model_id=case.model_id,
         module=loaded.module.to(device).eval(),
@@ -81,7 +85,7 @@ def _subject(case: Case, loaded: LoadedModel, preprocessing: Preprocessing, devi
     )
 
 
-def _read_examples(listed: list[tuple[Path, int]], case: Case, classes: int) -> torch.Tensor:
+def _read_examples(listed: list[tuple[Path, int]], case: ModelFolder, classes: int) -> torch.Tensor:
     stored, images = case.config.stored_size, []
     for path, label in listed:
         image = read_image(path)
@@ -97,7 +101,7 @@ def _read_examples(listed: list[tuple[Path, int]], case: Case, classes: int) -> 
     return torch.stack(images)
 
 
-def _published(case: Case, names: tuple[str, ...], classes: int) -> dict[str, np.ndarray] | None:
+def _published(case: ModelFolder, names: tuple[str, ...], classes: int) -> dict[str, np.ndarray] | None:
     if not case.logits_file.exists():
         return None
     published = read_logits(case.logits_file, classes)

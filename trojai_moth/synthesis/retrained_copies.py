@@ -1,4 +1,4 @@
-"""The network itself, relearned from clean images: what it then still does was never injected.
+"""The network itself, retrained from clean images: what it then still does was never injected.
 
 What a network that was never taught a trick does of its own comes from how its classes look and, more than that, from
 the features its first layers happened to find: a network of the same classes that starts from other weights often does
@@ -31,7 +31,7 @@ from .training import capped, recipe_for
 
 
 @record
-class RelearnSettings:
+class RetrainSettings:
     """From which layers a network is relearned, and how."""
 
     kept: tuple[float, ...] = Field(
@@ -46,19 +46,19 @@ class RelearnSettings:
     epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
 
 
-def relearned_copies(
-    subject: Subject, train: ImagePool, held: ImagePool, settings: RelearnSettings, *, seed: int
+def retrained_copies(
+    subject: Subject, train: ImagePool, held: ImagePool, settings: RetrainSettings, *, seed: int
 ) -> Iterator[Subject]:
     """A copy for each share in ``settings.kept``, made when it is asked for, but for those that stay inaccurate.
 
-    Fewer copies explain less. Raises what ``relearn`` does where there was no copy at all.
+    Fewer copies explain less. Raises what ``retrain_from`` does where there was no copy at all.
     """
     made, failure = 0, None
     for number, kept in enumerate(settings.kept):
         for attempt in range(settings.attempts):
             own = derive_seed(seed, "relearned", number, *([attempt] if attempt else []))
             try:
-                copy = relearn(subject, train, held, settings, kept, seed=own)
+                copy = retrain_from(subject, train, held, settings, kept, seed=own)
             except MothError as error:
                 failure = error
                 continue
@@ -69,20 +69,20 @@ def relearned_copies(
         raise failure
 
 
-def relearn(
-    subject: Subject, train: ImagePool, held: ImagePool, settings: RelearnSettings, kept: float, *, seed: int
+def retrain_from(
+    subject: Subject, train: ImagePool, held: ImagePool, settings: RetrainSettings, kept: float, *, seed: int
 ) -> Subject:
     """A copy of ``subject``, on the same device, of which a share ``kept`` in (0, 1] is trained anew with the rest.
 
     Trained as make-round trains this architecture, on ``train``, x (N, 3, H, W) in [0, 1] under true labels;
-    ``subject`` is left as it was. Raises SettingsError for an architecture that can not be built, and MothError where
+    ``subject`` is left as it was. Raises SettingsError for an architecture that cannot be built, and MothError where
     the copy gets fewer of ``held`` right than ``settings.least_accuracy``.
     """
     recipe = capped(recipe_for(subject.architecture), settings.epochs)
     module = deepcopy(subject.module).requires_grad_()
     if kept < 1:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
-        draw_anew(module, fresh.to(subject.device), kept)
+        reinitialise(module, fresh.to(subject.device), kept)
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
         stage.train(module, subject.size, recipe, stream)
@@ -96,7 +96,7 @@ def relearn(
     return relearned
 
 
-def draw_anew(module: nn.Module, fresh: nn.Module, kept: float) -> None:
+def reinitialise(module: nn.Module, fresh: nn.Module, kept: float) -> None:
     """Give all of ``module`` behind a share ``kept`` in [0, 1) of its weight layers the values that ``fresh`` has.
 
     Weight layers are those with a weight of two dimensions or more, in the order in which the module holds them; what

@@ -24,7 +24,7 @@ from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.statistics import log_odds
 from ..core.subject import Subject
-from .logit_margins import leads, own_leads
+from .logit_margins import logit_margins, mean_class_margins
 from .trigger import Pair
 
 # Round 4 draws its polygons in these six; black and white as well.
@@ -107,7 +107,7 @@ def stamp_table(
         for colour in colours
     ]
     success, lead, surest = (torch.stack(part, dim=1) for part in zip(*shown, strict=True))
-    beside = own_leads(subject, (own or images).first_per_class(_OWN_IMAGES)).clamp_min(_LEAST)
+    beside = mean_class_margins(subject, (own or images).first_per_class(_OWN_IMAGES)).clamp_min(_LEAST)
     conviction, peak = (torch.stack([lead, surest]) / beside).clamp(-MOST_CONVICTION, MOST_CONVICTION)
     return StampTable(success, conviction, peak)
 
@@ -255,7 +255,7 @@ def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
     """(places, 3, H, W) -> (3, classes): means of each class's highest probabilities, leads, and half as many leads."""
     logits = subject.logits(changed, _BATCH)
     best, surest = (max(1, int(part * len(logits))) for part in (share, share * _SUREST))
-    likely, ahead = torch.stack([logits.softmax(1), leads(logits)]).topk(best, dim=1).values
+    likely, ahead = torch.stack([logits.softmax(1), logit_margins(logits)]).topk(best, dim=1).values
     return torch.stack([likely.mean(0), ahead.mean(0), ahead[:surest].mean(0)]).cpu()
 
 

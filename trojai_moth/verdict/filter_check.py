@@ -9,18 +9,18 @@ from ..core.statistics import logistic
 from .explanation import sentence
 from .features import BlindEvidence
 from .filter_evidence import FILTERS, FilterEvidence, FilterSettings
-from .records import BlindVerdict, Contribution
+from .records import Contribution, Verdict
 
 
 def _how(found: FilterEvidence, settings: FilterSettings) -> str:
     if found.unexplained:
         return "far more than to copies of it that were relearned from clean images"
-    if found.choosiness(settings) > found.pull(settings):
+    if found.single_class_score(settings) > found.filter_margin_gap(settings):
         return "and spares the other classes"
     return "far more surely than to clean networks of these classes"
 
 
-def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerdict:
+def keep_if_filter_trigger(verdict: Verdict, evidence: BlindEvidence) -> Verdict:
     """``verdict``, but what it clears is kept where a known filter is a trigger, not judged where that is not known.
 
     Evidence that says nothing of filters, as that of older runs, changes nothing.

@@ -15,7 +15,7 @@ strong filters a network that never saw them takes most classes for something el
 another, and knows the others still, was taught so.
 
 Both say that a network differs from others, and clean ones do that, too. Where they would keep a flag the network is
-compared with copies of itself that were relearned from clean images (synthesis/retrained_copies.py). Whatever it does
+compared with copies of itself that were retrained from clean images (synthesis/retrained_copies.py). Whatever it does
 of its own they do as well, and what it knows under a filter without having been taught they know, so only what they
 leave unexplained counts then.
 
@@ -89,7 +89,7 @@ class FilterSettings:
 
 @record
 class Unexplained:
-    """The pair and the known filter that relearned copies, and clean networks, explain least.
+    """The pair and the known filter that retrained copies, and clean networks, explain least.
 
     success, conviction and spared as of FilterEvidence; explained: the largest success for the pair on any copy or
     clean network; odds: the difference in log odds; knew: how sure of their own class any copy is at most on images of
@@ -126,7 +126,7 @@ class FilterEvidence:
     any clean network, None where none was needed; odds: the difference in log odds, or where none was needed at most so
     much; conviction: by how wide a margin, beside the pair's own images; spared: mean probability of their own class
     on images of all other classes. None: not known, as in older records, some of which compare with the largest success
-    of any class. unexplained: beside relearned copies, None where that was not needed or not possible.
+    of any class. unexplained: beside retrained copies, None where that was not needed or not possible.
     """
 
     victim: int
@@ -141,26 +141,26 @@ class FilterEvidence:
 
     def suspicion(self, settings: FilterSettings) -> float:
         """What the bound is on: the larger one of pull and choosiness, but no more than what is unexplained."""
-        shown = max(self.pull(settings), self.choosiness(settings))
+        shown = max(self.filter_margin_gap(settings), self.single_class_score(settings))
         return min(shown, self.unexplained.suspicion(settings)) if self.unexplained else shown
 
-    def pull(self, settings: FilterSettings) -> float:
+    def filter_margin_gap(self, settings: FilterSettings) -> float:
         """The odds + weight * ln(min(conviction / convinced, 1)), and more for rare filters.
 
         Conviction is cut at 0.02; where it is not known nothing is lacking.
         """
         conviction = 1.0 if self.conviction is None else self.conviction
         odds, margin = torch.tensor([[self.odds], [conviction]], dtype=torch.float64)
-        return float(_pull([self.filter], odds, margin, settings))
+        return float(_filter_margin_gap([self.filter], odds, margin, settings))
 
-    def choosiness(self, settings: FilterSettings) -> float:
+    def single_class_score(self, settings: FilterSettings) -> float:
         """The setting choosy and how far success and spared are above their bounds, whichever is less, in log odds.
 
         -inf for rare filters, which turn little in any network, and where spared is not known.
         """
         others = math.nan if self.spared is None else self.spared
         success, spared = torch.tensor([[self.success], [others]], dtype=torch.float64)
-        return float(_choosiness([self.filter], success, spared, settings))
+        return float(_single_class_score([self.filter], success, spared, settings))
 
 
 def filter_evidence(
@@ -178,8 +178,11 @@ def filter_evidence(
         raise MothError("the network's outputs are not finite on images with changed colours")
     beside = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
     odds = _odds(success, beside)
-    names, spared = list(known_filters()), _spared(success)
-    pull, choosy = _pull(names, odds, conviction, settings), _choosiness(names, success, spared, settings)
+    names, spared = list(known_filters()), _other_class_accuracy(success)
+    pull, choosy = (
+        _filter_margin_gap(names, odds, conviction, settings),
+        _single_class_score(names, success, spared, settings),
+    )
     at, victim, target = _largest(torch.maximum(pull, choosy))
     return FilterEvidence(
         victim=victim,
@@ -200,8 +203,8 @@ def _beside_copies(
     """Of all pairs and filters the one that is explained least."""
     success, conviction = own
     explained, names = torch.stack([*clean, *relearned]).amax(0), list(known_filters())
-    odds, spared = _odds(success, explained), _spared(success)
-    knew = torch.stack([_spared(one) for one in relearned]).amax(0)
+    odds, spared = _odds(success, explained), _other_class_accuracy(success)
+    knew = torch.stack([_other_class_accuracy(one) for one in relearned]).amax(0)
     at = _largest(_unexplained(names, odds, conviction, success, spared, knew, settings))
     return Unexplained(
         victim=at[1],
@@ -236,7 +239,7 @@ def _known(share: Tensor) -> float | None:
     return float(share) if bool(share.isfinite()) else None
 
 
-def _spared(success: Tensor) -> Tensor:
+def _other_class_accuracy(success: Tensor) -> Tensor:
     """(filters, classes, classes): of the classes but victim and target, the mean success of each for itself.
 
     Classes without images, whose rows are 0, are left out; nan where none is left.
@@ -248,13 +251,13 @@ def _spared(success: Tensor) -> Tensor:
     return torch.where(count > 0, mean, torch.nan)
 
 
-def _pull(filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+def _filter_margin_gap(filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
     """As of the record; tensors (filters, ...)."""
     lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
     return odds + settings.weight * lack + settings.rare * _rare(filters, odds)
 
 
-def _choosiness(filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
+def _single_class_score(filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
     """As of the record; tensors (filters, ...), spared nan where it is not known."""
     above = [
         _logit(share, _LEAST_CLEAN) - torch.tensor(bound, dtype=share.dtype).logit()
@@ -276,7 +279,7 @@ def _unexplained(
     """As of that record; tensors (filters, ...), spared and knew nan where they are not known."""
     gain = (_logit(spared, _LEAST_CLEAN) - _logit(knew, _LEAST_CLEAN)).clamp_min(0)
     counts = gain.isfinite() & (success >= settings.surely)
-    pull = _pull(filters, odds, conviction, replace(settings, weight=settings.unexplained_weight))
+    pull = _filter_margin_gap(filters, odds, conviction, replace(settings, weight=settings.unexplained_weight))
     return pull + settings.room + settings.gain * torch.where(counts, gain, torch.zeros_like(gain))
 
 

@@ -204,7 +204,7 @@ def read_rule(path: Path) -> LearnedRule:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"--rule {path}: can not be read ({error})") from None
+        raise SettingsError(f"--rule {path}: cannot be read ({error})") from None
     found = data.get("format") if isinstance(data, dict) else None
     if found != FORMAT:
         raise SettingsError(f"--rule {path}: format {found!r:.40}, this version reads {FORMAT}; learn the rule anew")

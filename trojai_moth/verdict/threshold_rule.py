@@ -10,7 +10,7 @@ from ..core.statistics import logistic
 from ..triggers.trigger import Pair
 from .explanation import contribute, missing_words, open_words, sentence
 from .features import BlindEvidence, PairFeatures
-from .records import MOST_NAMED, BlindVerdict, Contribution, Outcome, measured
+from .records import MOST_NAMED, Contribution, Outcome, Verdict, measured
 from .stages import Question
 
 NAME: Final = "bounds"
@@ -57,7 +57,7 @@ class _Checks(NamedTuple):
         return not self.missing and not self.beyond
 
 
-def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> BlindVerdict:
+def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> Verdict:
     """Keep the flag where a candidate is within all bounds; clear it where each is beyond one.
 
     Where what is missing could still keep a pair, the model is not judged. The score is the number of bounds that the
@@ -74,7 +74,7 @@ def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> BlindV
     unknown = [feature for feature in worst.missing if feature in evidence.left_open]
     # Bounds weigh alike, so those that speak for the outcome are what decided.
     parts = tuple(sorted(worst.said, key=lambda part: (part.contribution > 0) != (outcome == "kept")))[:MOST_NAMED]
-    return BlindVerdict(
+    return Verdict(
         outcome=outcome,
         probability=probability,
         score=-float(worst.beyond),
@@ -118,8 +118,8 @@ def _check(pair: PairFeatures, settings: FallbackBounds) -> _Checks:
     return _Checks(pair, said, tuple(feature for feature, (value, _) in opinions.items() if not measured(value)))
 
 
-def _not_judged(settings: FallbackBounds, reason: str, checks: _Checks | None = None) -> BlindVerdict:
-    return BlindVerdict(
+def _not_judged(settings: FallbackBounds, reason: str, checks: _Checks | None = None) -> Verdict:
+    return Verdict(
         outcome="not judged",
         pair=checks.name if checks else None,
         missing=checks.missing if checks else (),
