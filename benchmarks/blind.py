@@ -33,7 +33,7 @@ from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples, collect_samples
 from trojai_moth.scanners.base import Scanner

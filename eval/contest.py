@@ -20,7 +20,7 @@ from ..hardeners.base import Hardener
 from ..hardeners.trace import HardeningTrace
 from ..hardeners.weights import load_weights, save_weights
 from ..rounds.model_folder import ModelFolder
-from ..rounds.open_model import OpenedFolder
+from ..rounds.open_folder import OpenedFolder
 from ..rounds.poisoned_examples import PoisonedExamples, attack_success
 from ..rounds.samples import Samples, collect_samples, with_unseen
 from ..runs.journal import Journal, RunIdentity

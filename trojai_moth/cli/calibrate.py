@@ -12,12 +12,12 @@ import click
 
 from ..core.errors import MothError
 from ..core.files import write_text
+from ..rounds.data_settings import source_settings
 from .base import command
 from .console import make_console
 from .options import (
     backgrounds_option,
     data_option,
-    data_settings,
     device_option,
     parse_assignments,
     scanner_option,
@@ -140,7 +140,7 @@ def _show(learned: Calibration, left_out: list[LeftOut], out: Path) -> None:
 def _given(choices: dict[str, Any]) -> dict[str, Any]:
     """The settings of the scans, from the command line's words."""
     groups = parse_assignments(choices["assignments"], ("scanner", "data"))
-    data = {**data_settings(choices["data"], choices["backgrounds"]), **groups["data"]}
+    data = {**source_settings(choices["data"], choices["backgrounds"]), **groups["data"]}
     return {
         "scanner": choices["scanner"],
         "scanner_options": groups["scanner"],

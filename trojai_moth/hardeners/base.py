@@ -10,13 +10,14 @@ from typing import Any, ClassVar, final
 
 from ..core.device import is_out_of_memory
 from ..core.errors import MothError, PluginError, SettingsError, one_line
+from ..core.messages import Progress
 from ..core.records import to_dict
 from ..core.subject import Subject
 from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
 from .accuracy_audit import Audit, audit
 from .checks import hardening_problem
-from .trace import Hardened, HardeningRound, HardeningTrace, Progress
+from .trace import Hardened, HardeningRound, HardeningTrace
 
 
 class Hardener(ABC):
