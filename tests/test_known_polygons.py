@@ -6,18 +6,15 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-blind_score = pytest.importorskip("blind_score")
-blind_rule = pytest.importorskip("blind_rule")
-
-SETS = (*blind_rule.BROAD, "tenth", "eleventh")
+score_rule = pytest.importorskip("score_rule")
+SETS = (*score_rule.LEARNED, "tenth", "eleventh")
 
 
 @pytest.fixture(scope="module")
 def judged():
     """Flagged models with whether they were taught a filter, by stamps alone."""
-    found = [record for half in SETS for record in blind_score.read_records(blind_score.STAMP_RESULTS / half)]
-    models = blind_score.score(list(map(blind_rule.blind_to_filters, found)), None)
-    return [(model, model.conditions["trigger"] != "polygon") for model in models]
+    found = [score_rule.blind_to_filters(record) for name in SETS for record in score_rule.read_set(name)]
+    return [(model, model.conditions["trigger"] != "polygon") for model in score_rule.scored(found, None)]
 
 
 def test_no_known_polygon_is_below_a_bound(judged):
