@@ -16,8 +16,8 @@ from typing import Any
 from learn_rule import learn
 from score_rule import RESULT, result
 
-from trojai_moth.blind.rule import SHIPPED
-from trojai_moth.records import to_json
+from trojai_moth.core.records import to_json
+from trojai_moth.verdict.judge import SHIPPED
 
 # Sums in another order differ by less, and what is measured by more.
 ROUNDING = 1e-9

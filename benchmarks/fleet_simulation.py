@@ -23,7 +23,7 @@ from typing import Any
 
 from set_records import Record, read_set
 
-from trojai_moth.files import write_text
+from trojai_moth.core.files import write_text
 
 SET = "twelfth"
 # What follows the first scan of a flagged model.

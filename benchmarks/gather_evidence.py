@@ -20,23 +20,27 @@ import torch
 from model_sets import SETS, facts
 from set_records import read_records, write_records
 
-from trojai_moth.blind.collect import collect_evidence
-from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.core.records import to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth import Moth
-from trojai_moth.opening import open_case
-from trojai_moth.records import to_dict
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, Samples, collect_samples
-from trojai_moth.scanner import Scanner, Verdict, make_scanner
-from trojai_moth.seeding import derive_seed
-from trojai_moth.subject import Subject
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.rounds.samples import Samples, collect_samples
+from trojai_moth.scanners.base import Scanner
+from trojai_moth.scanners.registry import make_scanner
+from trojai_moth.scanners.result import ScanResult
+from trojai_moth.verdict.evidence import collect_evidence
+from trojai_moth.verdict.settings import EvidenceSettings
 
 SCANNER = "neural-cleanse"
 
 
-def examine(case: Case, seed: int, data: str, naive: bool) -> dict[str, Any]:
+def examine(case: ModelFolder, seed: int, data: str, naive: bool) -> dict[str, Any]:
     """All stages of one model; nothing here knows its label."""
-    opened = open_case(case, torch.device("cpu"))
+    opened = open_folder(case, torch.device("cpu"))
     subject = opened.subject
     samples = collect_samples(case, opened, DataSettings(source=data), derive_seed(seed, "images"))
     scanner = make_scanner(SCANNER, {})
@@ -71,7 +75,7 @@ def harden_and_scan(scanner: Scanner, subject: Subject, samples: Samples, seed: 
     return {"harden": found, "after": _short(scanner(hardened.subject, samples, seed=derive_seed(seed, "scan")))}
 
 
-def _short(verdict: Verdict) -> dict[str, Any]:
+def _short(verdict: ScanResult) -> dict[str, Any]:
     whole = to_dict(verdict)
     return {name: whole[name] for name in ("outcome", "score", "probability", "reason", "seconds")}
 
@@ -89,7 +93,7 @@ def main() -> None:
     known = {(record["stratum"], record["model_id"]) for record in records}
     for stratum in SETS[chosen.name].strata:
         for case in read_round(chosen.rounds / chosen.name / stratum):
-            if not isinstance(case, Case) or (stratum, case.model_id) in known:
+            if not isinstance(case, ModelFolder) or (stratum, case.model_id) in known:
                 continue
             seed, began = derive_seed(0, chosen.name, stratum, case.model_id), time.monotonic()
             record = facts(chosen.rounds, chosen.name, stratum, case)

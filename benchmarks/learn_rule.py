@@ -17,15 +17,14 @@ from model_sets import LEARNED, SETS
 from set_records import Record, read_set
 
 from trojai_moth import __version__
-from trojai_moth.blind.features import BlindEvidence
-from trojai_moth.blind.filtered import FILTERS
-from trojai_moth.blind.learned import LearnedRule, RuleRound
-from trojai_moth.calibration import fingerprint
-from trojai_moth.eval.blind_runs import LabelledModel
-from trojai_moth.eval.fit_rule import RuleSettings, RuleSource, fit_rule
-from trojai_moth.eval.rule_weights import WeightSettings
-from trojai_moth.files import write_text
-from trojai_moth.records import from_dict, to_json
+from trojai_moth.core.files import write_text
+from trojai_moth.core.records import fingerprint, from_dict, to_json
+from trojai_moth.eval.calibration.blind_runs import LabelledModel
+from trojai_moth.eval.calibration.fit_rule import RuleSettings, RuleSource, fit_rule
+from trojai_moth.eval.calibration.rule_weights import WeightSettings
+from trojai_moth.verdict.features import BlindEvidence
+from trojai_moth.verdict.filter_evidence import FILTERS
+from trojai_moth.verdict.learned_rule import LearnedRule, RuleRound
 
 # How far a stamp convinces the network and clean ones, how much its colour counts, and what a detail explains.
 FEATURES = ("stamp_peak", "clean_conviction", "stamp_breadth", "removal_success")

@@ -21,11 +21,11 @@ from typing import Any
 
 import pandas as pd
 
-from trojai_moth.eval.blind_runs import injected_pairs
-from trojai_moth.make_round import make_round
-from trojai_moth.records import read_record, to_dict
-from trojai_moth.round_settings import MakeRoundSettings, RoundSummary
-from trojai_moth.rounds import Case
+from trojai_moth.core.records import read_record, to_dict
+from trojai_moth.eval.calibration.blind_runs import injected_pairs
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.synthesis.make_round import make_round
+from trojai_moth.synthesis.settings import MakeRoundSettings, RoundSummary
 
 LEARNED = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
 TESTED = ("tenth", "eleventh", "twelfth")
@@ -133,7 +133,7 @@ SETS: Mapping[str, ModelSet] = {
 }  # fmt: skip
 
 
-def facts(rounds: Path, name: str, stratum: str, case: Case) -> dict[str, Any]:
+def facts(rounds: Path, name: str, stratum: str, case: ModelFolder) -> dict[str, Any]:
     """The truth about a model, and the conditions it was made under."""
     folder = rounds / name / stratum
     config = json.loads((folder / case.model_id / "config.json").read_text(encoding="utf-8"))

@@ -20,11 +20,11 @@ from learn_rule import FEATURES, blind_to_filters, has_filters, labelled, learn,
 from model_sets import LEARNED, TESTED
 from set_records import Record, read_set
 
-from trojai_moth.blind.learned import LearnedRule, read_rule
-from trojai_moth.blind.rule import SHIPPED, judge
+from trojai_moth.core.files import write_text
+from trojai_moth.core.records import to_dict
 from trojai_moth.eval.protocol_rows import ScoredModel, evaluate
-from trojai_moth.files import write_text
-from trojai_moth.records import to_dict
+from trojai_moth.verdict.judge import SHIPPED, judge
+from trojai_moth.verdict.learned_rule import LearnedRule, read_rule
 
 RESULT = Path(__file__).parent / "results" / "shipped_rule.json"
 # The sets whose flagged models were also hardened plainly and scanned again.

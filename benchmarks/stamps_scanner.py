@@ -15,10 +15,10 @@ from typing import Any
 
 from set_records import Record, read_set
 
-from trojai_moth.blind.stamps import weakest_point
+from trojai_moth.core.files import write_text
+from trojai_moth.core.statistics import logistic
 from trojai_moth.eval.metrics import cross_entropy, roc_auc
-from trojai_moth.files import write_text
-from trojai_moth.scanner import logistic
+from trojai_moth.triggers.stamps import weakest_point
 
 SETS = ("polygon", "confirm")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..errors import MothError
-from ..packs import find_packs, pack_index
-from ..published.errata import find_errata
-from ..rounds import MODELS_FOLDER, metadata_file
+from ..core.errors import MothError
+from ..rounds.metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
+from ..rounds.packs import find_packs, pack_index
+from ..rounds.published.errata import find_errata
 
 _MEANING = MappingProxyType({"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False})
 _BLANK = frozenset({"", "nan", "na", "none"})
@@ -32,7 +32,7 @@ def read_labels(round_dir: Path) -> dict[str, bool]:
     0 or 1) of each ``id-*`` folder, which may also lie under ``models/`` or ``groundtruth/``, or of ``round_dir``
     itself when that is one model's folder, and in the packs of a packed round. A round without labels gives an empty
     dict. Models whose published label is known to be wrong have none: see :func:`read_errata`. Raises MothError when
-    two places disagree or one can not be understood.
+    two places disagree or one cannot be understood.
     """
     wrong = read_errata(round_dir)
     return {model: poisoned for model, poisoned in read_published_labels(round_dir).items() if model not in wrong}
@@ -67,20 +67,13 @@ def read_published_labels(round_dir: Path) -> dict[str, bool]:
 
 
 def _metadata_claims(path: Path) -> Iterator[_Claim]:
-    if not path.is_file():
+    table = read_metadata(path, "poisoned")
+    if "poisoned" not in table:
         return
-    names, *rows = _csv_rows(path) or [[]]
-    columns = {name.strip().lower(): index for index, name in enumerate(names)}
-    if "poisoned" not in columns:
-        return
-    if "model_name" not in columns:
-        raise MothError(f"{path} has a column 'poisoned' but none called 'model_name'; name the column of model ids so")
-    for number, row in enumerate(rows, start=2):
-        if len(row) <= max(columns["poisoned"], columns["model_name"]):
-            continue
-        poisoned = _parse(row[columns["poisoned"]], f"{path} row {number}")
+    for number, model, text in table[[MODEL_NAME, "poisoned"]].itertuples():
+        poisoned = _parse(text, f"{path} row {number}")
         if poisoned is not None:
-            yield _Claim(row[columns["model_name"]].strip(), poisoned, path)
+            yield _Claim(model, poisoned, path)
 
 
 def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:
@@ -100,7 +93,7 @@ def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:
 def _packed_claims(round_dir: Path) -> Iterator[_Claim]:
     folders = [folder for folder in (round_dir, round_dir / MODELS_FOLDER) if folder.is_dir()]
     for pack in (pack for folder in folders for pack in find_packs(folder)):
-        with suppress(OSError):  # a pack that can not be read has no models to label either
+        with suppress(OSError):  # a pack that cannot be read has no models to label either
             for entry in pack_index(pack).models:
                 source = pack / entry.model_id / "ground_truth.csv"
                 poisoned = _parse(entry.label_text or "", str(source))
@@ -113,7 +106,7 @@ def _csv_rows(path: Path) -> list[list[str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MothError(f"{path} can not be read as CSV text: {error}") from None
+        raise MothError(f"{path} cannot be read as CSV text: {error}") from None
 
 
 def _parse(text: str, where: str) -> bool | None:

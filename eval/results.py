@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..blind.features import BlindEvidence
-from ..blind.verdict import BlindVerdict
-from ..files import write_text
-from ..hardener import HardeningTrace
-from ..journal import Journal
-from ..pipeline import Failure, NotHardened, ScanRecord
-from ..records import to_json
-from ..scanner import Candidate, Verdict
-from .report import to_markdown
+from ..core.files import write_text
+from ..core.records import to_json
+from ..hardeners.trace import HardeningTrace
+from ..runs.journal import Journal
+from ..runs.records import Failure, NotHardened, ScanRecord
+from ..scanners.result import Candidate, ScanResult
+from ..verdict.features import BlindEvidence
+from ..verdict.records import Verdict
+from .report.markdown import to_markdown
 from .summary import Summary, summarise
 
 COLUMNS = [
@@ -100,7 +100,7 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
     after = journal.read(model_id, "after", ScanRecord)
     failure = journal.read(model_id, "failure", Failure)
     left_alone = journal.read(model_id, "not-hardened", NotHardened)
-    blind = journal.read(model_id, "blind", BlindVerdict)
+    blind = journal.read(model_id, "blind", Verdict)
     verdict, reason = _decide(before, after, failure, left_alone)
     if asked_blind(journal) and verdict in ("cleared", "kept") and not left_alone:
         verdict, reason = (
@@ -156,5 +156,5 @@ def _scan_columns(when: str, scan: ScanRecord | None) -> dict[str, object]:
     return columns
 
 
-def _best(verdict: Verdict) -> Candidate | None:
+def _best(verdict: ScanResult) -> Candidate | None:
     return verdict.evidence[0] if verdict.evidence else None

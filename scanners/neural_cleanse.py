@@ -20,18 +20,18 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ..engine import PrecisionChoice
-from ..images import ImagePool
-from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..outliers import anomaly_indices
-from ..records import Field, record
-from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict
-from ..seeding import derive_seed
-from ..subject import Subject
-from ..trigger import pixels_at, stamp
-
-Pair = tuple[int | None, int]
+from ..core.images import ImagePool
+from ..core.records import Field, record
+from ..core.seeding import derive_seed
+from ..core.statistics import anomaly_indices
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.inversion import InversionResult, invert, random_start
+from ..triggers.precision import PrecisionChoice
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import AnyPair, pixels_at, stamp
+from .base import Scanner
+from .result import Candidate, ScanResult
 
 
 @record
@@ -62,7 +62,7 @@ class NeuralCleanse(Scanner):
     settings_type: ClassVar[type] = NeuralCleanseSettings
     settings: NeuralCleanseSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Invert on the first images of each class of samples.train; test on samples.held."""
         present = sorted(set(samples.train.y.tolist()))
         if len(present) < 2:
@@ -70,7 +70,7 @@ class NeuralCleanse(Scanner):
         modes = ("pairwise", "universal") if self.settings.mode == "both" else (self.settings.mode,)
         verdicts = [getattr(self, mode)(subject, samples, present, seed) for mode in modes]
         worst = max(verdicts, key=lambda verdict: verdict.score)
-        return Verdict(
+        return ScanResult(
             scanner=self.name,
             outcome=worst.outcome,
             score=worst.score,
@@ -79,13 +79,13 @@ class NeuralCleanse(Scanner):
             evidence=tuple(candidate for verdict in verdicts for candidate in verdict.evidence),
         )
 
-    def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
+    def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
         """By size: score = ln(bound / smallest size); with no trigger at all the whole image stands for the size.
 
         By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
         """
         settings = self.settings
-        pairs: list[Pair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
+        pairs: list[AnyPair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
         few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
@@ -109,10 +109,10 @@ class NeuralCleanse(Scanner):
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
         return self.judged(math.log(bound / max(best.size, 1e-3)), words, found)
 
-    def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
+    def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
         settings = self.settings
-        pairs: list[Pair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
+        pairs: list[AnyPair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
         images = samples.train.first_per_class(settings.images_per_class)
         task = make_task(images.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
@@ -123,7 +123,7 @@ class NeuralCleanse(Scanner):
         sizes = [candidate.size for candidate in found if candidate.size is not None]
         return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
 
-    def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> Verdict:
+    def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> ScanResult:
         indices = anomaly_indices(sizes)
         if indices is None:
             return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)

@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 import tempfile
@@ -13,6 +14,13 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 # What the tests learn about this machine's speed stays with them, and is the same for every process they start.
 _CACHE = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+@pytest.fixture
+def notes(caplog):
+    """What is logged, as far as the command line shows it unasked; ``messages`` are its lines."""
+    caplog.set_level(logging.INFO, "trojai_moth")
+    return caplog
 
 
 @pytest.fixture(scope="session")

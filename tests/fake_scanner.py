@@ -1,11 +1,12 @@
-"""A scanner that says what it is told to, and the little that a run needs around it."""
+"""A scanner that says what it is told to."""
 
 import importlib.metadata
 import typing
 
-from trojai_moth import plugins
-from trojai_moth.records import Field, record
-from trojai_moth.scanner import Candidate, Scanner, Verdict
+from trojai_moth.core import plugins
+from trojai_moth.core.records import Field, record
+from trojai_moth.scanners.base import Scanner
+from trojai_moth.scanners.result import Candidate, ScanResult
 
 
 @record
@@ -30,7 +31,7 @@ class Scripted(Scanner):
         score = {"flagged": 1.0, "clean": -1.0}[word]
         found = Candidate(victim=0, target=1, size=4.0 + score, success=1.0, held_success=0.5, held_images=2,
                           converged=True)  # fmt: skip
-        return Verdict(
+        return ScanResult(
             scanner=self.name, outcome=word, score=score, probability=0.5 + score / 4, reason=f"says {word}",
             evidence=(found,),
         )  # fmt: skip
@@ -62,20 +63,6 @@ class _Finder:
 def install(monkeypatch, *entries, group="trojai_moth.scanners"):
     """Make these the only plugins of their group; other groups stay as they are."""
     monkeypatch.setattr(plugins, "entry_points", _Finder(group, entries))
-
-
-class Silent:
-    def __init__(self):
-        self.notes = []
-
-    def model(self, model_id, number, total):
-        self.notes.append(f"{number}/{total} {model_id}")
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def step(self, text):
-        pass
 
 
 def weight_sum(module):

@@ -2,12 +2,22 @@
 
 import hashlib
 
-from trojai_moth.blind.features import BlindEvidence, PairFeatures
-from trojai_moth.blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound, Term
-from trojai_moth.calibration import Estimate, LogisticCurve
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import ScanRecord
-from trojai_moth.scanner import Verdict
+from toys import AS_STORED
+
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import ScanRecord
+from trojai_moth.scanners.calibration import Estimate, LogisticCurve
+from trojai_moth.scanners.result import ScanResult
+from trojai_moth.verdict.features import BlindEvidence, PairFeatures
+from trojai_moth.verdict.learned_rule import (
+    LearnedRule,
+    Retention,
+    RuleMetrics,
+    RuleModel,
+    RuleProvenance,
+    RuleRound,
+    Term,
+)
 
 NOTHING = Estimate(value=None, low=None, high=None)
 TERMS = (
@@ -78,10 +88,11 @@ def write_run(root, round_dir, found):
             classes=3,
             sha256=hashlib.sha256((round_dir / model_id / "model.pt").read_bytes()).hexdigest(),
             check="",
+            convention=AS_STORED,
             data="",
             accuracy=1.0,
             device="cpu",
-            verdict=Verdict(scanner="k-arm", outcome="flagged", score=1.0, probability=0.7, reason="small"),
+            verdict=ScanResult(scanner="k-arm", outcome="flagged", score=1.0, probability=0.7, reason="small"),
             seconds=1.0,
         )
         journal.write(model_id, "before", scan)

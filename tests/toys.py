@@ -1,5 +1,7 @@
-"""The planted networks that the contract kit brings along; here too, so that every test finds them in one place."""
+"""The planted networks that the contract kit brings along, and stand-ins for what a model's files say."""
 
+from trojai_moth.core.subject import Preprocessing
+from trojai_moth.rounds.preprocessing import PreprocessingChoice
 from trojai_moth.testing.planted import (
     BACKDOOR_ROW,
     BRIGHT,
@@ -17,6 +19,11 @@ from trojai_moth.testing.planted import (
 )
 
 __all__ = [
-    "BACKDOOR_ROW", "BRIGHT", "GAIN", "SIZE", "PlantedNet", "SmallNet", "make_samples", "make_subject",
+    "AS_STORED", "BACKDOOR_ROW", "BRIGHT", "GAIN", "SIZE", "PlantedNet", "SmallNet", "make_samples", "make_subject",
     "planted_images", "planted_samples", "square_images", "square_samples", "trained_subject",
 ]  # fmt: skip
+
+# How a toy reads its images, for records that hold it.
+AS_STORED = PreprocessingChoice(
+    chosen=Preprocessing(stored_size=SIZE, size=SIZE), by="accuracy", reason="a toy", images=0, readings=()
+)

@@ -17,19 +17,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..engine import Engine
-from ..fitting import Trainer, Visit
-from ..fresh_triggers import small_enough
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool
-from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..pairs import Pair, PairScheduler
-from ..samples import Samples
-from ..seeding import derive_seed, generator
-from ..subject import Subject
-from ..trigger import Trigger
-from ..warmup import WarmUp, pairwise_warm_up, warm_up
+from ..core.images import ImagePool
+from ..core.seeding import derive_seed, generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.engine import Engine
+from ..triggers.inversion import InversionResult, invert, random_start
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import Pair, Trigger
+from .base import Hardener
 from .moth_settings import MothSettings
+from .moth_warmup import WarmUp, pairwise_warm_up, warm_up
+from .pair_scheduler import PairScheduler
+from .trace import HardeningRound, Progress
+from .trainer import PairVisit, Trainer
+from .trigger_batches import small_enough
 
 
 class Moth(Hardener):
@@ -60,13 +62,13 @@ class _Course:
         # Starts are kept per directed pair: (victim, target) is never swapped, and tensors are copied, not shared.
         self.starts: dict[Pair, tuple[Tensor, Tensor]] = {}
 
-    def round(self, number: int) -> tuple[Sequence[Visit], float | None]:
+    def round(self, number: int) -> tuple[Sequence[PairVisit], float | None]:
         """Pick pairs, then turns of inversion and training on them. Round 0 trains on the universal triggers."""
         if number == 0:
             return [], self._train_on_universal()
         directed = self._pick(number)
         images = self.trainer.per_class(sorted({victim for victim, _ in directed}), self.settings.images_per_direction)
-        visits: list[Visit] = []
+        visits: list[PairVisit] = []
         losses = []
         result: InversionResult | None = None
         for turn in range(self.settings.turns):

@@ -12,16 +12,18 @@ from typing import ClassVar
 
 import torch
 
-from ..fitting import FitSettings, Trainer, Visit, stamped
-from ..fresh_triggers import fresh_triggers, in_full
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool, concatenate
-from ..outliers import anomaly_indices
-from ..records import Field, record
-from ..samples import Samples
-from ..seeding import derive_seed, generator
-from ..subject import Subject
-from ..trigger import Trigger
+from ..core.images import ImagePool, concatenate
+from ..core.records import Field, record
+from ..core.seeding import derive_seed, generator
+from ..core.statistics import anomaly_indices
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.trigger import Trigger
+from .base import Hardener
+from .fit_settings import FitSettings
+from .trace import HardeningRound, Progress
+from .trainer import PairVisit, Trainer, stamped
+from .trigger_batches import fresh_triggers, in_full
 
 
 @record
@@ -55,7 +57,7 @@ class NcUnlearn(Hardener):
         chosen = suspicious(self._invert(trainer, seed), settings.outlier_index)
         if not chosen:
             return [], "no universal trigger works, so there is none to unlearn"
-        visits: list[Visit] = [(None, trigger.target, trigger.size) for trigger in chosen]
+        visits: list[PairVisit] = [(None, trigger.target, trigger.size) for trigger in chosen]
 
         def batch() -> ImagePool:
             # Images of any class are stamped, the target's own too, as in the paper.
@@ -65,7 +67,7 @@ class NcUnlearn(Hardener):
             *parts, rest = [images.take(torch.arange(start, end)) for start, end in pairwise(cuts)]
             return concatenate([*map(stamped, parts, chosen), rest])
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             return visits, trainer.fit(batch, trainer.epoch_steps)
 
         return trainer.run(settings.epochs, play, progress)

@@ -13,9 +13,9 @@ from torch import nn
 
 from .constructors import OLD_BACKEND
 from .refusal import ForeignCode, quote
+from .stock_changes import DESCRIPTIVE, DROPPED, LATER, LATER_BY_CLASS, LATER_MODULES, RENAMED
 from .structure import members
 from .symbols import Choice, Instance, Name, SetOf
-from .versions import DESCRIPTIVE, DROPPED, LATER, LATER_BY_CLASS, LATER_MODULES, RENAMED
 
 _PARALLEL = frozenset({"device_ids", "output_device", "src_device_obj"})
 """What DataParallel adds to a module, apart from ``dim``; where it runs decides nothing."""
@@ -84,7 +84,7 @@ def _compare_members(pickled: Instance, built: nn.Module, group: str, place: str
 
 
 def _same(found: object, expected: object) -> bool:
-    # The recursion follows the stock module's own values, so a file can not make it deep.
+    # The recursion follows the stock module's own values, so a file cannot make it deep.
     if isinstance(expected, dict):
         if not isinstance(found, dict) or found.keys() != expected.keys():
             return False

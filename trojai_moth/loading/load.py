@@ -10,7 +10,7 @@ from typing import BinaryIO
 import torch
 from torch import nn
 
-from ..errors import UnreadableModelError
+from ..core.errors import UnreadableModelError
 from .container import Container
 from .examine import examine
 from .files import open_regular, sha256_of
@@ -60,7 +60,7 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
     except OSError as error:
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from None
     except Exception as error:
-        # What no check foresaw is still a file that can not be trusted, not a reason to end a long scan.
+        # What no check foresaw is still a file that cannot be trusted, not a reason to end a long scan.
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from error
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import BinaryIO
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, BinaryIO
 
 from .refusal import Refusal, quote
+
+if TYPE_CHECKING:
+    from torch import nn
 
 RISK = (
     "--trust-pickle: a model file that is no stock network is handed to torch's own unpickler, which runs whatever "
@@ -39,18 +39,21 @@ def pickles_are_trusted() -> bool:
 
 
 def trust_of_run() -> dict[str, bool]:
-    """What a run's identity says of it: a run that ran files can not be continued as one that does not."""
+    """What a run's identity says of it: a run that ran files cannot be continued as one that does not."""
     return {"trust_pickle": True} if pickles_are_trusted() else {}
 
 
 def unpickle_network(file: BinaryIO) -> nn.Module:
     """Run the file and return the network it makes, on the CPU, in float32 and evaluation mode; raises Refusal."""
+    import torch
+    from torch import nn
+
     file.seek(0)
     try:
         root = torch.load(file, map_location="cpu", weights_only=False)
     except Exception as error:
         raise Refusal(
-            f"can not be unpickled either ({type(error).__name__}: {quote(error, 100)}); install the packages it was "
+            f"cannot be unpickled either ({type(error).__name__}: {quote(error, 100)}); install the packages it was "
             "made with"
         ) from None
     network = root.module if isinstance(root, nn.DataParallel) else root

@@ -18,13 +18,14 @@ from typing import Any, Final
 import jsonschema
 
 from .. import __version__
-from ..calibration import Calibration, read_calibration
-from ..errors import MothError, SettingsError
-from ..files import write_text
-from ..scanner import make_scanner
+from ..core.errors import MothError, SettingsError
+from ..core.files import write_text
+from ..scanners.calibration import Calibration, read_calibration
+from ..scanners.registry import make_scanner
+from . import Kind
 from .detection import CALIBRATION_FILE, RULE_FILE
 from .header import commit_of, schema
-from .metaparameters import Kind, Parameter, defaults, nested, parameters
+from .metaparameters import Parameter, defaults, nested, parameters
 from .rules import LEARNED, METAPARAMETERS, SCHEMA
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -64,7 +65,7 @@ def write_folder(plan: Plan, out: Path) -> list[str]:
     """Write everything into ``out``, which must be new or empty; returns the names of what was written.
 
     SettingsError for values that are no metaparameters, for learned parameters that do not fit, and where the commit
-    or the package's source can not be found; the folder is then left as it was.
+    or the package's source cannot be found; the folder is then left as it was.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"{out}: not empty; give another folder")

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
-from ..errors import MothError
-from ..records import record
+from ..core.errors import MothError
+from ..core.records import record
 
 DEFAULT: Final = 0.5
 """What the harness puts in place of a result that is missing or not a number."""
@@ -78,7 +78,7 @@ def _from_table(path: Path) -> dict[str, Prediction]:
             reader = csv.DictReader(file)
             rows, columns = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MothError(f"{path}: can not be read as CSV text ({error})") from None
+        raise MothError(f"{path}: cannot be read as CSV text ({error})") from None
     if not {"model", "probability"} <= set(columns):
         raise MothError(f"{path}: needs the columns model and probability, as the results.csv of rescan has them")
     found: dict[str, Prediction] = {}

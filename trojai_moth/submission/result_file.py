@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Final
 
-from ..files import write_text
+from ..core.files import write_text
 
 PRELIMINARY: Final = 0.5
 # The leaderboard's cross-entropy has no bound at 0 and 1.
@@ -15,7 +15,7 @@ _EDGE: Final = 1e-6
 
 
 def write_probability(path: Path, value: float) -> None:
-    """Write one probability, held within 0 and 1; OSError if the place can not be written to.
+    """Write one probability, held within 0 and 1; OSError if the place cannot be written to.
 
     In one step where the folder allows a second file, else over the old one.
     """

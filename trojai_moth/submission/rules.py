@@ -17,7 +17,7 @@ from typing import Any, Final
 import jsonschema
 from jsonschema.exceptions import SchemaError, ValidationError
 
-from ..records import record
+from ..core.records import record
 
 METAPARAMETERS: Final = "metaparameters.json"
 SCHEMA: Final = "metaparameters_schema.json"
@@ -167,7 +167,7 @@ def _valid(schema: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Fin
         mend = "correct the value, or declare the property in the schema"
         yield Finding(rule="valid", what=f"{where}: {error.message:.200}", mend=mend)
     except Exception as error:  # a reference that leads nowhere, for one
-        yield Finding(rule="valid", what=f"the schema can not be used: {error!s:.200}", mend="correct the schema")
+        yield Finding(rule="valid", what=f"the schema cannot be used: {error!s:.200}", mend="correct the schema")
 
 
 def _properties(schema: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Finding]:

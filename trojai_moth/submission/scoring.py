@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import auc, roc_auc_score
 
-from ..errors import MothError
+from ..core.errors import MothError
+from ..core.records import Field, record
 from ..eval.metrics import Z_BY_LEVEL, cross_entropy, cross_entropy_half_width
-from ..records import Field, record
 from .predictions import Prediction
 
 Floats = NDArray[np.float64]
@@ -68,7 +68,7 @@ def score(
 
 
 def _flags(predictions: Sequence[Prediction]) -> str:
-    """In the harness's order; its code today takes a file that is missing for one that can not be parsed."""
+    """In the harness's order; its code today takes a file that is missing for one that cannot be parsed."""
     problem = any(found.problem for found in predictions)
     none = not any(found.value is not None and math.isfinite(found.value) for found in predictions)
     words = ((":Result Parse:", problem), (":No Results:", none), (":Missing Results:", problem))

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ..records import from_dict, from_json, to_dict, to_json
-from ..samples import Samples
-from ..scanner import PROBABILITY_FLOOR, Scanner, Verdict
-from ..subject import Subject
+from ..core.records import from_dict, from_json, to_dict, to_json
+from ..core.statistics import PROBABILITY_FLOOR
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..scanners.base import Scanner
+from ..scanners.result import ScanResult
 from .planted import SLOW_S, Failing, NotANumber, PlantedNet, Slow, around, make_subject, planted_samples
 from .surroundings import (
     GRACE_S,
@@ -54,15 +56,15 @@ class ScannerContract:
         """Six images of each of its classes, and six held back."""
         return planted_samples()
 
-    def scan(self, subject: Subject | None = None, samples: Samples | None = None, **how: Any) -> Verdict:
+    def scan(self, subject: Subject | None = None, samples: Samples | None = None, **how: Any) -> ScanResult:
         """A verdict with the contract's seed."""
         return self.make()(subject or self.subject(), samples or self.samples(), seed=SEED, **how)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ScanResult:
         """The verdict on the subject, scanned once for all tests of a class."""
         return self._twice()[0]
 
-    def _twice(self) -> tuple[Verdict, Verdict, bool]:
+    def _twice(self) -> tuple[ScanResult, ScanResult, bool]:
         """Two verdicts, with the global streams moved in between, and whether the second scan left those alone."""
         kind: Any = type(self)
         if "_verdicts" not in vars(kind):
@@ -70,7 +72,7 @@ class ScannerContract:
             move_streams()
             before = streams()
             kind._verdicts = (first, self.scan(), streams() == before)
-        found: tuple[Verdict, Verdict, bool] = kind._verdicts
+        found: tuple[ScanResult, ScanResult, bool] = kind._verdicts
         return found
 
     def test_it_judges_and_its_verdict_is_whole(self) -> None:
@@ -112,7 +114,7 @@ class ScannerContract:
     def test_the_verdict_survives_json(self) -> None:
         """As the journal writes it."""
         verdict = self.verdict()
-        require(from_json(Verdict, to_json(verdict)) == verdict, "the verdict read back from JSON is another one")
+        require(from_json(ScanResult, to_json(verdict)) == verdict, "the verdict read back from JSON is another one")
 
     def test_names_and_files_around_say_nothing(self) -> None:
         """The same network under another id, in a folder whose labels mislead, gets the same verdict."""
@@ -144,6 +146,6 @@ class ScannerContract:
         require(late or verdict.seconds <= budget + SLOW_S, f"it was late but said {verdict.outcome}: {verdict.reason}")
 
 
-def _content(verdict: Verdict) -> dict[str, Any]:
+def _content(verdict: ScanResult) -> dict[str, Any]:
     """All of a verdict but how long it took."""
     return {name: value for name, value in to_dict(verdict).items() if name != "seconds"}
