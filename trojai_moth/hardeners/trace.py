@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.records import record
 from ..core.subject import Subject
 from .accuracy_audit import Audit
-
-Progress = Callable[[str], None]
 
 
 @record
