@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from ..core.device import describe_device
 from ..core.errors import MothError, RunDirectoryError, one_line
 from ..core.files import write_text
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.records import to_dict, to_json
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
@@ -28,8 +29,6 @@ from ..synthesis.pgd import pgd_accuracy
 from ..triggers.distance import choose_pairs, measure_distances
 from ..triggers.trigger import Pair
 from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

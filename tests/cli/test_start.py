@@ -6,14 +6,16 @@ finder notes who imports what is heavy.
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import trojai_moth
-from trojai_moth.cli.main import COMMANDS
+from trojai_moth.cli.main import COMMANDS, main
 
 # Modules beyond those that Python starts with; all commands together, of which some need pydantic for their defaults.
 MOST_FOR_THE_PACKAGE, MOST_FOR_THE_GROUP, MOST_FOR_ALL = 5, 100, 250
@@ -121,6 +123,20 @@ def test_help_texts_mistakes_and_completions_are_what_they_should_be(found):
         assert case["code"] == 2 and text in case["output"], (words, case["output"])
     for (_, _, text), case in zip(COMPLETIONS, found[-len(COMPLETIONS) :], strict=True):
         assert case["code"] == 0 and f"plain,{text}" in case["output"].splitlines(), case["output"]
+
+
+def _commands(context, command):
+    yield command
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from _commands(context, command.get_command(context, name))
+
+
+def test_no_sentence_of_a_help_text_is_long():
+    commands = [*_commands(click.Context(main), main)]
+    assert len(commands) > len(COMMANDS)
+    texts = [text for command in commands for text in (command.help, *(getattr(p, "help", "") for p in command.params))]
+    sentences = [part for text in filter(None, texts) for part in re.split(r"(?<=[.!?])(?<!e\.g\.)\s+|\n\n", text)]
+    assert [sentence for sentence in sentences if len(sentence.split()) > 25] == []
 
 
 def test_the_package_promises_what_it_has():

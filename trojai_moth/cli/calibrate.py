@@ -72,8 +72,8 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
     """Learn from ROUND_DIR's labelled models a probability and a threshold for a scanner's scores.
 
     Scans every labelled model once per seed, then fits on all of them what goes to --out. How good that is, is measured
-    on models that were not learned from: the fit is repeated without one part of the round after the other, and twins
-    stay together. Models that cannot be judged are listed and left out. Use --calibration on other rounds.
+    on models that were not learned from. For that the fit is repeated without one part of the round after the other;
+    twins stay together. Models that cannot be judged are listed and left out. Use --calibration on other rounds.
     """
     if work is None:
         work = out.with_suffix(".work")

@@ -46,11 +46,11 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
     """Harden one model with several methods and put what each gains and costs side by side.
 
     The first row is the model as it is. Distances are measured roughly by default, alike for every row; --set
-    distance.steps=1000 and the like change that. --set hardener.NAME=VALUE is for all methods that have such a setting,
-    --set METHOD.NAME=VALUE for one. Poisoned example images, where there are any, are shown to no method; how many
-    still get their trigger's target is printed and saved per method. The folder gets comparison.json, .csv and .png,
-    and the hardened weights. Every row is saved as it comes; the same command goes on where it stopped, and tries again
-    what failed.
+    distance.steps=1000 and the like change that. Give --set hardener.NAME=VALUE for all methods that have such a
+    setting, --set METHOD.NAME=VALUE for one. Poisoned example images, where there are any, are shown to no method; how
+    many still get their trigger's target is printed and saved per method. The folder gets comparison.json, .csv and
+    .png, and the hardened weights. Every row is saved as it comes; the same command goes on where it stopped, and tries
+    again what failed.
     """
     from ..eval.comparison import legend, methods_of
 

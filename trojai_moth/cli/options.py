@@ -36,8 +36,8 @@ hardener_option = click.option(
     "--hardener", default="moth", show_default=True, help="Hardener to use; `trojai-moth hardeners` lists them."
 )
 _IMAGES = (
-    "Images to invert on and harden with: the round's examples and augmentations of them; new ones composed from the "
-    "model's foregrounds/ (needs trojai); a folder of labelled images of any size; or several in equal parts, e.g. "
+    "Images for trigger inversion and hardening. examples: those of the model, and augmentations of them. composed: "
+    "new ones of the model's foregrounds/ (needs trojai). FOLDER: labelled images of any size. Several in equal parts: "
     "examples+composed."
 )
 data_option = click.option(
@@ -53,8 +53,9 @@ round_data_option = click.option(
 subset_option = click.option(
     "--subset",
     metavar="IDS|FILE|NAME|QUERY",
-    help="Only these models: ids with commas between them, a file of ids, a published list (moth-false-positives: 32 "
-    "of round 4; natural-filters: 49 of round 2), or a query over METADATA.csv, e.g. 'number_classes > 20'.",
+    help="Only these models: ids with commas between them, a file of ids, a published list, or a query over "
+    "METADATA.csv such as 'number_classes > 20'. Published lists: moth-false-positives (32 of round 4) and "
+    "natural-filters (49 of round 2).",
 )
 backgrounds_option = click.option(
     "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
