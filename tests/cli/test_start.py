@@ -143,7 +143,9 @@ def test_the_package_promises_what_it_has():
     """The table that names are found by, __all__, and the imports that only type checkers read."""
     tree = ast.parse(Path(trojai_moth.__file__).read_text(encoding="utf-8"))
     checked = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    imported = {alias.name: node.module for node in checked.body for alias in node.names}
+    imported = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}" for node in checked.body for alias in node.names
+    }
     assert imported == dict(trojai_moth._PUBLIC)
     assert set(trojai_moth.__all__) == {*trojai_moth._PUBLIC, "__version__"} <= set(dir(trojai_moth))
     for name in trojai_moth.__all__:

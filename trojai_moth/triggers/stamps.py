@@ -63,7 +63,7 @@ class StampSettings:
 
 @record
 class StampBounds:
-    """What the scanner of plain stamps goes by, set by hand on the set polygon (benchmarks/model_sets.py) and a smaller one.
+    """What the scanner of plain stamps goes by, set by hand on the set polygon (benchmarks/model_sets.py) and another.
 
     The bounds must not be judged on these. All compare shares, so that they mean the same at other sizes and with any
     scanner.
