@@ -20,7 +20,7 @@ from trojai_moth.cli.main import COMMANDS, main
 # Modules beyond those that Python starts with; all commands together, of which some need pydantic for their defaults.
 MOST_FOR_THE_PACKAGE, MOST_FOR_THE_GROUP, MOST_FOR_ALL = 5, 100, 250
 PROBE = """
-import importlib.abc, json, sys, traceback
+import importlib.abc, json, os, sys, traceback
 
 HEAVY = {
     "cv2", "huggingface_hub", "jinja2", "jsonschema", "matplotlib", "numpy", "pandas", "PIL", "ray", "safetensors",
@@ -46,6 +46,7 @@ import trojai_moth
 note(0, "")
 from click.testing import CliRunner
 from trojai_moth.cli.main import main
+assert os.environ["GOMP_SPINCOUNT"], "is read when torch is loaded, so it must be set by now"
 for case in json.loads(sys.argv[1]):
     result = CliRunner().invoke(main, case["arguments"], env=case["environment"], prog_name="trojai-moth")
     note(result.exit_code, result.output)

@@ -79,6 +79,11 @@ def test_they_are_listed_once_and_apart(run):
     assert all(isinstance(main.get_command(click.Context(main), name), Command | Group) for name in COMMANDS)
 
 
+@pytest.mark.parametrize(("words", "command"), [("card -q diff -h", "card diff"), ("card -v . -h", "card make")])
+def test_a_card_needs_no_word_for_making_it(words, command):
+    assert CliRunner().invoke(main, words.split()).stdout.startswith(f"Usage: main {command} ")
+
+
 def test_a_command_leaves_logging_as_it_was(run):
     logger = logging.getLogger(messages.LOGGER)
     before = (list(logger.handlers), logger.level)

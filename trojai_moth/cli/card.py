@@ -11,7 +11,7 @@ import click
 from ..core.errors import MissingDependencyError, SettingsError
 from ..core.records import from_dict, read_record
 from ..triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
-from .base import Group
+from .base import MESSAGE_OPTIONS, Group
 from .console import make_console, make_table, shown_progress
 from .distance import open_to_measure
 from .model import given_settings, model_options
@@ -31,7 +31,8 @@ class _CardGroup(Group):
     """``card MODEL_DIR`` is ``card make MODEL_DIR``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "-h", "--help"}:
+        first = next((word for word in args if word not in MESSAGE_OPTIONS), "--help")
+        if first not in {*self.commands, "-h", "--help"}:
             args = ["make", *args]
         return super().parse_args(ctx, args)
 
