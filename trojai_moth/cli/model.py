@@ -122,9 +122,10 @@ def scan(
 ) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
     given_settings("scanner", **choices)
+    from ..core.learned_file import refuse_fitted
     from ..core.records import to_json
     from ..core.seeding import derive_seed
-    from ..scanners.calibration import read_calibration, refuse_fitted
+    from ..scanners.calibration import read_calibration
     from ..scanners.registry import make_scanner
 
     learned = read_calibration(calibration) if calibration else None
