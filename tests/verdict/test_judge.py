@@ -1,6 +1,7 @@
 """The rules on evidence whose verdict is known, learned and by bounds, and the sentences that they give."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from learned_rules import TERMS, evidence, learned, pair
@@ -10,10 +11,11 @@ from trojai_moth.core.files import write_text
 from trojai_moth.core.learned_file import refuse_fitted
 from trojai_moth.core.records import from_dict, from_json, to_dict, to_json
 from trojai_moth.core.statistics import logistic
+from trojai_moth.triggers.stamps import StampBounds
 from trojai_moth.verdict.judge import judge, model_score, score_pairs
 from trojai_moth.verdict.learned_rule import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule
 from trojai_moth.verdict.records import MOST_NAMED, Verdict
-from trojai_moth.verdict.threshold_rule import FallbackBounds
+from trojai_moth.verdict.threshold_rule import FALLBACK_BOUNDS
 
 INJECTED = {"held_success": 1.0, "stamp_gap": 2.0, "log_size": -3.0}
 NATURAL = {"held_success": 0.25, "stamp_gap": -1.0, "log_size": 0.0}
@@ -223,8 +225,8 @@ class TestBounds:
         assert not cleared.missing and cleared.reason.endswith("stamp_gap could not change that and was not measured")
 
     def test_the_bounds_are_settings(self):
-        strict = FallbackBounds(success=0.995)
+        strict = replace(FALLBACK_BOUNDS, success=0.995)
         assert judge(evidence(pair(**WITHIN)), fallback=strict).cleared
         assert judge(evidence(), fallback=strict).rule_sha256 != judge(evidence()).rule_sha256
         with pytest.raises(SettingsError):
-            from_dict(FallbackBounds, {"success": 2})
+            from_dict(StampBounds, {"success": 2})

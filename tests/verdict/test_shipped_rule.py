@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from trojai_moth.core.records import to_dict
-from trojai_moth.triggers.stamps import weakest_point
+from trojai_moth.triggers.stamps import StampBounds, weakest_point
 from trojai_moth.verdict.judge import SHIPPED, shipped_rule
 from trojai_moth.verdict.learned_rule import read_rule
 from trojai_moth.verdict.settings import EvidenceSettings
@@ -88,7 +88,9 @@ def test_its_feature_is_what_the_records_say_of_every_pair():
     for half in (*blind_rule.FOUR_SETS, *blind_rule.FIVE_CONVINCED):
         for record in blind_score.read_records(blind_rule.STAMP_RESULTS / half):
             for pair in record.get("evidence", {}).get("candidates", ()):
-                found = weakest_point(pair["stamp_success"], pair["removal_success"], pair["stamp_gap"])
+                found = weakest_point(
+                    pair["stamp_success"], 0.0, pair["removal_success"], pair["stamp_gap"], StampBounds()
+                )
                 assert pair["stamp_weakest"] == pytest.approx(found, rel=1e-6)
 
 
