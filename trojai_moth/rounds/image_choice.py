@@ -20,7 +20,7 @@ def images_for(cases: Sequence[ModelFolder | SkippedModel]) -> tuple[str, str]:
     """The source of images that suits a round, and a line that says so.
 
     composed where more than half of the models have foregrounds and ``trojai`` is there, else examples. Of few
-    examples no clean network can be trained, and without one hardly anything is cleared (docs/blind.md).
+    examples no clean network can be trained, and without one hardly anything is cleared (docs/history/blind.md).
     """
     models = [case for case in cases if isinstance(case, ModelFolder)]
     if 2 * sum(case.names.signed for case in models) <= len(models):

@@ -66,7 +66,7 @@ class StampBounds:
     """What a pair with an injected polygon is within.
 
     All compare shares, so that they mean the same at other sizes and with any scanner. The defaults are the scanner's,
-    set by hand on the fresh set and the polygon round of benchmarks/blind.py, on which they must not be judged.
+    set by hand on the set polygon (benchmarks/model_sets.py) and another, on which they must not be judged.
     """
 
     success: float = Field(default=0.85, gt=0, lt=1, description="success of the stamp of the best colour, at least")

@@ -19,7 +19,7 @@ compared with copies of itself that were retrained from clean images (synthesis/
 of its own they do as well, and what it knows under a filter without having been taught they know, so only what they
 leave unexplained counts then.
 
-That these tell most of the two kinds apart is ours (benchmarks/filter_odds.py).
+That these tell most of the two kinds apart is ours (docs/history/blind.md).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from .stages import STAGES, Question
 from .threshold_rule import FALLBACK_BOUNDS, NO_CANDIDATES, bounds_question, judge_by_bounds
 
 NAME: Final = "learned rule"
-# Learned by benchmarks/blind_rule.py; what from stands in the file.
+# Learned by benchmarks/learn_rule.py; what from stands in the file.
 SHIPPED: Final = Path(__file__).parent / "default_rule.json"
 # A flag that is kept for what is known so far is looked into further while its probability could be smaller than this.
 SURE: Final = 0.9

@@ -17,8 +17,8 @@ from .stages import Question
 NAME: Final = "bounds"
 FEATURES_USED: Final = ("stamp_success", "stamp_breadth", "removal_success", "stamp_gap")
 NO_CANDIDATES: Final = "not judged: no patch of its scanner could be measured, and no other flag is taken back"
-# Set by hand: they hold for all 78 of the flagged models of benchmarks/blind.py's third to eleventh set and start, on
-# which they must not be judged.
+# Set by hand. They hold for all 78 flagged models with a polygon of the third to eleventh set and start
+# (benchmarks/model_sets.py), on which they must not be judged.
 FALLBACK_BOUNDS: Final = StampBounds(success=0.75, breadth=0.17, removal=0.5, gap=0.7)
 # The probability is 1/2 in the middle between no bound missed and one.
 _HALF: Final = 0.5
