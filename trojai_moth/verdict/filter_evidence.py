@@ -49,7 +49,7 @@ RARE: Final = ("Lomo", "Nashville")
 
 
 @record
-class FilterSettings:
+class FilterCheckSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
@@ -106,7 +106,7 @@ class Unexplained:
     spared: float | None = Field(default=None, ge=0, le=1)
     knew: float | None = Field(default=None, ge=0, le=1)
 
-    def suspicion(self, settings: FilterSettings) -> float:
+    def suspicion(self, settings: FilterCheckSettings) -> float:
         """The pull, with unexplained_weight, + room, + gain * max(0, logit(spared) - logit(knew)) if surely turned.
 
         That is from a success of surely on. Shares are cut at 0.01 and 0.99.
@@ -139,12 +139,12 @@ class FilterEvidence:
     spared: float | None = Field(default=None, ge=0, le=1)
     unexplained: Unexplained | None = None
 
-    def suspicion(self, settings: FilterSettings) -> float:
+    def suspicion(self, settings: FilterCheckSettings) -> float:
         """What the bound is on: the larger one of pull and choosiness, but no more than what is unexplained."""
         shown = max(self.filter_margin_gap(settings), self.single_class_score(settings))
         return min(shown, self.unexplained.suspicion(settings)) if self.unexplained else shown
 
-    def filter_margin_gap(self, settings: FilterSettings) -> float:
+    def filter_margin_gap(self, settings: FilterCheckSettings) -> float:
         """The odds + weight * ln(min(conviction / convinced, 1)), and more for rare filters.
 
         Conviction is cut at 0.02; where it is not known nothing is lacking.
@@ -153,7 +153,7 @@ class FilterEvidence:
         odds, margin = torch.tensor([[self.odds], [conviction]], dtype=torch.float64)
         return float(_filter_margin_gap([self.filter], odds, margin, settings))
 
-    def single_class_score(self, settings: FilterSettings) -> float:
+    def single_class_score(self, settings: FilterCheckSettings) -> float:
         """The setting choosy and how far success and spared are above their bounds, whichever is less, in log odds.
 
         -inf for rare filters, which turn little in any network, and where spared is not known.
@@ -164,7 +164,7 @@ class FilterEvidence:
 
 
 def filter_evidence(
-    own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = (), relearned: Sequence[Tensor] = ()
+    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor] = (), relearned: Sequence[Tensor] = ()
 ) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
@@ -198,7 +198,7 @@ def filter_evidence(
 
 
 def _beside_copies(
-    own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor], relearned: Sequence[Tensor]
+    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor], relearned: Sequence[Tensor]
 ) -> Unexplained:
     """Of all pairs and filters the one that is explained least."""
     success, conviction = own
@@ -251,13 +251,17 @@ def _other_class_accuracy(success: Tensor) -> Tensor:
     return torch.where(count > 0, mean, torch.nan)
 
 
-def _filter_margin_gap(filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+def _filter_margin_gap(
+    filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterCheckSettings
+) -> Tensor:
     """As of the record; tensors (filters, ...)."""
     lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
     return odds + settings.weight * lack + settings.rare * _rare(filters, odds)
 
 
-def _single_class_score(filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
+def _single_class_score(
+    filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterCheckSettings
+) -> Tensor:
     """As of the record; tensors (filters, ...), spared nan where it is not known."""
     above = [
         _logit(share, _LEAST_CLEAN) - torch.tensor(bound, dtype=share.dtype).logit()
@@ -274,7 +278,7 @@ def _unexplained(
     success: Tensor,
     spared: Tensor,
     knew: Tensor,
-    settings: FilterSettings,
+    settings: FilterCheckSettings,
 ) -> Tensor:
     """As of that record; tensors (filters, ...), spared and knew nan where they are not known."""
     gain = (_logit(spared, _LEAST_CLEAN) - _logit(knew, _LEAST_CLEAN)).clamp_min(0)

@@ -8,7 +8,7 @@ from ..synthesis.retrained_copies import RetrainSettings
 from ..triggers.precision import PrecisionChoice
 from ..triggers.stamps import StampSettings
 from ..triggers.task import InversionSettings
-from .filter_evidence import FilterSettings
+from .filter_evidence import FilterCheckSettings
 
 
 @record
@@ -30,8 +30,8 @@ class EvidenceSettings:
     clean_training: SurrogateSettings = Field(
         default_factory=lambda: SurrogateSettings(network="plain"), description="how those networks are trained"
     )
-    filters: FilterSettings = Field(
-        default_factory=FilterSettings, description="known photo filters, which are no patch and keep a flag"
+    filters: FilterCheckSettings = Field(
+        default_factory=FilterCheckSettings, description="known photo filters, which are no patch and keep a flag"
     )
     relearning: RetrainSettings = Field(
         default_factory=RetrainSettings, description="copies that are relearned where a known filter would keep a flag"
