@@ -34,7 +34,7 @@ def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], splits: 
     """Count what was cleared and what was lost in finished RUNs, made with rescan --verdict blind.
 
     Only models that the first scan flagged count. Models that the run's rule was learned from are never scored. What
-    needs rules to be learned anew is not done here: benchmarks/score_rule.py leaves out features of the rule that ships.
+    needs rules to be learned anew is not done here: benchmarks/score_rule.py does it for the rule that ships.
     """
     if len(rounds) not in (1, len(run_dirs)):
         raise SettingsError(
