@@ -33,7 +33,7 @@ QUICK = (
         "rounds/test_preprocessing.py",
     ),
     *(
-        "rounds/test_open_model.py",
+        "rounds/test_open_folder.py",
         "triggers/test_inversion.py",
         "hardeners/test_moth.py",
         "hardeners/test_weights.py",

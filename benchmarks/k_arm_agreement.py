@@ -16,7 +16,7 @@ from record import Record, parser
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.seeding import derive_seed
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples
 from trojai_moth.scanners.registry import make_scanner

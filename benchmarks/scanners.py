@@ -23,7 +23,7 @@ from trojai_moth.eval.calibration.scans import read_groups
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import collect_samples
 from trojai_moth.scanners.base import Scanner

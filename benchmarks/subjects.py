@@ -15,7 +15,7 @@ from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.loading import build_architecture
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples, collect_samples, with_unseen
 from trojai_moth.synthesis.make_round import make_round

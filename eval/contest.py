@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from ..core.device import describe_device
 from ..core.errors import MothError, RunDirectoryError, one_line
 from ..core.files import write_text
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.records import to_dict, to_json
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
@@ -20,7 +21,7 @@ from ..hardeners.base import Hardener
 from ..hardeners.trace import HardeningTrace
 from ..hardeners.weights import load_weights, save_weights
 from ..rounds.model_folder import ModelFolder
-from ..rounds.open_model import OpenedFolder
+from ..rounds.open_folder import OpenedFolder
 from ..rounds.poisoned_examples import PoisonedExamples, attack_success
 from ..rounds.samples import Samples, collect_samples, with_unseen
 from ..runs.journal import Journal, RunIdentity
@@ -28,8 +29,6 @@ from ..synthesis.pgd import pgd_accuracy
 from ..triggers.distance import choose_pairs, measure_distances
 from ..triggers.trigger import Pair
 from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

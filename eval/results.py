@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..core.errors import RunDirectoryError
 from ..core.files import write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
@@ -16,6 +17,7 @@ from ..runs.records import Failure, NotHardened, ScanRecord
 from ..scanners.result import Candidate, ScanResult
 from ..verdict.features import BlindEvidence
 from ..verdict.records import Verdict
+from .labels import read_labels
 from .report.markdown import to_markdown
 from .summary import Summary, summarise
 
@@ -92,6 +94,35 @@ def _records(journal: Journal) -> int:
 def read_results(path: Path) -> pd.DataFrame:
     """results.csv with the types that result_rows gives."""
     return pd.read_csv(path, dtype={"model": str, **_TYPES})
+
+
+def read_run(run_dir: str | Path, *, round_dir: str | Path | None = None) -> pd.DataFrame:
+    """A run's results so far, finished or not: a row per model, as docs/results-schema.md describes.
+
+    round_dir: the round with its METADATA.csv, to join its labels; without it the labels are those of results.csv,
+    where the run is finished. Raises RunDirectoryError for a folder that holds no run.
+
+    >>> import trojai_moth as tm
+    >>> tm.read_run("no-such-run")
+    Traceback (most recent call last):
+    ...
+    trojai_moth.core.errors.RunDirectoryError: no-such-run: holds no run; give the --out folder of a rescan
+    """
+    journal = Journal(Path(run_dir))
+    if not journal.started:
+        raise RunDirectoryError(f"{run_dir}: holds no run; give the --out folder of a rescan")
+    return result_rows(journal, known_labels(Path(run_dir), None if round_dir is None else Path(round_dir)))
+
+
+def known_labels(run_dir: Path, truth: Path | None) -> Mapping[str, bool]:
+    """By model id, True for poisoned: those of the round ``truth``, else those that results.csv holds."""
+    if truth is not None:
+        return read_labels(truth)
+    file = run_dir / "results.csv"
+    if not file.exists():
+        return {}
+    rows = read_results(file)
+    return {str(row.model): bool(row.label) for row in rows.itertuples() if not pd.isna(row.label)}
 
 
 def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, object]:

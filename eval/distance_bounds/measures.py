@@ -12,6 +12,7 @@ import torch
 
 from ...core.errors import MothError
 from ...core.images import ImagePool
+from ...core.messages import Progress, silent
 from ...core.seeding import derive_seed
 from ...core.subject import Subject
 from ...rounds.samples import Samples
@@ -51,7 +52,7 @@ def measure_bounds(
     foregrounds: Sequence[Path] = (),
     backgrounds: Path | None = None,
     surrogate: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> ClassBounds:
     """All bounds of the pairs in ``before``, on the held-back images of ``samples``.
 

@@ -18,9 +18,8 @@ from ...scanners.result import ScanResult
 from ...verdict.records import Verdict
 from ..cards.card import CardRecord
 from ..cards.text import PAIRS, SIDE_FILE
-from ..labels import read_labels
 from ..protocol_rows import Row, ScoredModel, evaluate
-from ..results import PROTOCOLS, asked_blind, read_results, result_rows
+from ..results import PROTOCOLS, asked_blind, known_labels, result_rows
 from ..summary import Summary, summarise
 
 # Rows that are set on the models that they are counted on belong to `evaluate`, which says so.
@@ -85,17 +84,6 @@ def read_view(run_dir: Path, truth: Path | None = None, cards: Path | None = Non
 def _flagged_first(rows: pd.DataFrame) -> list[str]:
     flagged = rows["flagged_before"].fillna(False).astype(bool)
     return [*rows["model"][flagged], *rows["model"][~flagged]]
-
-
-def known_labels(run_dir: Path, truth: Path | None) -> Mapping[str, bool]:
-    """By model id, True for poisoned."""
-    if truth is not None:
-        return read_labels(truth)
-    file = run_dir / "results.csv"
-    if not file.exists():
-        return {}
-    rows = read_results(file)
-    return {str(row.model): bool(row.label) for row in rows.itertuples() if not pd.isna(row.label)}
 
 
 def protocol_rows(rows: pd.DataFrame, *, blind: bool) -> tuple[Row, ...]:

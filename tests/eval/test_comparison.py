@@ -26,7 +26,7 @@ from trojai_moth.eval.contest import Contest
 from trojai_moth.hardeners.weights import load_weights
 from trojai_moth.rounds.config_file import CaseConfig
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import OpenedFolder
+from trojai_moth.rounds.open_folder import OpenedFolder
 from trojai_moth.rounds.poisoned_examples import PoisonedExamples
 
 BEFORE = ((None, 2.0, 10.0), (None, None, 20.0), (4.0, 8.0, None))

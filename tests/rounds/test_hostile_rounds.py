@@ -12,7 +12,7 @@ from fake_round import write_model, write_round
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples, read_image
 from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case, read_round
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from trojai_moth.core.images import list_examples, read_label
 from trojai_moth.eval.labels import errata_lines, read_labels, read_published_labels
 from trojai_moth.rounds.config_file import CaseConfig, read_config, read_config_text
 from trojai_moth.rounds.model_folder import ModelFolder, find_names
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case, read_round
 
 CPU = torch.device("cpu")

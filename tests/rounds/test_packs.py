@@ -12,7 +12,7 @@ from trojai_moth.core.process_identity import process_name
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds import packs
 from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.pack_stream import PackStream
 from trojai_moth.rounds.packs import read_pack, unpacked
 from trojai_moth.rounds.reading import read_round

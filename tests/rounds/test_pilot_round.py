@@ -8,7 +8,7 @@ import torch
 
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case, read_round
 from trojai_moth.rounds.samples import collect_samples, with_unseen
 

@@ -13,7 +13,7 @@ from toys import PlantedNet, make_subject, planted_images
 import trojai_moth
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import ImagePool
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.poisoned_examples import PoisonedExamples, attack_success, read_poisoned
 from trojai_moth.rounds.reading import read_case
 

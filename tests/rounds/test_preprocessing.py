@@ -14,7 +14,7 @@ from trojai_moth.core.records import from_json, to_json
 from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.rounds.config_file import CaseConfig
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.preprocessing import PreprocessingChoice, PreprocessingSearch, PreprocessingTrial, candidates
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples

@@ -6,7 +6,7 @@ from fake_round import write_model
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.seeding import derive_seed
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import Samples, augment, collect_samples
 

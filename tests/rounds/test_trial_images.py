@@ -13,7 +13,7 @@ from trojai_moth.core.errors import SettingsError, UnreadableModelError
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.model_check import ModelCheck, check_model
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.preprocessing import PreprocessingChoice
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples

@@ -76,7 +76,7 @@ def test_memory_that_runs_out_is_tried_once_more_with_half_the_batch(start, time
 
 def test_the_second_try_has_half_the_batch(the_round):
     from trojai_moth.core.device import smaller_batches
-    from trojai_moth.rounds.open_model import open_folder
+    from trojai_moth.rounds.open_folder import open_folder
     from trojai_moth.rounds.reading import read_round
 
     subject = open_folder(read_round(the_round[0])[0], torch.device("cpu")).subject

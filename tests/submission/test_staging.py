@@ -12,7 +12,7 @@ from PIL import Image
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples
 from trojai_moth.loading import load_model
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.submission.staging import Sources, open_subject, predicted, stage
 from trojai_moth.submission.stand_ins import make_stand_ins, noise_pictures, read_pictures, training_pictures

@@ -8,7 +8,7 @@ from toys import make_subject
 
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_dict, to_dict
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.poisoned_examples import read_poisoned
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.synthesis import twin_training

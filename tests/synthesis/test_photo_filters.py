@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from trojai_moth.core.errors import MissingDependencyError
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.poisoned_examples import attack_success, read_poisoned
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.synthesis import photo_filters as module

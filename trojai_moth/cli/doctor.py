@@ -69,10 +69,11 @@ def doctor(
 
     For each: how it reads its images and what speaks for that, its accuracy on its examples, what is missing. For the
     round: counts, architectures, classes, labels, known errata, and an estimate of how long rescan may take here with
-    neural-cleanse and moth (--set scanner.steps=200 and the like are respected, --device is where it would run). A line
-    per model comes as soon as it is known. Where images are composed, as they are by default where they can be, or come
-    from a folder, these are tried too, and models without example images can be judged by them. Exit code 0: everything
-    can be judged; 2: something cannot.
+    neural-cleanse and moth. The estimate is for --device, and respects --set scanner.steps=200 and the like.
+
+    A line per model comes as soon as it is known. Where images are composed or come from a folder, these are tried,
+    too, and models without example images can be judged by them. They are composed by default where they can be. Exit
+    code 0: everything can be judged. Exit code 2: something cannot.
     """
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
     chosen = settings_so_far(data, backgrounds)

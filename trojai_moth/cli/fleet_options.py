@@ -24,9 +24,9 @@ _OPTIONS = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Models in work at a time, each by a process of its own, pinned to a GPU or its share of the cores, and "
-        "killed when it hangs beyond a budget. By default one per GPU, or all that a Ray cluster has room for; with "
-        "one device, this process itself.",
+        help="Models in work at a time, each by a process of its own. It is pinned to a GPU or its share of the cores, "
+        "and killed when it hangs beyond a budget. By default one per GPU, or all that a Ray cluster has room for; "
+        "with one device, this process itself.",
     ),
     click.option(
         "--ray-address", metavar="ADDRESS", help="Ray cluster to use, e.g. auto; without it one is started here."

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, final
 
 from ..core.device import is_out_of_memory
 from ..core.errors import MothError, PluginError, SettingsError, one_line
+from ..core.messages import Progress, silent
 from ..core.records import to_dict
 from ..core.subject import Subject
 from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
 from .accuracy_audit import Audit, audit
 from .checks import hardening_problem
-from .trace import Hardened, HardeningRound, HardeningTrace, Progress
+from .trace import Hardened, HardeningRound, HardeningTrace
 
 
 class Hardener(ABC):
@@ -36,7 +37,7 @@ class Hardener(ABC):
         samples: Samples,
         *,
         seed: int,
-        progress: Progress | None = None,
+        progress: Progress = silent,
         time_budget: float | None = None,
     ) -> Hardened:
         """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on.
@@ -49,11 +50,10 @@ class Hardener(ABC):
             raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
         started = time.perf_counter()
         work, clean = subject.clone(), samples.clean
-        told = progress or (lambda _: None)
         with _named_failures(self.name):
             before = work.accuracy(clean.x, clean.y)
             rounds, stopped = run_with_time_limit(
-                time_budget, lambda: self.harden(work, samples, seed=seed, progress=told)
+                time_budget, lambda: self.harden(work, samples, seed=seed, progress=progress)
             )
             rounds = list(rounds)
             problem = hardening_problem(subject, work, rounds, stopped)

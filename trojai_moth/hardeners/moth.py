@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
@@ -29,7 +30,7 @@ from .base import Hardener
 from .moth_settings import MothSettings
 from .moth_warmup import WarmUp, pairwise_warm_up, warm_up
 from .pair_scheduler import PairScheduler
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 from .trainer import PairVisit, Trainer
 from .trigger_batches import small_enough
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import generator
 from ..core.subject import Subject
@@ -20,7 +21,7 @@ from ..rounds.samples import Samples
 from .attention_maps import activations_at, attention_distance, attention_places
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 from .trainer import PairVisit, Trainer, cross_entropy
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.statistics import anomaly_indices
@@ -21,7 +22,7 @@ from ..rounds.samples import Samples
 from ..triggers.trigger import Trigger
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 from .trainer import PairVisit, Trainer, stamped
 from .trigger_batches import fresh_triggers, in_full
 

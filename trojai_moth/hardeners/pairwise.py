@@ -11,12 +11,13 @@ from functools import partial
 from itertools import combinations
 from typing import ClassVar
 
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from .base import Hardener
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 from .trainer import PairVisit, Trainer
 from .trigger_batches import TriggerSettings, fresh_triggers, small_enough, turns
 

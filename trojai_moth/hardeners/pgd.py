@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import generator
 from ..core.subject import Subject
@@ -14,7 +15,7 @@ from ..synthesis.pgd import pgd
 from ..synthesis.settings import PgdSettings
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 from .trainer import PairVisit, Trainer, split_share
 
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from ..triggers.engine import threads, training_plan
 from ..triggers.trigger import Trigger, stamp
 from .accuracy_guard import AccuracyGuard
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 
 PairVisit = tuple[int | None, int, float | None]
 Draw = Callable[[], ImagePool]

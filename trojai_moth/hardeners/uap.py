@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 from .trainer import PairVisit, Trainer, cross_entropy, split_share
 
 

@@ -11,7 +11,7 @@ from ..core.errors import MothError, one_line
 from ..core.records import Field, record
 from .data_settings import DataSettings
 from .model_folder import ModelFolder, SkippedModel
-from .open_model import OpenedFolder, open_folder
+from .open_folder import OpenedFolder, open_folder
 from .packs import unpacked
 from .preprocessing import PreprocessingChoice
 from .samples import collect_samples

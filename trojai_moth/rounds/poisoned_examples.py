@@ -21,7 +21,7 @@ from ..core.subject import Subject
 from ..triggers.trigger import Pair
 from .config_file import read_config_text
 from .model_folder import ModelFolder
-from .open_model import read_logits
+from .open_folder import read_logits
 from .preprocessing import default_reading
 
 # Round 4's form; rounds 2 and 3 have one trigger and give its images the names of clean ones.

@@ -24,7 +24,7 @@ from .class_order import check_class_order
 from .data_settings import DataSettings
 from .image_folder import list_labelled, read_stored
 from .model_folder import ModelFolder
-from .open_model import OpenedFolder
+from .open_folder import OpenedFolder
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class Samples:
     clean: ImagePool
     description: str
     unseen: ImagePool | None = None
+
+    @property
+    def words(self) -> str:
+        """E.g. ``1000 images to train on, 500 held back``."""
+        return f"{len(self.train)} images to train on, {len(self.held)} held back"
+
+    def __repr__(self) -> str:
+        """One line, without the images."""
+        return f"<Samples {self.words} ({self.description})>"
 
 
 def collect_samples(case: ModelFolder, opened: OpenedFolder, settings: DataSettings, seed: int) -> Samples:

@@ -18,7 +18,7 @@ from ..core.time_limit import TimeLimitExceeded, run_with_time_limit
 from ..hardeners.trace import Hardened, HardeningTrace
 from ..hardeners.weights import load_weights, read_trace, save_weights, size_of_weights
 from ..rounds.model_folder import ModelFolder
-from ..rounds.open_model import OpenedFolder, open_folder
+from ..rounds.open_folder import OpenedFolder, open_folder
 from ..rounds.packs import unpacked
 from ..rounds.samples import Samples, collect_samples, with_unseen
 from ..scanners.result import ScanResult

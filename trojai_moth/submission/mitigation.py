@@ -14,7 +14,7 @@ from ..core.files import write_text
 from ..core.seeding import derive_seed
 from ..hardeners.registry import make_hardener
 from ..hardeners.weights import save_trojai_model
-from ..rounds.open_model import open_folder
+from ..rounds.open_folder import open_folder
 from ..rounds.samples import collect_samples, with_unseen
 from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .staging import open_subject

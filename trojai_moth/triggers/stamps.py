@@ -63,10 +63,10 @@ class StampSettings:
 
 @record
 class StampBounds:
-    """What the scanner of plain stamps goes by, set by hand on a made round of 20 models and a smaller one.
+    """What the scanner of plain stamps goes by, set by hand on the set polygon (benchmarks/model_sets.py) and another.
 
-    That is the set ``polygon`` (benchmarks/model_sets.py), on which the bounds must not be judged. All compare shares,
-    so that they mean the same at other sizes and with any scanner.
+    The bounds must not be judged on these. All compare shares, so that they mean the same at other sizes and with any
+    scanner.
     """
 
     success: float = Field(default=0.85, gt=0, lt=1, description="a plain stamp's success, at least")

@@ -24,9 +24,9 @@ _HALF: Final = 0.5
 class FallbackBounds:
     """Bounds that a pair with an injected polygon is within, set by hand.
 
-    They hold for all 78 flagged models with a polygon of the third to eleventh set and start, on which they must not be
-    judged (benchmarks/model_sets.py). All compare shares, so that they mean the same at other sizes and with any
-    scanner.
+    They hold for all 78 flagged models with a polygon of the third to eleventh set and start
+    (benchmarks/model_sets.py), on which they must not be judged. All compare shares, so that they mean the same at
+    other sizes and with any scanner.
     """
 
     success: float = Field(default=0.75, gt=0, lt=1, description="success of the stamp of the best colour, at least")

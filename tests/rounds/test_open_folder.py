@@ -13,7 +13,7 @@ from PIL import Image
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples, read_image
 from trojai_moth.core.subject import Preprocessing
-from trojai_moth.rounds.open_model import open_folder, read_logits
+from trojai_moth.rounds.open_folder import open_folder, read_logits
 from trojai_moth.rounds.preprocessing import HALF_TOLERANCE, LOGITS_TOLERANCE
 from trojai_moth.rounds.reading import read_case
 

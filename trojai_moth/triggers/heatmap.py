@@ -1,4 +1,4 @@
-"""Class-distance matrices as pictures that can be read at 5 classes and at 45."""
+"""Matrices over class pairs as pictures that can be read at 5 classes and at 45."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ...core.files import write_atomically
-from ...triggers.distance_records import DistanceMatrix
-from ..gain import FLOOR
+from ..core.files import write_atomically
+from .trigger import SIZE_FLOOR
 
 # Both are colour-blind safe: viridis is even in lightness and nowhere grey, as censored cells are; purple and orange
 # differ for every kind of vision.
@@ -32,7 +31,7 @@ _RATIO_SPAN = 1.25
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """values (N, N), nan where there is nothing to show; state (N, N) bool says which of these are censored."""
 
     title: str
@@ -44,69 +43,39 @@ class _Panel:
     colours: str
 
 
-def draw_matrix(matrix: DistanceMatrix, path: Path) -> None:
-    """Write the distances of one model as a PNG."""
-    values, censored = _cells(matrix)
-    low, high = _span([values])
-    _draw([_Panel("", "pixels", values, censored, low, high, SIZES)], _title([matrix]), path)
-
-
-def draw_change(before: DistanceMatrix, after: DistanceMatrix, path: Path) -> None:
-    """Write before, after and their ratio side by side as a PNG; the two must be comparable."""
-    (old, old_censored), (new, new_censored) = _cells(before), _cells(after)
-    low, high = _span([old, new])
-    ratio = np.maximum(new, FLOOR) / np.maximum(old, FLOOR)
-    found = ratio[np.isfinite(ratio)]
-    span = max(_RATIO_SPAN, float(np.exp(np.abs(np.log(found)).max()))) if len(found) else _RATIO_SPAN
-    panels = [
-        _Panel("before", "pixels", old, old_censored, low, high, SIZES),
-        _Panel("after", "pixels", new, new_censored, low, high, SIZES),
-        _Panel("after / before", "ratio", ratio, old_censored | new_censored, 1 / span, span, RATIOS),
-    ]
-    _draw(panels, _title([before, after]), path)
-
-
-def _cells(matrix: DistanceMatrix) -> tuple[np.ndarray, np.ndarray]:
-    values = np.full((matrix.classes, matrix.classes), math.nan)
-    censored = np.zeros(values.shape, dtype=bool)
-    for pair in matrix.pairs:
-        censored[pair.victim, pair.target] = pair.distance is None
-        if pair.distance is not None:
-            values[pair.victim, pair.target] = pair.distance
-    return values, censored
-
-
-def _span(matrices: Sequence[np.ndarray]) -> tuple[float, float]:
+def span(matrices: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The smallest and largest value of all, apart from each other and no smaller than SIZE_FLOOR."""
     found = np.concatenate([values[np.isfinite(values)] for values in matrices])
     if len(found) == 0:
         return 1.0, 10.0
-    low, high = max(FLOOR, float(found.min())), max(FLOOR, float(found.max()))
+    low, high = max(SIZE_FLOOR, float(found.min())), max(SIZE_FLOOR, float(found.max()))
     # A scale without length has no colours.
     return (low, high) if high > 1.02 * low else (low / 1.1, high * 1.1)
 
 
-def _title(matrices: Sequence[DistanceMatrix]) -> str:
-    first = matrices[0]
-    settings = first.settings
-    seeds = f"{len(settings.seeds)} seed{'s' if len(settings.seeds) > 1 else ''}"
-    measured = f"success >= {settings.success_bound:g}, up to {max(first.images)} images, {seeds}"
+def change_panels(
+    before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]
+) -> tuple[Panel, Panel, Panel]:
+    """Before, after and their ratio, each given as (values, censored); sizes share a scale, ratios centre on 1."""
+    (old, old_censored), (new, new_censored) = before, after
+    low, high = span([old, new])
+    ratio = np.maximum(new, SIZE_FLOOR) / np.maximum(old, SIZE_FLOOR)
+    found = ratio[np.isfinite(ratio)]
+    widest = max(_RATIO_SPAN, float(np.exp(np.abs(np.log(found)).max()))) if len(found) else _RATIO_SPAN
     return (
-        f"Class distances of {first.model_id} ({first.architecture})\nmask size of the smallest trigger in pixels, "
-        f"{_means(matrices)}\n{measured}"
+        Panel("before", "pixels", old, old_censored, low, high, SIZES),
+        Panel("after", "pixels", new, new_censored, low, high, SIZES),
+        Panel("after / before", "ratio", ratio, old_censored | new_censored, 1 / widest, widest, RATIOS),
     )
 
 
-def _means(matrices: Sequence[DistanceMatrix]) -> str:
-    means = " -> ".join("none" if matrix.mean is None else f"{matrix.mean:.1f}" for matrix in matrices)
-    return f"mean {means}"
-
-
-def _draw(panels: Sequence[_Panel], title: str, path: Path) -> None:
-    figure = _figure(panels, title)
+def write(figure: Figure, path: Path) -> None:
+    """As a PNG."""
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def _figure(panels: Sequence[_Panel], title: str) -> Figure:
+def draw(panels: Sequence[Panel], title: str) -> Figure:
+    """The panels side by side, with the values in the cells where there is room for them."""
     classes = len(panels[0].values)
     side = 4.2 if classes <= _VALUES_UP_TO else 5.8
     figure = Figure(figsize=(side * 1.2 * len(panels) + 0.4, side + 1.3), layout="constrained", dpi=150)
@@ -121,7 +90,7 @@ def _figure(panels: Sequence[_Panel], title: str) -> Figure:
     return figure
 
 
-def _legend(panels: Sequence[_Panel]) -> list[Patch]:
+def _legend(panels: Sequence[Panel]) -> list[Patch]:
     off = ~np.eye(len(panels[0].values), dtype=bool)
     handles = []
     if any(panel.censored.any() for panel in panels):
@@ -131,7 +100,7 @@ def _legend(panels: Sequence[_Panel]) -> list[Patch]:
     return handles
 
 
-def _draw_panel(figure: Figure, axis: Axes, panel: _Panel) -> None:
+def _draw_panel(figure: Figure, axis: Axes, panel: Panel) -> None:
     classes = len(panel.values)
     norm = LogNorm(panel.low, panel.high, clip=True)
     shown = np.ma.masked_invalid(np.maximum(panel.values, panel.low))
@@ -160,7 +129,7 @@ def _fill(axis: Axes, row: int, column: int, **look: Any) -> None:
     axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, linewidth=0, **look))
 
 
-def _write_values(axis: Axes, panel: _Panel, norm: LogNorm) -> None:
+def _write_values(axis: Axes, panel: Panel, norm: LogNorm) -> None:
     size = 9 if len(panel.values) <= 8 else 7
     for row, column in np.argwhere(np.isfinite(panel.values)):
         value = float(panel.values[row, column])
@@ -179,7 +148,7 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def _label_bar(bar: Any, panel: _Panel) -> None:
+def _label_bar(bar: Any, panel: Panel) -> None:
     decades = math.log10(panel.high / panel.low)
     numbers = (1, 2, 3, 5, 7) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
     # Decades have too few numbers for a scale that is shorter than half of one.

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trojai_moth.eval.cards import heatmap
-from trojai_moth.eval.cards.heatmap import draw_change, draw_matrix
-from trojai_moth.triggers.distance_records import DistanceMatrix, DistanceSettings, PairDistance
+from trojai_moth.triggers import heatmap
+from trojai_moth.triggers.distance_records import DistanceMatrix, DistanceSettings, PairDistance, plot_change
 
 
 def matrix(classes, size, pairs=None):
@@ -46,8 +45,8 @@ def plain(v, t):
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that are drawn, to look into."""
-    drawn, make = [], heatmap._figure
-    monkeypatch.setattr(heatmap, "_figure", lambda *given: drawn.append(make(*given)) or drawn[-1])
+    drawn, make = [], heatmap.draw
+    monkeypatch.setattr(heatmap, "draw", lambda *given: drawn.append(make(*given)) or drawn[-1])
     return drawn
 
 
@@ -59,7 +58,7 @@ def pixels(path):
 
 def test_one_matrix_in_words_and_numbers(figures, tmp_path):
     gone = [(0, 1), (2, 1)]
-    draw_matrix(matrix(4, lambda v, t: None if (v, t) in gone else plain(v, t)), tmp_path / "new" / "a.png")
+    matrix(4, lambda v, t: None if (v, t) in gone else plain(v, t)).plot(tmp_path / "new" / "a.png")
     (figure,) = figures
     title = figure.get_suptitle()
     assert "id-00000007" in title and "pixels" in title and "mean 12.0" in title and "success >= 0.9" in title
@@ -74,7 +73,7 @@ def test_one_matrix_in_words_and_numbers(figures, tmp_path):
 
 
 def test_large_matrices_have_no_numbers_but_ticks(figures, tmp_path):
-    draw_matrix(matrix(45, plain), tmp_path / "a.png")
+    matrix(45, plain).plot(tmp_path / "a.png")
     axis = figures[0].axes[0]
     assert not axis.texts and not figures[0].legends
     labels = [text.get_text() for text in axis.get_xticklabels()]
@@ -82,7 +81,7 @@ def test_large_matrices_have_no_numbers_but_ticks(figures, tmp_path):
 
 
 def test_subsets_show_what_was_not_measured(figures, tmp_path):
-    draw_matrix(matrix(4, plain, [(0, 1), (3, 2)]), tmp_path / "a.png")
+    matrix(4, plain, [(0, 1), (3, 2)]).plot(tmp_path / "a.png")
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["not measured"]
     assert len(figures[0].axes[0].texts) == 2
 
@@ -90,7 +89,7 @@ def test_subsets_show_what_was_not_measured(figures, tmp_path):
 def test_change_shares_one_scale_and_centres_the_ratio_on_one(figures, tmp_path):
     before = matrix(3, plain)
     after = matrix(3, lambda v, t: None if (v, t) == (1, 0) else 4 * plain(v, t) if v else plain(v, t) / 2)
-    draw_change(before, after, tmp_path / "a.png")
+    plot_change(before, after, tmp_path / "a.png")
     old, new, ratio = figures[0].axes[:3]
     norms = [axis.images[0].norm for axis in (old, new, ratio)]
     assert (norms[0].vmin, norms[0].vmax) == (norms[1].vmin, norms[1].vmax)
@@ -102,14 +101,12 @@ def test_change_shares_one_scale_and_centres_the_ratio_on_one(figures, tmp_path)
 
 @pytest.mark.parametrize("size", [lambda v, t: None, lambda v, t: 0.0, lambda v, t: 5.0])
 def test_matrices_without_a_scale_are_drawn_too(tmp_path, size):
-    draw_matrix(matrix(3, size), tmp_path / "a.png")
-    draw_change(matrix(3, size), matrix(3, plain), tmp_path / "b.png")
+    matrix(3, size).plot(tmp_path / "a.png")
+    plot_change(matrix(3, size), matrix(3, plain), tmp_path / "b.png")
     assert pixels(tmp_path / "a.png").size and pixels(tmp_path / "b.png").size
 
 
 def test_another_size_is_another_picture(tmp_path):
     for name, most in (("a", 40.0), ("b", 20.0)):
-        draw_matrix(
-            matrix(20, lambda v, t, most=most: most if (v, t) == (2, 3) else 10.0 + t), tmp_path / f"{name}.png"
-        )
+        matrix(20, lambda v, t, most=most: most if (v, t) == (2, 3) else 10.0 + t).plot(tmp_path / f"{name}.png")
     assert (pixels(tmp_path / "a.png") != pixels(tmp_path / "b.png")).any()
