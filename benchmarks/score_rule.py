@@ -22,6 +22,7 @@ from set_records import Record, read_set
 
 from trojai_moth.core.files import write_text
 from trojai_moth.core.records import to_dict
+from trojai_moth.eval.metrics import cross_entropy, roc_auc
 from trojai_moth.eval.protocol_rows import ScoredModel, evaluate
 from trojai_moth.verdict.judge import SHIPPED, judge
 from trojai_moth.verdict.learned_rule import LearnedRule, read_rule
@@ -44,7 +45,8 @@ def result() -> dict[str, Any]:
         "without_filters": by_trigger([blind_to_filters(record) for record in held], rule),
         "without_copies": short(scored([blind_to_copies(record) for record in held], rule)),
         "ignoring_other_colours": short(scored([one for one in held if one["stratum"] == "spectral"], rule)),
-        "filter_rounds_of_learned_sets": filter_rounds(rule),
+        "filter_rounds_by_stamps": filter_rounds_by_stamps(rule),
+        "ninth": to_dict(evaluate(scored(read_set("ninth"), rule))),
         "examples": {
             "rule": short(scored(read_set("twelfth-examples"), rule)),
             "bounds": short(scored(read_set("twelfth-examples"), None)),
@@ -94,15 +96,14 @@ def conditions(record: Record) -> dict[str, str]:
 
 
 def short(models: Sequence[ScoredModel]) -> dict[str, Any]:
-    """[cleared, clean ones], [lost, poisoned ones], what size alone clears, and the quality of the probabilities."""
-    found = evaluate(models)
-    control = next(row for row in found.rows if row.name.startswith("size alone"))
+    """[cleared, clean ones] and [lost, poisoned ones], and the quality of the probabilities."""
+    known = [(model.probability, model.poisoned) for model in models if model.probability is not None]
+    probabilities, poisoned = [probability for probability, _ in known], [label for _, label in known]
     return {
         "cleared": counted(models, lambda model: not model.poisoned),
         "lost": counted(models, lambda model: model.poisoned),
-        "cleared_by_size_alone": control.false_positives_cleared.count,
-        "roc_auc": found.roc_auc,
-        "cross_entropy": found.cross_entropy,
+        "roc_auc": roc_auc(probabilities, poisoned),
+        "cross_entropy": cross_entropy(probabilities, poisoned),
     }
 
 
@@ -121,16 +122,13 @@ def by_trigger(records: Sequence[Record], rule: LearnedRule) -> dict[str, list[i
     }
 
 
-def filter_rounds(rule: LearnedRule) -> dict[str, Any]:
-    """The rounds with filter triggers, which the rule was not learned from, of the sets that it was learned from.
+def filter_rounds_by_stamps(rule: LearnedRule) -> dict[str, list[int]]:
+    """Rounds with filter triggers, of the sets that the rule was learned from; these were left out of the learning.
 
-    They were looked at while it was made, so this is no test. ``ninth`` is a whole set of them.
+    They were looked at while it was made, so they are no test. The ninth set has no others.
     """
     unseen = [record for name in LEARNED for record in read_set(name) if has_filters(record)]
-    return {
-        "stamps_alone": by_trigger([blind_to_filters(record) for record in unseen], rule),
-        "ninth": short(scored(read_set("ninth"), rule)),
-    }
+    return by_trigger([blind_to_filters(record) for record in unseen], rule)
 
 
 def blind_to_copies(record: Record) -> Record:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trojai_moth.core.records import from_dict, to_dict
+from trojai_moth.core.records import from_dict
+from trojai_moth.synthesis.settings import MakeRoundSettings
 from trojai_moth.verdict.features import BlindEvidence
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -30,9 +31,10 @@ def rounds(name):
 def test_every_record_is_of_a_round_of_its_set_and_its_evidence_can_be_read(name):
     records = set_records.read_set(name)
     assert len({(one["stratum"], one["model_id"]) for one in records}) == len(records) == MODELS[name]
-    settings = {stratum: to_dict(made) for stratum, made in rounds(name).items()}
+    settings = rounds(name)
     for record in records:
-        assert record["set"] == name and record["round"] == settings[record["stratum"]]
+        made = from_dict(MakeRoundSettings, record["round"], source=record["model_id"])
+        assert record["set"] == name and made == settings[record["stratum"]]
         from_dict(BlindEvidence, record["evidence"], source=record["model_id"])
         assert bool(record["injected_pairs"]) is record["poisoned"]
 
