@@ -12,7 +12,7 @@ from toys import make_subject
 from trojai_moth.core.errors import MothError
 from trojai_moth.core.records import to_dict
 from trojai_moth.rounds.samples import Samples
-from trojai_moth.synthesis import retrained_copies as relearned_module
+from trojai_moth.synthesis import retrained_copies as retrained_module
 from trojai_moth.synthesis.retrained_copies import RetrainSettings
 from trojai_moth.triggers.known_filters import FilterTable, filter_success, filter_table, known_filters
 from trojai_moth.verdict import evidence as gather_module
@@ -123,7 +123,7 @@ def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
     return filter_evidence(FilterTable(own, shares), FilterCheckSettings(), [clean], [copy / 2, copy])
 
 
-def test_what_relearned_copies_do_as_well_lowers_the_suspicion():
+def test_what_retrained_copies_do_as_well_lowers_the_suspicion():
     settings = FilterCheckSettings()
     explained, alone = beside_copies(0.97, 0.5, 0.96, 0.5), beside_copies(0.97, 0.5, 0.02, 0.5)
     assert explained.filter_margin_gap(settings) == alone.filter_margin_gap(settings) > settings.odds
@@ -239,15 +239,15 @@ def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matt
     assert len(trained) == SETTINGS.clean_networks
 
 
-def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colours, monkeypatch):  # noqa: F811
+def test_copies_are_retrained_where_a_filter_would_keep_the_flag(reddening, colours, monkeypatch):  # noqa: F811
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
     asked = []
 
-    def relearned(subject, train, held, settings, kept, *, seed, backdoor=(1, 2)):
+    def retrained(subject, train, held, settings, kept, *, seed, backdoor=(1, 2)):
         asked.append((kept, seed))
         return make_subject(ColourNet(backdoor=backdoor))
 
-    monkeypatch.setattr(relearned_module, "retrain_from", relearned)
+    monkeypatch.setattr(retrained_module, "retrain_from", retrained)
     own, both = FilterCheckSettings(room=0), RetrainSettings(kept=(0.5, 1.0))
     natural = gathered((1, 2), colours, relearning=both, filters=own)
     assert [kept for kept, _ in asked] == [0.5]  # it explains enough
@@ -258,17 +258,17 @@ def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colo
         and RELEARNED in natural.stage_seconds
     )
     assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 3
-    monkeypatch.setattr(relearned_module, "retrain_from", functools.partial(relearned, backdoor=None))
+    monkeypatch.setattr(retrained_module, "retrain_from", functools.partial(retrained, backdoor=None))
     injected = gathered((1, 2), colours, relearning=both).filter
     assert injected.unexplained.explained < 0.1 and injected.suspicion(own) > own.odds
 
 
-def test_where_no_copy_can_be_relearned_the_flag_stays(reddening, colours, monkeypatch):  # noqa: F811
+def test_where_no_copy_can_be_retrained_the_flag_stays(reddening, colours, monkeypatch):  # noqa: F811
     def fails(*_, **__):
         raise MothError("no copy")
 
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
-    monkeypatch.setattr(relearned_module, "retrain_from", fails)
+    monkeypatch.setattr(retrained_module, "retrain_from", fails)
     found, own = gathered((1, 2), colours, relearning=RetrainSettings()), FilterCheckSettings()
     assert found.skipped[RELEARNED] == "no copy" and FILTERS not in found.skipped
     assert found.filter.unexplained is None and found.filter.suspicion(own) > own.odds

@@ -14,7 +14,7 @@ from .records import Contribution, Verdict
 
 def _how(found: FilterEvidence, settings: FilterCheckSettings) -> str:
     if found.unexplained:
-        return "far more than to copies of it that were relearned from clean images"
+        return "far more than to copies of it that were retrained from clean images"
     if found.single_class_score(settings) > found.filter_margin_gap(settings):
         return "and spares the other classes"
     return "far more surely than to clean networks of these classes"

@@ -74,13 +74,13 @@ class FilterCheckSettings:
         default=2.5, description="what one that is just within both counts as; a larger bound on odds lets it go"
     )
     unexplained_weight: float = Field(
-        default=2.0, ge=0, description="as weight, for what copies relearned from clean images leave unexplained"
+        default=2.0, ge=0, description="as weight, for what copies retrained from clean images leave unexplained"
     )
     surely: float = Field(
         default=0.9, gt=0, lt=1, description="success of a filter beside which it counts how well others are spared"
     )
     gain: float = Field(
-        default=3.0, ge=0, description="how often it counts that others are spared better than by relearned copies"
+        default=3.0, ge=0, description="how often it counts that others are spared better than by retrained copies"
     )
     room: float = Field(
         default=1.0, ge=0, description="added to what copies leave unexplained: other copies would leave more or less"
@@ -164,13 +164,13 @@ class FilterEvidence:
 
 
 def filter_evidence(
-    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor] = (), relearned: Sequence[Tensor] = ()
+    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor] = (), retrained: Sequence[Tensor] = ()
 ) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
     odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest one of the same
     pair under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
-    known_filters.filter_table, ``clean``, and ``relearned`` of copies, as of filter_success, all (filters, classes,
+    known_filters.filter_table, ``clean``, and ``retrained`` of copies, as of filter_success, all (filters, classes,
     classes). Raises MothError for values that are not finite.
     """
     success, conviction = own
@@ -193,18 +193,18 @@ def filter_evidence(
         odds=float(odds[at, victim, target]),
         conviction=float(conviction[at, victim, target]),
         spared=_known(spared[at, victim, target]),
-        unexplained=_beside_copies(own, settings, clean, relearned) if relearned else None,
+        unexplained=_beside_copies(own, settings, clean, retrained) if retrained else None,
     )
 
 
 def _beside_copies(
-    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor], relearned: Sequence[Tensor]
+    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor], retrained: Sequence[Tensor]
 ) -> Unexplained:
     """Of all pairs and filters the one that is explained least."""
     success, conviction = own
-    explained, names = torch.stack([*clean, *relearned]).amax(0), list(known_filters())
+    explained, names = torch.stack([*clean, *retrained]).amax(0), list(known_filters())
     odds, spared = _odds(success, explained), _other_class_accuracy(success)
-    knew = torch.stack([_other_class_accuracy(one) for one in relearned]).amax(0)
+    knew = torch.stack([_other_class_accuracy(one) for one in retrained]).amax(0)
     at = _largest(_unexplained(names, odds, conviction, success, spared, knew, settings))
     return Unexplained(
         victim=at[1],

@@ -34,7 +34,7 @@ class EvidenceSettings:
         default_factory=FilterCheckSettings, description="known photo filters, which are no patch and keep a flag"
     )
     relearning: RetrainSettings = Field(
-        default_factory=RetrainSettings, description="copies that are relearned where a known filter would keep a flag"
+        default_factory=RetrainSettings, description="copies that are retrained where a known filter would keep a flag"
     )
     images_per_class: int = Field(default=16, gt=0, description="images that a pair's trigger is inverted on")
     steps: int = Field(default=250, gt=0, description="inversion steps; fewer than 250 measure nothing")
