@@ -17,12 +17,11 @@ from trojai_moth.core.errors import SettingsError, UnreadableModelError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_dict
 from trojai_moth.core.subject import Preprocessing, Subject
-from trojai_moth.rounds.class_order import check_class_order
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.image_folder import list_labelled, read_stored
 from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
-from trojai_moth.rounds.samples import collect_samples
+from trojai_moth.rounds.samples import check_class_order, collect_samples
 
 CPU = torch.device("cpu")
 
