@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model_sets import SETS, facts
+from model_sets import SCANNER, SETS, facts
 from set_records import read_records, write_records
 
 from trojai_moth.core.records import to_dict
@@ -26,7 +26,7 @@ from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.model_folder import ModelFolder
-from trojai_moth.rounds.open_model import open_folder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples, collect_samples
 from trojai_moth.scanners.base import Scanner
@@ -34,8 +34,6 @@ from trojai_moth.scanners.registry import make_scanner
 from trojai_moth.scanners.result import ScanResult
 from trojai_moth.verdict.evidence import collect_evidence
 from trojai_moth.verdict.settings import EvidenceSettings
-
-SCANNER = "neural-cleanse"
 
 
 def examine(case: ModelFolder, seed: int, data: str, naive: bool) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from gather_evidence import SCANNER
-from model_sets import LEARNED, SETS
+from model_sets import LEARNED, SCANNER, SETS
 from set_records import Record, read_set
 
 from trojai_moth import __version__

@@ -29,6 +29,8 @@ from trojai_moth.synthesis.settings import MakeRoundSettings, RoundSummary
 
 LEARNED = ("third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "start")
 TESTED = ("tenth", "eleventh", "twelfth")
+# What flags their models.
+SCANNER = "neural-cleanse"
 
 Options = Mapping[str, Any]
 _THREE = "squeezenetv1_1,resnet18,mobilenetv2"
