@@ -111,6 +111,14 @@ def scripts(monkeypatch):
             del sys.modules[name]
 
 
+def test_every_script_imports_what_there_is(scripts):
+    """No test runs the long ones, so that a name which moved would go unnoticed."""
+    names = [path.stem for path in BENCHMARKS.glob("*.py")]
+    assert len(names) > 30
+    for name in names:
+        scripts(name)
+
+
 def test_without_a_card_nothing_is_measured(scripts, tmp_path, monkeypatch):
     out = tmp_path / "out.json"
     monkeypatch.setattr(sys, "argv", ["accelerator.py", "--device", "cpu", "--out", str(out)])
