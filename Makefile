@@ -9,6 +9,9 @@ DEMO_ROUND ?= --models 4 --classes 5 --size 32 --architecture squeezenetv1_1 --l
 EXAMPLE_SETTINGS ?= --set distance.images_per_class=10 --set bounds.images_per_class=10 --set bounds.steps=100 \
 	--set bounds.patterns=2
 BENCH_MODELS ?= demo/bench-models
+# Tests run in a process per core. What a file's tests share is made once while they stay together; a process that is
+# done takes over what others still have. `make test SPREAD=` runs them one after the other.
+SPREAD ?= --numprocesses logical --maxprocesses 8 --dist worksteal
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.trojai-moth-setup
@@ -37,8 +40,12 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps '$(TROJAI)'
 	touch $@
 
-test: lint types
-	$(BIN)/python -m pytest
+# Types are checked while the tests run, and told of after them.
+test: lint
+	@mkdir -p build
+	@$(MAKE) --no-print-directory types >build/types.txt 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest $(SPREAD); tests=$$?; \
+	wait $$types; typed=$$?; cat build/types.txt; test $$tests -eq 0 && test $$typed -eq 0
 
 lint: setup
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from set_records import Record, read_set
 from trojai_moth.core.files import write_text
 from trojai_moth.core.statistics import logistic
 from trojai_moth.eval.metrics import cross_entropy, roc_auc
-from trojai_moth.triggers.stamps import weakest_point
+from trojai_moth.triggers.stamps import StampBounds, weakest_point
 
 SETS = ("polygon", "confirm")
 
@@ -26,7 +26,9 @@ SETS = ("polygon", "confirm")
 def stamp_score(record: Record) -> float:
     """How far its most suspicious pair is within the nearest bound, in log odds."""
     names = ("stamp_success", "removal_success", "stamp_gap")
-    return max(weakest_point(*(pair[name] for name in names)) for pair in record["evidence"]["candidates"])
+    told = [[pair[name] for name in names] for pair in record["evidence"]["candidates"]]
+    # The scanner's bounds do not ask for breadth, which these records are without.
+    return max(weakest_point(success, 0.0, removal, gap, StampBounds()) for success, removal, gap in told)
 
 
 def figures(records: Sequence[Record]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _NOT_FINITE = "the network's outputs are not finite on images with changed colou
 
 
 @record
-class FilterSettings:
+class FilterScanSettings:
     """Settings of the filter scanner, ours if no source is given; sizes: mean changes of a colour value in [0, 1]."""
 
     known_bound: float = Field(
@@ -58,8 +58,8 @@ class Filter(Scanner):
     """Known photo filters on every class; the evidence lists the most suspicious pairs, kind "filter"."""
 
     name: ClassVar[str] = "filter"
-    settings_type: ClassVar[type] = FilterSettings
-    settings: FilterSettings
+    settings_type: ClassVar[type] = FilterScanSettings
+    settings: FilterScanSettings
 
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Scored by the pair that a known filter turns most surely; nothing is random, so ``seed`` changes nothing."""

@@ -79,9 +79,10 @@ class Stamps(Scanner):
     def _words(self, tables: StampTables, pair: Pair, gap: float | None) -> str:
         bounds = self.settings.bounds
         beside = "no clean network was asked" if gap is None else f"gap to clean networks {gap:.1f}"
+        broad = f"breadth {tables.breadth(pair):.2f} (bound {bounds.breadth:.2f}), " if bounds.breadth else ""
         return (
             f"{pair[0]}->{pair[1]} turns with a plain stamp, success {tables.success(pair):.2f} (bound "
-            f"{bounds.success:.2f}), removal {tables.removal(pair):.2f} (bound "
+            f"{bounds.success:.2f}), {broad}removal {tables.removal(pair):.2f} (bound "
             f"{bounds.removal:.2f}), {beside} (bound {bounds.gap:.1f})"
         )
 

@@ -2,6 +2,7 @@ import logging
 import os
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,40 @@ ROOT = Path(__file__).resolve().parents[1]
 # The folders scanners/ and eval/ must be reachable as parts of the package only, as in an installed copy.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
-# What the tests learn about this machine's speed stays with them, and is the same for every process they start.
+# Test processes run side by side; a thread each keeps them out of each other's way, and rounds the same everywhere.
+# Said before anything imports torch; the processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# The user's own cache is neither read nor written.
 _CACHE = tempfile.TemporaryDirectory()
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+_CACHES = (Path(_CACHE.name) / str(number) for number in count())
+os.environ["XDG_CACHE_HOME"] = str(next(_CACHES))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_plans():
+    """Networks run in the plain way: which is fastest depends on what else the machine does, and rounding on that."""
+    import torch  # not above: the process that only hands out tests needs none
+
+    from trojai_moth.triggers import engine
+    from trojai_moth.triggers.execution_plan import Plan
+
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "find_plan", lambda device, precision, batches, run: Plan(batch=batches[0]))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(plain_plans):
+    """What a test, and the processes that it starts, remember of this machine is forgotten with it."""
+    from trojai_moth.triggers.execution_plan import default_book
+
+    default_book.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(next(_CACHES)))
+        yield
+    default_book.cache_clear()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """The planted networks that the contract kit brings along, and stand-ins for what a model's files say."""
 
+from functools import cache
+
 from trojai_moth.core.subject import Preprocessing
 from trojai_moth.rounds.preprocessing import PreprocessingChoice
+from trojai_moth.testing import planted
 from trojai_moth.testing.planted import (
     BACKDOOR_ROW,
     BRIGHT,
@@ -15,7 +18,6 @@ from trojai_moth.testing.planted import (
     planted_samples,
     square_images,
     square_samples,
-    trained_subject,
 )
 
 __all__ = [
@@ -27,3 +29,10 @@ __all__ = [
 AS_STORED = PreprocessingChoice(
     chosen=Preprocessing(stored_size=SIZE, size=SIZE), by="accuracy", reason="a toy", images=0, readings=()
 )
+
+_trained = cache(planted.trained_subject)
+
+
+def trained_subject(seed=0):
+    """A copy of one's own; it is trained once for all tests."""
+    return _trained(seed).clone()

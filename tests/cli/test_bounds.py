@@ -9,8 +9,9 @@ from trojai_moth.cli.main import main
 from trojai_moth.core.records import read_record
 from trojai_moth.eval.distance_bounds.bounds import ClassBounds
 
-QUICK = ["--set", "bounds.steps=3", "--set", "bounds.images_per_class=2", "--set", "bounds.patterns=1"]
-DISTANCE = ["--set", "distance.steps=3", "--set", "distance.images_per_class=2", "--set", "distance.seeds=[1]"]
+FEW = ["--set", "data.train_per_class=6", "--set", "data.held_per_class=6"]
+QUICK = [*FEW, "--set", "bounds.steps=3", "--set", "bounds.images_per_class=2", "--set", "bounds.patterns=1"]
+DISTANCE = [*FEW, "--set", "distance.steps=3", "--set", "distance.images_per_class=2", "--set", "distance.seeds=[1]"]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,8 @@ def test_a_surrogate_is_trained_and_measured(folder):
     short = {"epochs": 1, "attempts": 1, "easy_per_class": 2, "least_accuracy": 0}
     sets = [part for name, value in short.items() for part in ("--set", f"bounds.surrogate.{name}={value}")]
     model, out = folder / "round" / "id-00000000", folder / "surrogate.json"
-    few = ["--set", "data.train_per_class=4"]
     result = call(
-        "bounds", model, "--before", folder / "before.json", "--surrogate", "--out", out, *QUICK, *sets, *few,
+        "bounds", model, "--before", folder / "before.json", "--surrogate", "--out", out, *QUICK, *sets,
         "--set", "bounds.success_bound=0.01",
     )  # fmt: skip
     assert result.exit_code == 0, result.output

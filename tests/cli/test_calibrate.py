@@ -1,11 +1,9 @@
 """``calibrate`` on a round whose scores are known, and ``scan`` and ``rescan`` with what it learned."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from fake_round import write_model, write_round
 from fake_scanner import Entry, install
+from forks import Forked
 
 from trojai_moth.cli.main import main
 from trojai_moth.core.records import Field, read_record, record
@@ -67,27 +66,50 @@ def round_dir(tmp_path_factory):
     return write_round(tmp_path_factory.mktemp("calibrate") / "round", models=6, poisoned=POISONED, per_class=2)
 
 
-@pytest.fixture
-def call(monkeypatch, tmp_path):
-    """Run a command in the test's folder with the scanner that is told; its process settings are put back."""
-    monkeypatch.chdir(tmp_path)
-    install(monkeypatch, Entry(Told, name="told"))
-    monkeypatch.setattr(Told, "scores", dict(zip(IDS, SCORES, strict=True)))
-    monkeypatch.setattr(Told, "trouble", {})
-    monkeypatch.setattr(Told, "calls", 0)
+@contextmanager
+def told(folder):
+    """Run a command in this folder with the scanner that is told; its process settings are put back."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        install(patch, Entry(Told, name="told"))
+        patch.setattr(Told, "scores", dict(zip(IDS, SCORES, strict=True)))
+        patch.setattr(Told, "trouble", {})
+        patch.setattr(Told, "calls", 0)
+        yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
     for number, handler in handlers.items():
         signal.signal(number, handler)
     torch.set_flush_denormal(False)
 
 
+def learn_with(call, root, *more):
+    return call("calibrate", root, "--out", "learned.json", "--scanner", "told", "--seeds", 2, *SMALL, *more)
+
+
+@pytest.fixture
+def call(tmp_path):
+    with told(tmp_path) as call:
+        yield call
+
+
 @pytest.fixture
 def learn_from(call):
-    def learn_from(root, *more, out="learned.json"):
-        return call("calibrate", root, "--out", out, "--scanner", "told", "--seeds", 2, *SMALL, *more)
+    return lambda root, *more: learn_with(call, root, *more)
 
-    return learn_from
+
+@pytest.fixture(scope="module")
+def taught(round_dir, tmp_path_factory):
+    """What the command says on the round, and the folder that it leaves, never changed."""
+    folder = tmp_path_factory.mktemp("taught")
+    with told(folder) as call:
+        return learn_with(call, round_dir), folder
+
+
+@pytest.fixture
+def learned(taught, call, tmp_path):
+    """The learned file and its work, in the test's folder."""
+    shutil.copytree(taught[1], tmp_path, dirs_exist_ok=True)
+    return read_calibration(Path("learned.json"))
 
 
 @pytest.fixture
@@ -113,14 +135,14 @@ def expected(root, settings=None, groups=None):
     return learn(models, [], source, settings or LearnSettings())
 
 
-def test_the_file_holds_what_the_scores_give(learn_from, round_dir):
-    result = learn_from(round_dir)
+def test_the_file_holds_what_the_scores_give(taught, learned, learn_from, round_dir):
+    result, _ = taught
     assert result.exit_code == 0, result.output
     assert read_calibration(Path("learned.json")) == expected(round_dir)
     for words in ("scanner as it is", "learned, out of fold", "same verdict for all seeds", "3 clean and 3 poisoned"):
         assert words in result.stdout
     again = learn_from(round_dir, "--method", "monotone", "--max-false-positive-rate", 0.3, "--work", "learned.work")
-    assert again.exit_code == 0 and Told.calls == 12  # nothing was scanned anew
+    assert again.exit_code == 0 and Told.calls == 0  # nothing was scanned anew
     settings = LearnSettings(method="monotone", max_false_positive_rate=0.3)
     assert read_calibration(Path("learned.json")) == expected(round_dir, settings)
 
@@ -168,13 +190,12 @@ def test_a_file_that_occurs_twice_is_learned_from_once(learn_from, round_dir, tm
     assert (left.model_id, left.reason) == ("id-00000007", f"its file is the same as that of {IDS[1]}")
 
 
-def test_an_interrupted_calibration_goes_on_where_it_stopped(learn_from, round_dir):
-    assert learn_from(round_dir).exit_code == 0
-    whole = Path("learned.json").read_bytes()
+def test_an_interrupted_calibration_goes_on_where_it_stopped(taught, learn_from, round_dir):
+    whole = (taught[1] / "learned.json").read_bytes()
     Told.trouble, Told.calls = {9: KeyboardInterrupt()}, 0
     result = learn_from(round_dir, "--work", "other")
     assert result.exit_code == 2 and "interrupted; other is usable" in result.stderr
-    Path("learned.json").unlink()
+    assert not Path("learned.json").exists()
     Told.trouble, Told.calls = {}, 0
     assert learn_from(round_dir, "--work", "other").exit_code == 0
     assert Told.calls == 4 and Path("learned.json").read_bytes() == whole
@@ -183,10 +204,9 @@ def test_an_interrupted_calibration_goes_on_where_it_stopped(learn_from, round_d
 def test_a_killed_calibration_goes_on_and_ends_as_if_nothing_had_happened(call, monkeypatch, round_dir, tmp_path):
     """The scanner that ships, in a process of its own that is killed when it has scanned one model."""
     options = [part for text in ("scanner.steps=2", "scanner.screen_steps=2") for part in ("--set", text)]
-    command = [sys.executable, "-m", "trojai_moth", "calibrate", str(round_dir), "--seeds", "1", *SMALL, *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    place = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([*command, "--out", "killed.json"], **place)
+    command = ["calibrate", str(round_dir), "--seeds", "1", *SMALL, *options]
+    install(monkeypatch, Entry(NeuralCleanse, name="neural-cleanse"))
+    process = Forked("trojai_moth", *command, "--out", "killed.json", cwd=tmp_path)
     first = tmp_path / "killed.work" / "seed-0" / "journal" / f"{IDS[0]}.before.json"
     end = time.monotonic() + DEADLINE_S
     while not first.exists():
@@ -196,9 +216,8 @@ def test_a_killed_calibration_goes_on_and_ends_as_if_nothing_had_happened(call, 
     process.communicate()
     assert not (tmp_path / "killed.json").exists()
     kept = first.stat().st_mtime_ns
-    install(monkeypatch, Entry(NeuralCleanse, name="neural-cleanse"))
     for name in ("killed.json", "whole.json"):
-        assert call(*command[3:], "--out", name).exit_code == 0
+        assert call(*command, "--out", name).exit_code == 0
     assert first.stat().st_mtime_ns == kept
     killed, whole = (read_calibration(tmp_path / name).provenance for name in ("killed.json", "whole.json"))
     assert killed.split_sha256 == whole.split_sha256 and len(killed.models) == len(IDS) and not killed.left_out
@@ -206,9 +225,7 @@ def test_a_killed_calibration_goes_on_and_ends_as_if_nothing_had_happened(call, 
         assert one.model_id == other.model_id and one.scores == pytest.approx(other.scores, abs=1e-3)
 
 
-def test_scan_says_the_learned_verdict(call, learn_from, refused, round_dir):
-    assert learn_from(round_dir).exit_code == 0
-    learned = read_calibration(Path("learned.json"))
+def test_scan_says_the_learned_verdict(call, learned, refused, round_dir):
     use = ["--scanner", "told", *SMALL, "--calibration", "learned.json"]
     line = refused("scan", round_dir / IDS[1], *use)
     assert "learned from 1 of these 1 models" in line and "--allow-fitted" in line
@@ -235,9 +252,7 @@ def other_round(root, fitted):
     return root
 
 
-def test_rescan_refuses_fitted_models_or_says_how_many_they_are(call, learn_from, refused, round_dir, tmp_path):
-    assert learn_from(round_dir).exit_code == 0
-    learned = read_calibration(Path("learned.json"))
+def test_rescan_refuses_fitted_models_or_says_how_many_they_are(call, learned, refused, round_dir, tmp_path):
     root = other_round(tmp_path / "other", [round_dir / IDS[1], round_dir / IDS[2]])
     plain = ["rescan", root, "--out", "run", "--scanner", "told", *SMALL, "--harden", "clean-only"]
     use = [*plain, "--calibration", "learned.json"]
@@ -256,8 +271,7 @@ def test_rescan_refuses_fitted_models_or_says_how_many_they_are(call, learn_from
     assert "settings.calibration" in refused(*plain)
 
 
-def test_a_run_without_fitted_models_says_nothing_of_them(call, learn_from, round_dir, tmp_path):
-    assert learn_from(round_dir).exit_code == 0
+def test_a_run_without_fitted_models_says_nothing_of_them(call, learned, tmp_path):
     root = other_round(tmp_path / "other", [])
     result = call("rescan", root, "--out", "run", "--scanner", "told", *SMALL, "--calibration", "learned.json")
     assert result.exit_code == 0, result.output
@@ -265,7 +279,7 @@ def test_a_run_without_fitted_models_says_nothing_of_them(call, learn_from, roun
     assert "learned from" not in result.stdout + Path("run/report.md").read_text()
 
 
-def test_mistakes_are_one_line(learn_from, refused, round_dir, tmp_path):
+def test_mistakes_are_one_line(taught, refused, round_dir, tmp_path):
     start = ["calibrate", round_dir, "--out", "l.json", "--scanner"]
     assert "nonsense" in refused(*start, "nonsense")
     assert "max_false_positive_rate" in refused(*start, "told", "--max-false-positive-rate", 1.5)
@@ -275,6 +289,6 @@ def test_mistakes_are_one_line(learn_from, refused, round_dir, tmp_path):
     (alone / IDS[3] / "ground_truth.csv").unlink()
     assert "2 clean and 1 poisoned" in refused("calibrate", alone, "--out", "l.json", "--scanner", "told")
     assert not Path("l.json").exists() and not Path("l.work").exists()
-    assert learn_from(round_dir).exit_code == 0
+    shutil.copytree(taught[1], tmp_path, dirs_exist_ok=True)
     line = refused("calibrate", round_dir, "--out", "learned.json", "--scanner", "told", "--seeds", 2)
     assert "settings.data" in line and "another --work" in line

@@ -22,7 +22,8 @@ from trojai_moth.core.records import from_json
 from trojai_moth.eval.cards.card import METRICS, CardRecord
 from trojai_moth.eval.cards.file import END, KEY, START
 
-QUICK = ["--set", "bounds.steps=3", "--set", "bounds.images_per_class=2", "--set", "bounds.scenes=1"]
+FEW = ["--set", "data.train_per_class=6", "--set", "data.held_per_class=6"]
+QUICK = [*FEW, "--set", "bounds.steps=3", "--set", "bounds.images_per_class=2", "--set", "bounds.scenes=1"]
 DISTANCE = ["--set", "distance.steps=3", "--set", "distance.images_per_class=2", "--set", "distance.seeds=[1]"]
 AUTHORS = """---
 # what we think of licences

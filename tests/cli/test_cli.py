@@ -24,9 +24,11 @@ SMALL = ["data.source=examples", "data.train_per_class=3", "data.held_per_class=
 SCAN = [*SMALL, "scanner.steps=2", "scanner.screen_steps=2"]
 MOTH = [
     "hardener.rounds=1",
+    "hardener.turns=1",
     "hardener.first_steps=2",
     "hardener.warmup_steps=2",
     "hardener.sgd_steps=1",
+    "hardener.recovery_steps=1",
     "hardener.batch=6",
 ]
 # A message of the log, which may come before an error.

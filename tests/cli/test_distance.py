@@ -15,7 +15,8 @@ from trojai_moth.cli.model import open_model
 from trojai_moth.core.records import read_record
 from trojai_moth.triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix
 
-QUICK = ["--set", "distance.steps=60", "--set", "distance.images_per_class=4", "--set", "distance.seeds=[1]"]
+FEW = ["--set", "data.train_per_class=6", "--set", "data.held_per_class=6"]
+QUICK = [*FEW, "--set", "distance.steps=60", "--set", "distance.images_per_class=4", "--set", "distance.seeds=[1]"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_training_images_are_other_images(measured):
 
 
 def test_fast_is_a_preset_that_settings_override(call, model_dir, tmp_path):
-    options = ("--fast", "--set", "distance.steps=2", "--pairs", "0->1")
+    options = (*FEW, "--fast", "--set", "distance.steps=2", "--pairs", "0->1")
     result = call("distance", model_dir, "--out", "f.json", *options)
     assert result.exit_code == 0 and f"--fast: {FAST_ERROR}" in result.stderr
     settings = read_record(DistanceMatrix, tmp_path / "f.json").settings
@@ -173,7 +174,7 @@ def small_records(model_dir, tmp_path_factory):
     """A measurement, one with other settings, and a damaged one."""
     folder = tmp_path_factory.mktemp("records")
     for name, steps in (("d", 2), ("other", 3)):
-        options = ["--set", f"distance.steps={steps}", "--set", "distance.seeds=[1]", "--pairs", "0->1"]
+        options = [*FEW, "--set", f"distance.steps={steps}", "--set", "distance.seeds=[1]", "--pairs", "0->1"]
         result = CliRunner().invoke(main, ["distance", str(model_dir), "--out", str(folder / f"{name}.json"), *options])
         assert result.exit_code == 0, result.output
     torch.set_flush_denormal(False)

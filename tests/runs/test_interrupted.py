@@ -1,10 +1,8 @@
 """A run that dies at any moment is continued by the same command and ends as if nothing had happened."""
 
-import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
@@ -14,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_round import write_round
+from forks import Forked
 
 from trojai_moth.runs.run import RescanSettings, Run
 from trojai_moth.runs.workers.stopping import SIGNALS, Stopping
@@ -34,17 +33,19 @@ def round_dir(tmp_path_factory):
     return write_round(tmp_path_factory.mktemp("round") / "round", models=3, poisoned=[1], per_class=3)
 
 
+def begin(round_dir, out):
+    """The program on the round as a process of its own."""
+    options = ["--verdict", "naive", *(part for text in SETTINGS for part in ("--set", text))]
+    return Forked("trojai_moth", "rescan", round_dir, "--out", out, *options, cwd=out.parent)
+
+
 @pytest.fixture
-def start(round_dir, tmp_path):
-    """Start the program on the round as a process of its own, ended for certain when the test is over."""
+def start(round_dir):
+    """Start it, to be ended for certain when the test is over."""
     processes = []
 
     def start(out):
-        options = ["--verdict", "naive", *(part for text in SETTINGS for part in ("--set", text))]
-        command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir), "--out", str(out), *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+        processes.append(begin(round_dir, out))
         return processes[-1]
 
     yield start
@@ -70,11 +71,9 @@ def table(run):
 def undisturbed(round_dir, tmp_path_factory):
     """The table of a run that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    options = ["--verdict", "naive", *(part for text in SETTINGS for part in ("--set", text))]
-    command = [sys.executable, "-m", "trojai_moth", "rescan", str(round_dir), "--out", str(out), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=out.parent, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1), done.stderr
+    done = begin(round_dir, out)
+    _, errors = done.communicate(timeout=DEADLINE_S)
+    assert done.returncode in (0, 1), errors
     rows = table(out)
     assert len(rows) == 3 and rows["flagged_before"].eq("True").all() and rows["accuracy_after"].notna().all()
     return done.returncode, rows

@@ -28,7 +28,7 @@ from trojai_moth.runs.run import RescanSettings, Run
 
 MOTH = {
     "rounds": 1, "pairs_per_round": 1, "first_steps": 2, "warmup_steps": 2, "sgd_steps": 1, "recovery_steps": 1,
-    "batch": 6, "success_bound": 0.01, "warmup_bound": 0.01, "largest_share": 1.0, "accuracy_limit": 1.0,
+    "turns": 1, "batch": 6, "success_bound": 0.01, "warmup_bound": 0.01, "largest_share": 1.0, "accuracy_limit": 1.0,
 }  # fmt: skip
 DATA = {"train_per_class": 4, "held_per_class": 3}
 A, B, C = "id-00000000", "id-00000001", "id-00000002"
@@ -40,13 +40,16 @@ def round_dir(tmp_path_factory):
     return write_round(tmp_path_factory.mktemp("pipeline") / "round", models=3, poisoned=[1], per_class=2)
 
 
+@pytest.fixture(scope="session")
+def originals(round_dir):
+    """The sums by which the scanner knows the models as they were."""
+    return {case.model_id: weight_sum(load_model(case.model_file).module) for case in read_round(round_dir)}
+
+
 @pytest.fixture
-def start(monkeypatch, tmp_path, round_dir):
+def start(monkeypatch, tmp_path, round_dir, originals):
     """Run the scripted scanner over the round and return (rows, summary, journal)."""
     install(monkeypatch, Entry())
-    originals = {}
-    for case in read_round(round_dir):
-        originals[case.model_id] = weight_sum(load_model(case.model_file).module)
 
     def start(script, *, harden="flagged", out="run", root=round_dir, against=lambda model_id: None, labels=None):
         options = {"script": script, "originals": originals}

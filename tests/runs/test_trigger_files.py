@@ -207,9 +207,11 @@ def test_a_run_keeps_triggers_beside_its_records_and_the_report_shows_them(tmp_p
         "scanner.steps": 2,
         "scanner.success_bound": 0.01,
         "data.train_per_class": 4,
+        "data.held_per_class": 4,
+        **{f"hardener.{name}": 1 for name in ("rounds", "turns", "first_steps", "warmup_steps", "sgd_steps")},
     }
     sets = [part for name, value in quick.items() for part in ("--set", f"{name}={value}")]
-    call = ["rescan", str(model), "--out", str(tmp_path / "run"), "--verdict", "naive", "--set", "hardener.rounds=1"]
+    call = ["rescan", str(model), "--out", str(tmp_path / "run"), "--verdict", "naive"]
     result = CliRunner().invoke(main, [*call, *sets])
     assert result.exit_code in (0, 1), result.output
     record = tmp_path / "run" / "journal" / "id-00000000.before.json"

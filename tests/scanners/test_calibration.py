@@ -7,11 +7,12 @@ import pytest
 from toys import PlantedNet, make_subject, planted_samples
 
 from trojai_moth.core.errors import SettingsError
+from trojai_moth.core.learned_file import refuse_fitted
 from trojai_moth.core.records import fingerprint, from_dict, record, to_dict, to_json
 from trojai_moth.eval.calibration.learn import LearnSettings, learn
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.calibration import MonotoneCurve, read_calibration, refuse_fitted
+from trojai_moth.scanners.calibration import MonotoneCurve, read_calibration
 from trojai_moth.scanners.result import ScanResult
 
 from ..eval.calibration.test_learn import LOGISTIC, MONOTONE, SOURCE, scored

@@ -6,7 +6,7 @@ import torch
 from trojai_moth.core.errors import MothError, SettingsError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.loading import build_architecture
-from trojai_moth.synthesis import retrained_copies as relearned_module
+from trojai_moth.synthesis import retrained_copies as retrained_module
 from trojai_moth.synthesis.retrained_copies import RetrainSettings, reinitialise, retrain_from, retrained_copies
 from trojai_moth.triggers.success import held_success
 
@@ -52,7 +52,7 @@ def test_the_first_layers_are_kept_and_all_behind_them_drawn_anew(architecture):
 def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: F811
     order = torch.randperm(len(samples.train.y), generator=torch.Generator().manual_seed(0))
     wrong = ImagePool(samples.train.x, samples.train.y[order])
-    with pytest.raises(MothError, match="relearned from 25% of its layers"):
+    with pytest.raises(MothError, match="retrained from 25% of its layers"):
         retrain_from(poisoned, wrong, samples.held, RetrainSettings(epochs=1), QUARTER, seed=3)
 
 
@@ -69,7 +69,7 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
         tried.clear()
         return list(retrained_copies(None, None, None, RetrainSettings(**settings), seed=3))
 
-    monkeypatch.setattr(relearned_module, "retrain_from", some)
+    monkeypatch.setattr(retrained_module, "retrain_from", some)
     failing, late = 0, 0
     both = copies()
     assert [kept for kept, _ in both] == [0.25, 1.0] == [kept for kept, _ in tried]

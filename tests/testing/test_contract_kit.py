@@ -125,8 +125,7 @@ def broken_rules(contract, kind, attribute):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Little patience, so that waiting for a plugin that does not leave is over soon."""
-    for module in ("scanner_contract", "hardener_contract"):
-        monkeypatch.setattr(f"trojai_moth.testing.{module}.GRACE_S", 3.0)
+    monkeypatch.setattr("trojai_moth.testing.contract.GRACE_S", 3.0)
     before = os.getcwd()
     yield
     assert os.getcwd() == before
@@ -140,8 +139,8 @@ def patience(monkeypatch):
             Global,
             {
                 "global_random_streams_are_left_alone": "drew from a global random stream",
-                "the_same_seed_gives_the_same_verdict": "seeding.generator",
-                "names_and_files_around_say_nothing": "depends on the model's id",
+                "the_same_seed_gives_the_same": "seeding.generator",
+                "names_and_files_around_say_nothing": "depend on the model's id",
             },
         ),
         (Seeding, {"global_random_streams_are_left_alone": "or seeded one"}),
@@ -244,7 +243,7 @@ class Undying(Plain):
             GlobalNoise,
             {
                 "global_random_streams_are_left_alone": "drew from a global",
-                "the_same_seed_gives_the_same_weights": "two sets of weights",
+                "the_same_seed_gives_the_same": "two sets of weights",
                 "names_and_files_around_say_nothing": "depend on the model's id",
             },
         ),

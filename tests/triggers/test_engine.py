@@ -18,6 +18,12 @@ from trojai_moth.triggers.task import InversionSettings, make_task
 CPU = torch.device("cpu")
 
 
+@pytest.fixture
+def probed(monkeypatch):
+    """Plans are found by the probe, which tests elsewhere do without."""
+    monkeypatch.setattr(engine_module, "find_plan", find_plan)
+
+
 def with_statistics(module):
     """Batch norm as it is after training, not as it is made."""
     stream = torch.Generator().manual_seed(0)
@@ -84,7 +90,7 @@ def test_what_can_not_be_folded_is_left(module):
     torch.testing.assert_close(twin.module(x), module(x))
 
 
-def test_the_gradient_is_autograds_and_the_subject_is_left_alone():
+def test_the_gradient_is_autograds_and_the_subject_is_left_alone(probed):
     subject, images = trained_subject(), square_images(4, seed=5)
     subject.module.train()
     x, target = images.x.clone().requires_grad_(), torch.tensor([1] * len(images))
@@ -233,10 +239,9 @@ def test_processes_that_probe_at_the_same_time_take_the_same_plan(tmp_path):
     assert PlanBook(path).get("b", lambda: pytest.fail("it was overwritten")) == second
 
 
-def test_the_training_plan_leaves_the_weights(monkeypatch):
+def test_the_training_plan_leaves_the_weights(probed):
     subject = trained_subject()
     before = {name: tensor.clone() for name, tensor in subject.module.state_dict().items()}
-    monkeypatch.setattr(engine_module, "default_book", lambda: PlanBook(None))
     assert training_plan(subject, "auto", 8).batch == 8
     assert all(torch.equal(tensor, before[name]) for name, tensor in subject.module.state_dict().items())
     assert all(parameter.grad is None for parameter in subject.module.parameters())

@@ -101,8 +101,9 @@ def scan(
 ) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
     groups = given_settings("scanner", **choices)
+    from ..core.learned_file import refuse_fitted
     from ..core.records import to_json
-    from ..scanners.calibration import read_calibration, refuse_fitted
+    from ..scanners.calibration import read_calibration
     from ..scanners.registry import make_scanner
     from ..scanners.scan import scan as scan_with
 

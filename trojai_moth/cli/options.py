@@ -116,7 +116,7 @@ model_budget_option = click.option(
 allow_fitted_option = click.option(
     "--allow-fitted",
     is_flag=True,
-    help="Go on when the calibration was learned from these very models; results then say so.",
+    help="Go on when calibration or rule was learned from these very models; results then say so.",
 )
 
 

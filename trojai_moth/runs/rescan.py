@@ -15,6 +15,7 @@ import torch
 
 from ..core.device import prepare_process, resolve_device
 from ..core.errors import SettingsError
+from ..core.learned_file import refuse_fitted
 from ..core.messages import Progress, silent
 from ..core.records import from_dict, to_dict
 from ..rounds.image_choice import images_for
@@ -22,9 +23,9 @@ from ..rounds.model_folder import ModelFolder, SkippedModel
 from ..rounds.model_hashes import file_hashes
 from ..rounds.reading import read_round
 from ..rounds.subset import choose
-from ..scanners.calibration import Calibration, read_calibration, refuse_fitted
+from ..scanners.calibration import Calibration, read_calibration
 from ..verdict.judge import shipped_rule
-from ..verdict.learned_rule import LearnedRule, read_rule, refuse_learned
+from ..verdict.learned_rule import LearnedRule, read_rule
 from .execute import execute
 from .execution_settings import ExecutionSettings
 from .journal import Journal
@@ -111,7 +112,7 @@ def make_run(
         if calibration:
             refuse_fitted(calibration, files)
         if rule:
-            refuse_learned(rule, files)
+            refuse_fitted(rule, files)
     if settings.verdict != "blind":
         rule = None
     elif rule is None:

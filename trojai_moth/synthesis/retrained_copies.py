@@ -32,7 +32,7 @@ from .training import capped, recipe_for
 
 @record
 class RetrainSettings:
-    """From which layers a network is relearned, and how."""
+    """From which layers a network is retrained, and how."""
 
     kept: tuple[float, ...] = Field(
         default=(0.25, 1.0),
@@ -86,14 +86,14 @@ def retrain_from(
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
         stage.train(module, subject.size, recipe, stream)
-    relearned = replace(subject, model_id=f"{subject.model_id} relearned", module=module, source_sha256="")
-    accuracy = relearned.accuracy(held.x, held.y)
+    retrained = replace(subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="")
+    accuracy = retrained.accuracy(held.x, held.y)
     if not accuracy >= settings.least_accuracy:
         raise MothError(
-            f"relearned from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
+            f"retrained from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
             f"{settings.least_accuracy:.0%}"
         )
-    return relearned
+    return retrained
 
 
 def reinitialise(module: nn.Module, fresh: nn.Module, kept: float) -> None:

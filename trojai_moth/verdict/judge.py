@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..core.errors import SettingsError
+from ..triggers.stamps import StampBounds
 from ..triggers.trigger import Pair
 from .explanation import CUT_SHORT, failed_words, missing_words, open_words, sentence
 from .features import FEATURES, BlindEvidence, PairFeatures
@@ -15,7 +16,7 @@ from .filter_check import keep_if_filter_trigger
 from .learned_rule import LearnedRule, Term, contributions, read_rule
 from .records import Contribution, Outcome, Verdict, measured, strongest
 from .stages import STAGES, Question
-from .threshold_rule import NO_CANDIDATES, FallbackBounds, bounds_question, judge_by_bounds
+from .threshold_rule import FALLBACK_BOUNDS, NO_CANDIDATES, bounds_question, judge_by_bounds
 
 NAME: Final = "learned rule"
 # Learned by benchmarks/learn_rule.py; what from stands in the file.
@@ -61,9 +62,9 @@ def judge(
     rule: LearnedRule | None = None,
     *,
     sha256: str | None = None,
-    fallback: FallbackBounds | None = None,
+    fallback: StampBounds = FALLBACK_BOUNDS,
 ) -> Verdict:
-    """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
+    """The verdict on a flagged model; without a rule by the bounds ``fallback``.
 
     A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's
     threshold. A feature that was not measured adds nothing, but where its stage failed it could have been anything. A
@@ -75,7 +76,7 @@ def judge(
     be cleared is kept where a known photo filter is found to be a trigger (verdict/filter_check.py).
     """
     if rule is None:
-        return keep_if_filter_trigger(judge_by_bounds(evidence, fallback or FallbackBounds()), evidence)
+        return keep_if_filter_trigger(judge_by_bounds(evidence, fallback), evidence)
     return keep_if_filter_trigger(_judge_by_rule(evidence, rule, sha256), evidence)
 
 
@@ -103,10 +104,10 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
     )
 
 
-def question(rule: LearnedRule | None, fallback: FallbackBounds | None = None) -> Question:
+def question(rule: LearnedRule | None, fallback: StampBounds = FALLBACK_BOUNDS) -> Question:
     """What the rule asks of the evidence, or without one the bounds."""
     if rule is None:
-        return bounds_question(fallback or FallbackBounds())
+        return bounds_question(fallback)
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
