@@ -107,6 +107,14 @@ def test_the_script_for_a_gpu_runs_at_toy_size_and_says_that_it_is_one(scripts, 
     assert made["versions"]["torch"] and made["device"] == "cpu"
 
 
+def test_every_script_imports_what_there_is(scripts):
+    """No test runs the long ones, so that a name which moved would go unnoticed."""
+    names = [path.stem for path in BENCHMARKS.glob("*.py")]
+    assert len(names) > 30
+    for name in names:
+        scripts(name)
+
+
 def test_without_a_card_nothing_is_measured(scripts, tmp_path, monkeypatch):
     out = tmp_path / "out.json"
     monkeypatch.setattr(sys, "argv", ["accelerator.py", "--device", "cpu", "--out", str(out)])
