@@ -182,7 +182,7 @@ def test_a_second_run_does_nothing(start, monkeypatch):
     def never(*_, **__):
         raise AssertionError("nothing may be read again")
 
-    for name in ("open_case", "collect_samples", "save_weights"):
+    for name in ("open_folder", "collect_samples", "save_weights"):
         monkeypatch.setattr(model_run, name, never)
     monkeypatch.setattr(Moth, "harden", never)
     start(script)
