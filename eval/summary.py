@@ -32,6 +32,11 @@ class Rate:
     low: float = Field(ge=0, le=1, description="lower end of the interval")
     high: float = Field(ge=0, le=1, description="upper end of the interval")
 
+    @property
+    def words(self) -> str:
+        """E.g. ``3 of 4 (19-99 %)``."""
+        return f"{self.count} of {self.total} ({100 * self.low:.0f}-{100 * self.high:.0f} %)"
+
 
 @record
 class Scores:

@@ -184,10 +184,9 @@ class Calibration:
 
     def check(self, name: str, scanner: Scanner, data: DataSettings) -> None:
         """SettingsError when a run's scanner, its settings or its images are not those that were learned with."""
-        used = {"--scanner": ",".join(split_names(name)), **_flat("scanner", to_dict(scanner.settings))}
-        learned = {"--scanner": self.scanner, **_flat("scanner", self.scanner_settings)}
-        used |= _flat("data", to_dict(data))
-        learned |= _flat("data", to_dict(self.data))
+        names, settings = ",".join(split_names(name)), to_dict(scanner.settings)
+        used = {"--scanner": names, "scanner": settings, "data": to_dict(data)}
+        learned = {"--scanner": self.scanner, "scanner": self.scanner_settings, "data": to_dict(self.data)}
         refuse_other(self, learned, used)
 
 
@@ -202,9 +201,3 @@ def read_calibration(path: Path) -> Calibration:
 def settings_fingerprint(scanner: str, settings: dict[str, Any]) -> str:
     """SHA-256 of a scanner's name and settings."""
     return fingerprint({"scanner": scanner, "settings": settings})
-
-
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {name: part for key, item in value.items() for name, part in _flat(f"{prefix}.{key}", item).items()}

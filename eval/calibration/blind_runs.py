@@ -13,7 +13,7 @@ from ...rounds.config_file import read_config_text
 from ...rounds.model_folder import ModelFolder, SkippedModel
 from ...rounds.model_hashes import file_hashes
 from ...rounds.packs import unpacked
-from ...rounds.poisoned_examples import read_poisoned
+from ...rounds.poisoned_examples import is_whole, read_poisoned
 from ...rounds.reading import read_round
 from ...runs.journal import Journal, ScanRecord
 from ...triggers.trigger import Pair
@@ -125,11 +125,7 @@ def _configured(trigger: object) -> list[Any]:
         return []
     victims, target = trigger.get("source_class"), trigger.get("target_class")
     listed: Sequence[Any] = victims if isinstance(victims, list) else [victims]
-    return [(victim, target) for victim in listed if _whole(victim) and _whole(target) and victim != target]
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return [(victim, target) for victim in listed if is_whole(victim) and is_whole(target) and victim != target]
 
 
 def _same_model(

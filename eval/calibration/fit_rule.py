@@ -7,26 +7,22 @@ no model's score, and nothing that is set on scores, comes from a rule that has 
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
-import sklearn
-import torch
 from numpy.typing import NDArray
 
 from ... import __version__
 from ...core.errors import SettingsError
 from ...core.records import Field, record
-from ...scanners.calibration import Estimate, LeftOut, LogisticCurve
-from ...verdict.judge import judge, score_pairs
+from ...scanners.calibration import LeftOut, LogisticCurve
+from ...verdict.judge import score_pairs
 from ...verdict.learned_rule import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound
-from ...verdict.records import Verdict
-from ..metrics import clopper_pearson, cross_entropy
+from ..metrics import cross_entropy
 from .blind_runs import BlindRun, LabelledModel
-from .learn import assign_folds, fit_curve, ranking_quality
+from .learn import assign_folds, fit_curve, ranking_quality, share_of, versions
 from .rule_weights import WeightSettings, fit_weights, make_rows
 
 Floats = NDArray[np.float64]
@@ -111,24 +107,6 @@ def fit_rule(
         metrics=_metrics(models, tested, poisoned, settings),
         provenance=_provenance(models, left_out, tested, source, settings),
     )
-
-
-def judge_out_of_fold(
-    models: Sequence[LabelledModel], folds: Sequence[int], settings: RuleSettings | None = None
-) -> list[Verdict]:
-    """Each model's verdict by a rule that was learned from the models of the other folds (M,), in their order.
-
-    Everything is learned anew, threshold and probability too. Folds are the caller's: of twin groups, see
-    :func:`~trojai_moth.eval.calibration.learn.assign_folds`, or of architectures; a fold may not split twins, or the
-    rule has seen what it judges. SettingsError where the rest of a fold is too little to learn from.
-    """
-    numbers = np.array(folds)
-    verdicts: dict[int, Verdict] = {}
-    for fold in np.unique(numbers):
-        rule = fit_rule([model for model, own in zip(models, numbers, strict=True) if own != fold], settings)
-        for position in np.flatnonzero(numbers == fold).tolist():
-            verdicts[position] = judge(models[position].evidence, rule)
-    return [verdicts[position] for position in range(len(models))]
 
 
 def _usable(models: Sequence[LabelledModel]) -> tuple[list[LabelledModel], list[LeftOut]]:
@@ -245,15 +223,10 @@ def _metrics(
     return RuleMetrics(
         roc_auc=ranking_quality(scores[judged], poisoned[judged]),
         cross_entropy=cross_entropy(probability[known], poisoned[known]) if known.any() else None,
-        cleared=_share(cleared[~poisoned]),
-        lost=_share(cleared[poisoned]),
+        cleared=share_of(cleared[~poisoned]),
+        lost=share_of(cleared[poisoned]),
         unjudged=int((~judged).sum()),
     )
-
-
-def _share(hits: Bools) -> Estimate:
-    low, high = clopper_pearson(int(hits.sum()), len(hits))
-    return Estimate(value=float(hits.mean()), low=low, high=high)
 
 
 def _provenance(
@@ -283,13 +256,7 @@ def _provenance(
         right_pairs=sum(model.right_pair for model in fitted),
         candidates=len(make_rows(models, settings.weights.features).injected),
         folds=int(tested.folds.max()) + 1,
-        versions={
-            "trojai-moth": __version__,
-            "scikit-learn": str(sklearn.__version__),
-            "numpy": np.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        versions=versions(),
         models=fitted,
         left_out=tuple(left_out),
     )

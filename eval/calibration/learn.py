@@ -267,16 +267,21 @@ def _provenance(
         poisoned=bad,
         folds=int(folds.max()) + 1,
         split_sha256=fingerprint(sorted([model.sha256, model.poisoned, model.fold] for model in fitted)),
-        versions={
-            "trojai-moth": __version__,
-            "scikit-learn": str(sklearn.__version__),
-            "numpy": np.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        versions=versions(),
         models=fitted,
         left_out=tuple(sorted(left_out, key=lambda model: model.model_id)),
     )
+
+
+def versions() -> dict[str, str]:
+    """Of what fits curves and weights, to be kept with what was learned."""
+    return {
+        "trojai-moth": __version__,
+        "scikit-learn": str(sklearn.__version__),
+        "numpy": np.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 # Twins are alike and scans of one model more so; only groups are independent draws, so these are drawn.
@@ -331,10 +336,10 @@ def _quality(evidence: Evidence, poisoned: Bools, draws: list[NDArray[np.int_]])
         cross_entropy=_interval(lambda rows: float(costs[rows].mean()), len(poisoned), draws),
         brier=_interval(lambda rows: float(errors[rows].mean()), len(poisoned), draws),
         roc_auc=_interval(area, len(poisoned), draws),
-        true_positive_rate=_share(found),
-        false_positive_rate=_share(wrong),
+        true_positive_rate=share_of(found),
+        false_positive_rate=share_of(wrong),
         balanced_accuracy=float((found.mean() + 1 - wrong.mean()) / 2),
-        same_verdict=_share(same) if seeds > 1 else Estimate(value=None, low=None, high=None),
+        same_verdict=share_of(same) if seeds > 1 else Estimate(value=None, low=None, high=None),
     )
 
 
@@ -344,7 +349,8 @@ def _costs(probability: Floats, poisoned: Bools) -> Floats:
     return np.array(pairs, dtype=np.float64)
 
 
-def _share(hits: Bools) -> Estimate:
+def share_of(hits: Bools) -> Estimate:
+    """The share of True in hits (M,), M >= 1, with its interval."""
     low, high = clopper_pearson(int(hits.sum()), len(hits), level=LEVEL)
     return Estimate(value=float(hits.mean()), low=low, high=high)
 

@@ -22,7 +22,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ... import __version__
-from ...core.records import to_dict
+from ...core.records import dotted, to_dict
 from ..summary import Rate
 from .markdown import verdict_lines
 from .run_view import BOUNDS, CANDIDATE, RunView
@@ -37,7 +37,6 @@ def render_page(view: RunView) -> str:
     chart = size_chart(view.rows)
     style, script = _part("report.css"), _part("report.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["rate"] = _rate
     template = environment.from_string(_part("report.html"))
     shown = dict(list(view.pictures.items())[:MOST_PICTURES])
     triggers, triggers_left_out = trigger_pictures(view.scans)
@@ -45,7 +44,7 @@ def render_page(view: RunView) -> str:
         view=view,
         version=__version__,
         lines=verdict_lines(view.summary),
-        settings=sorted(_flat(to_dict(view.identity)["settings"])),
+        settings=sorted((name, str(value)) for name, value in dotted(to_dict(view.identity)["settings"]).items()),
         rows=[_row(row) for row in view.rows.to_dict("records")],
         chart=chart,
         kinds=KINDS,
@@ -65,10 +64,6 @@ def _part(name: str) -> str:
 
 def _policy_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _rate(rate: Rate) -> str:
-    return f"{rate.count} of {rate.total} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %)"
 
 
 def _row(row: dict[Any, Any]) -> dict[str, Any]:
@@ -117,13 +112,6 @@ def _counts(name: str, rate: Rate) -> dict[str, Any]:
 
 def _inline(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        parts = [_flat(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()]
-        return [pair for part in parts for pair in part]
-    return [(name, str(value))]
 
 
 BINS, WIDTH, HEIGHT, MARGIN = 24, 720.0, 150.0, 30.0

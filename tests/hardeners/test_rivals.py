@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from toys import SIZE, SmallNet, make_samples, make_subject, square_images, square_samples, trained_subject
 
 from trojai_moth.hardeners import nad, nc_unlearn, pgd, trigger_batches, uap
-from trojai_moth.hardeners.nad import Nad, NadSettings, attention_gap, make_teacher
+from trojai_moth.hardeners.nad import (
+    Nad,
+    NadSettings,
+    activations_at,
+    attention_distance,
+    attention_places,
+    make_teacher,
+)
 from trojai_moth.hardeners.nc_unlearn import NcUnlearn, NcUnlearnSettings, suspicious
 from trojai_moth.hardeners.pairwise import Pairwise, PairwiseSettings
 from trojai_moth.hardeners.pgd import Pgd, PgdTrainingSettings
@@ -187,6 +194,16 @@ def test_suspicious_are_the_outliers_or_else_the_smallest():
     assert [trigger.target for trigger in suspicious(triggers, 1e9)] == [1]
     assert [trigger.target for trigger in suspicious(triggers[2:4], 2.0)] == [2]
     assert suspicious([], 2.0) == []
+
+
+def attention_gap(student, teacher, x, stages):
+    """The sum over stages of the squared difference of two models' maps of images x (N, 3, H, W)."""
+    seen = []
+    for subject in (student, teacher):
+        with activations_at(subject.module, attention_places(student, stages)) as found, torch.no_grad():
+            subject.logits(x, len(x))
+        seen.append(dict(found))
+    return float(attention_distance(*seen))
 
 
 def test_nad_draws_the_attention_to_the_teachers(trained, monkeypatch):

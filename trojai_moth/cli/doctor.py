@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import MothError
+from ..core.errors import MothError, printable
 from .base import command
 from .options import (
     backgrounds_option,
@@ -135,13 +135,13 @@ def model_line(checkup: ModelCheck) -> str:
     """One model in one line, whatever is in its name or files."""
     found = checkup.convention
     if not checkup.usable:
-        return plain(f"{checkup.model_id}  BROKEN  {checkup.problem}")
+        return printable(f"{checkup.model_id}  BROKEN  {checkup.problem}")
     of = checkup.examples if checkup.examples else f"{found.images} {found.images_of}" if found else "nothing"
     words = [f"{checkup.architecture}, {checkup.classes} classes, accuracy {checkup.accuracy:.1%} of {of}"]
     words += [_convention_words(found)] if found else []
     if checkup.missing:
         words.append(f"missing: {', '.join(checkup.missing)}")
-    return plain(f"{checkup.model_id}  ok  " + "  ".join(words))
+    return printable(f"{checkup.model_id}  ok  " + "  ".join(words))
 
 
 def _convention_words(found: PreprocessingChoice) -> str:
@@ -174,12 +174,7 @@ def round_lines(health: RoundHealth) -> list[str]:
     lines += list(health.notes)
     if health.estimate is not None:
         lines.append(_time_line(health.estimate))
-    return [plain(line) for line in lines]
-
-
-def plain(text: str) -> str:
-    """Text that moves no cursor and colours nothing: what cannot be printed is written as an escape."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return [printable(line) for line in lines]
 
 
 def _time_line(guess: Estimate) -> str:

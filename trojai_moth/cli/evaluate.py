@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..eval.protocol_rows import Evaluation, Row, ScoredModel
-    from ..eval.summary import Rate
 
 
 @command("evaluate")
@@ -65,7 +64,7 @@ def rows_table(result: Evaluation) -> Table:
     """A row per way of deciding."""
     table = make_table("", "false positives cleared", "true positives lost", "p, rule against it")
     for row in result.rows:
-        table.add_row(row.name, _share(row.false_positives_cleared), _share(row.true_positives_lost), _p(row))
+        table.add_row(row.name, row.false_positives_cleared.words, row.true_positives_lost.words, _p(row))
     return table
 
 
@@ -74,7 +73,7 @@ def splits_table(result: Evaluation) -> Table:
     table = make_table("blind rule by", "", "false positives cleared", "true positives lost")
     for split in result.splits:
         table.add_row(
-            split.condition, split.value, _share(split.false_positives_cleared), _share(split.true_positives_lost)
+            split.condition, split.value, split.false_positives_cleared.words, split.true_positives_lost.words
         )
     return table
 
@@ -86,7 +85,7 @@ def summary_lines(result: Evaluation) -> list[str]:
         lines.append(f"Not scored: {len(result.fitted_on)} models that the rule was learned from.")
     if result.censored is not None:
         lines.append(f"No trigger was found for {result.censored:.1%} of the distances, which then count as the image.")
-    lines.append(f"True pair among the candidates of {_share(result.right_pairs)} true positives.")
+    lines.append(f"True pair among the candidates of {result.right_pairs.words} true positives.")
     if result.roc_auc is not None and result.cross_entropy is not None:
         area, entropy = _spread(result.roc_auc_interval), _spread(result.cross_entropy_interval)
         lines.append(
@@ -99,11 +98,6 @@ def summary_lines(result: Evaluation) -> list[str]:
 
 def _spread(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def _share(rate: Rate) -> str:
-    """E.g. ``3 of 4 (19-99 %)``."""
-    return f"{rate.count} of {rate.total} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %)"
 
 
 def _p(row: Row) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from .errors import SettingsError
-from .records import from_dict
+from .records import first_difference, from_dict
 
 
 class LearnedFile(Protocol):
@@ -56,9 +56,10 @@ def refuse_fitted(learned: LearnedFile, files: Iterable[tuple[str, str]]) -> Non
 
 def refuse_other(learned: LearnedFile, with_: Mapping[str, Any], used: Mapping[str, Any]) -> None:
     """SettingsError for the first thing, by name, that it was learned ``with_`` and that a run does otherwise."""
-    for name in sorted(with_.keys() | used.keys()):
-        if with_.get(name) != used.get(name):
-            raise SettingsError(
-                f"{learned.option}: learned with {name} {with_.get(name)!r:.60}, this run has {used.get(name)!r:.60}; "
-                f"use the same scanner, settings and images, or {learned.again}"
-            )
+    difference = first_difference(with_, used)
+    if difference:
+        name, before, now = difference
+        raise SettingsError(
+            f"{learned.option}: learned with {name} {before!r:.60}, this run has {now!r:.60}; use the same scanner, "
+            f"settings and images, or {learned.again}"
+        )

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,6 +86,26 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"]) or "value"
     return f"{where}: {problem['msg'].lower()} (got {problem['input']!r:.80})"
+
+
+def dotted(value: Mapping[str, Any], name: str = "") -> dict[str, Any]:
+    """Nested plain JSON types as one level, each value by its dotted name.
+
+    >>> dotted({"data": {"source": "folder"}, "seed": 1, "more": {}})
+    {'data.source': 'folder', 'seed': 1}
+    """
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        whole = f"{name}.{key}" if name else key
+        found |= dotted(item, whole) if isinstance(item, dict) else {whole: item}
+    return found
+
+
+def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first dotted name, in alphabetical order, that has two values, and both; None where there is none."""
+    first, second = dotted(one), dotted(other)
+    names = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    return (names[0], first.get(names[0]), second.get(names[0])) if names else None
 
 
 def fingerprint(value: Any) -> str:

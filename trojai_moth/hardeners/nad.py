@@ -77,20 +77,6 @@ def make_teacher(subject: Subject, samples: Samples, settings: NadSettings, seed
     return teacher
 
 
-def attention_gap(student: Subject, teacher: Subject, x: Tensor, stages: int) -> float:
-    """How differently two models look at images x (N, 3, H, W): the sum over stages of their maps' squared difference.
-
-    What distillation is to make smaller.
-    """
-    places = attention_places(student, stages)
-    seen = []
-    for subject in (student, teacher):
-        with activations_at(subject.module, places) as found, torch.no_grad():
-            subject.logits(x, len(x))
-        seen.append(dict(found))
-    return float(attention_distance(*seen)) if places else 0.0
-
-
 # A module's name and the height and width of what it gives out.
 Place = tuple[str, int, int]
 

@@ -117,7 +117,7 @@ class ModelFolder:
 
     @property
     def poisoned_logits_file(self) -> Path:
-        """The published logits of the poisoned example images. Ground truth, see rounds/poisoned_examples.py."""
+        """The published logits of the poisoned example images. Ground truth."""
         return self.directory / self.names.poisoned_logits
 
 

@@ -137,14 +137,15 @@ def _pairs(value: Any, depth: int) -> Iterator[Pair]:
     """Every (source class, target class) that stands side by side somewhere in a configuration's triggers."""
     if isinstance(value, Mapping):
         source, target = value.get("source_class"), value.get("target_class")
-        if _whole(source) and _whole(target):
+        if is_whole(source) and is_whole(target):
             yield source, target
     if depth and isinstance(value, Mapping | list):
         for part in value.values() if isinstance(value, Mapping) else value:
             yield from _pairs(part, depth - 1)
 
 
-def _whole(value: Any) -> TypeGuard[int]:
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number, as a class is; JSON's true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -152,11 +153,11 @@ def _configured_targets(config: Path) -> dict[int, Any]:
     """Trigger number -> target class by the configuration; empty if it says nothing."""
     data = read_config_text(config) if config.exists() else {}
     triggers, only = data.get("triggers"), data.get("trigger_target_class")
-    found: dict[int, Any] = {_PLAIN: only, 0: only} if _whole(only) else {}
+    found: dict[int, Any] = {_PLAIN: only, 0: only} if is_whole(only) else {}
     for position, trigger in enumerate(triggers if isinstance(triggers, list) else []):
         if isinstance(trigger, Mapping):
             target, number = trigger.get("target_class"), trigger.get("trigger_number", position)
-            found[number if _whole(number) else position] = target if _whole(target) else None
+            found[number if is_whole(number) else position] = target if is_whole(target) else None
     if len(found) == 1:
         found[_PLAIN] = next(iter(found.values()))
     return found

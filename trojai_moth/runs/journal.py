@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 from ..core.errors import DamagedRecordError, RunDirectoryError, SettingsError
 from ..core.files import PART, publish_text, sweep_parts, write_text, written
 from ..core.process_identity import process_name
-from ..core.records import Field, is_missing, read_record, record, to_dict, to_json
+from ..core.records import Field, first_difference, is_missing, read_record, record, to_dict, to_json
 from ..rounds.preprocessing import PreprocessingChoice
 from ..scanners.result import ScanResult
 from .failures import FailureKind
@@ -58,10 +58,12 @@ class Journal:
         path = self.root / "run.json"
         if not self.started and written(path, lambda: publish_text(path, to_json(identity))):
             return
-        difference = _difference(self.identity(), identity)
+        difference = first_difference(to_dict(self.identity()), to_dict(identity))
         if difference:
+            name, there, now = difference
             raise RunDirectoryError(
-                f"{self.root}: made with other settings ({difference}); give another --out or the same settings"
+                f"{self.root}: made with other settings ({name}: {there!r:.60} there, {now!r:.60} now); give another "
+                "--out or the same settings"
             )
 
     def _fresh(self) -> bool:
@@ -155,22 +157,6 @@ class Journal:
             raise DamagedRecordError(f"{path}: damaged ({error}); {mend}") from None
         except OSError as error:
             raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
-
-
-def _difference(old: RunIdentity, new: RunIdentity) -> str:
-    """The first thing that differs, in words; empty if nothing does."""
-    before, after = dict(_flat(to_dict(old))), dict(_flat(to_dict(new)))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            return f"{key}: {before.get(key)!r:.60} there, {after.get(key)!r:.60} now"
-    return ""
-
-
-def _flat(value: object, name: str = "") -> list[tuple[str, object]]:
-    if isinstance(value, dict):
-        parts = [_flat(item, f"{name}.{key}" if name else key) for key, item in value.items()]
-        return [pair for part in parts for pair in part]
-    return [(name, value)]
 
 
 Stage = Literal["before", "harden", "after", "evidence", "blind"]

@@ -12,13 +12,12 @@ from trojai_moth.eval.calibration.blind_runs import BlindRun, LabelledModel
 from trojai_moth.eval.calibration.fit_rule import (
     RuleSettings,
     fit_rule,
-    judge_out_of_fold,
     learn_rule,
     retention_threshold,
     with_room,
     with_tail,
 )
-from trojai_moth.eval.calibration.learn import assign_folds, ranking_quality
+from trojai_moth.eval.calibration.learn import ranking_quality
 from trojai_moth.eval.calibration.rule_weights import WeightSettings, make_rows
 from trojai_moth.verdict.judge import judge
 from trojai_moth.verdict.learned_rule import LearnedRule
@@ -214,18 +213,6 @@ def test_the_metrics_are_those_of_other_folds_rules(models, rule):
     poisoned = np.array([model.poisoned for model in rule.provenance.models])
     assert rule.metrics.roc_auc == pytest.approx(ranking_quality(scores, poisoned))
     assert rule.metrics.cross_entropy < 0.6
-
-
-def test_verdicts_out_of_fold_come_from_rules_that_never_saw_the_model():
-    models = drawn_models(16)
-    folds = assign_folds([m.twin_group for m in models], np.array([m.poisoned for m in models]), 4)
-    two = RuleSettings(weights=WeightSettings(features=("stamp_gap", "log_size")))
-    verdicts = judge_out_of_fold(models, folds.tolist(), two)
-    assert len(verdicts) == 16 and len({verdict.rule_sha256 for verdict in verdicts}) == 4
-    rest = [model for model, fold in zip(models, folds, strict=True) if fold != folds[5]]
-    assert verdicts[5] == judge(models[5].evidence, fit_rule(rest, two))
-    kept = [verdict.outcome == "kept" for verdict in verdicts]
-    assert np.mean([k for k, m in zip(kept, models, strict=True) if m.poisoned]) > 0.7
 
 
 def test_it_remembers_how_evidence_was_measured_where_that_was_alike(models):
