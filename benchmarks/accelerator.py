@@ -19,9 +19,9 @@ from subjects import Model, prototype_model
 from throughput import throughput
 from torch import nn
 
+from trojai_moth.core.records import to_dict
+from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.records import to_dict
-from trojai_moth.subject import Subject
 
 NETWORKS = ("resnet18", "resnet50", "squeezenetv1_1", "mobilenetv2")
 # Dense bf16 TFLOP/s and TB/s of memory, from the makers' data sheets, by a part of the name that the driver gives. The

@@ -19,9 +19,10 @@ from reference.meter import measure
 from reference.moth import Published
 from subjects import Model, random_pairs, round_models
 
-from trojai_moth.distance import DistanceSettings, measure_distances
+from trojai_moth.core.records import to_dict
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.records import to_dict
+from trojai_moth.triggers.distance import measure_distances
+from trojai_moth.triggers.distance_records import DistanceSettings
 
 ARCHITECTURES = ("squeezenetv1_1", "resnet18")
 OTHER_SEED = 1

@@ -26,26 +26,30 @@ from typing import Any
 import torch
 from blind_rounds import HALVES, facts, folder_of, settings_of, strata_of
 
-from trojai_moth.blind.collect import collect_evidence
-from trojai_moth.blind.features import BlindEvidence
-from trojai_moth.blind.filtered import FILTERS, FilterEvidence, filter_evidence
-from trojai_moth.blind.relearned import relearned_copies
-from trojai_moth.blind.rule import SHIPPED, cascade, judge, read_rule
-from trojai_moth.blind.settings import EvidenceSettings
-from trojai_moth.blind.stages import STAGES, Cascade
-from trojai_moth.blind.stamps import StampTables, conviction_gap
-from trojai_moth.blind.surrogate import train_surrogate
-from trojai_moth.files import write_text
+from trojai_moth.core.files import write_text
+from trojai_moth.core.records import from_dict, read_record, to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth import Moth
-from trojai_moth.known_filters import filter_success, filter_table
-from trojai_moth.opening import open_case
-from trojai_moth.records import from_dict, read_record, to_dict
-from trojai_moth.round_settings import RoundSummary
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, Samples, collect_samples
-from trojai_moth.scanner import Scanner, make_scanner
-from trojai_moth.seeding import derive_seed
-from trojai_moth.subject import Subject
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.rounds.samples import Samples, collect_samples
+from trojai_moth.scanners.base import Scanner
+from trojai_moth.scanners.registry import make_scanner
+from trojai_moth.synthesis.clean_networks import train_surrogate
+from trojai_moth.synthesis.retrained_copies import relearned_copies
+from trojai_moth.synthesis.settings import RoundSummary
+from trojai_moth.triggers.known_filters import filter_success, filter_table
+from trojai_moth.triggers.stamps import StampTables, conviction_gap
+from trojai_moth.verdict.evidence import collect_evidence
+from trojai_moth.verdict.features import BlindEvidence
+from trojai_moth.verdict.filter_evidence import FILTERS, FilterEvidence, filter_evidence
+from trojai_moth.verdict.judge import SHIPPED, cascade, judge
+from trojai_moth.verdict.learned_rule import read_rule
+from trojai_moth.verdict.settings import EvidenceSettings
+from trojai_moth.verdict.stages import STAGES, Cascade
 
 SCANNER = "neural-cleanse"
 COMPOSED = "composed"
@@ -166,7 +170,7 @@ def beside_clean(case: Case, subject: Subject, samples: Samples, seed: int) -> F
     found = filter_evidence(own, settings, clean)
     if found.suspicion(settings) < settings.odds:
         return found
-    copies = relearned_copies(subject, samples, whole.relearning, seed=seed)
+    copies = relearned_copies(subject, samples.train, samples.held, whole.relearning, seed=seed)
     return filter_evidence(own, settings, clean, [filter_success(copy, images) for copy in copies])
 
 
@@ -175,7 +179,9 @@ def clean_networks(case: Case, subject: Subject, samples: Samples, seed: int) ->
     settings, signs, clean = EvidenceSettings(), sorted(case.foregrounds.glob("*.png")), []
     for number in range(settings.clean_networks):
         own = derive_seed(seed, "clean", number)
-        network = train_surrogate(subject, samples, settings.clean_training, seed=own, foregrounds=signs)
+        network = train_surrogate(
+            subject, samples.train, samples.held, settings.clean_training, seed=own, foregrounds=signs
+        )
         assert network is not None, f"{case.model_id}: no clean network of its classes"
         clean.append(network)
     return clean

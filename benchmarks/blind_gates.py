@@ -19,9 +19,9 @@ from typing import Any
 
 from sklearn.metrics import roc_auc_score
 
-from trojai_moth.blind.features import FEATURES
+from trojai_moth.core.files import write_text
 from trojai_moth.eval.metrics import clopper_pearson
-from trojai_moth.files import write_text
+from trojai_moth.verdict.features import FEATURES
 
 RECORDS = Path(__file__).parent / "results" / "blind" / "development"
 GROWTH_SHARE, RESIDUAL = 0.6, -1.5

@@ -18,15 +18,16 @@ from blind_rounds import HALVES, folder_of, settings_of, strata_of
 from record import Record, parser
 from sklearn.metrics import roc_auc_score
 
-from trojai_moth.blind.collect import collect_evidence
-from trojai_moth.blind.features import FEATURES
-from trojai_moth.blind.filtered import FilterSettings
-from trojai_moth.blind.settings import EvidenceSettings
-from trojai_moth.blind.stages import OPTIONAL, STAGES, Cascade
-from trojai_moth.records import from_dict, to_dict
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.scanner import Verdict
-from trojai_moth.seeding import derive_seed
+from trojai_moth.core.records import from_dict, to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.scanners.result import Verdict
+from trojai_moth.verdict.evidence import collect_evidence
+from trojai_moth.verdict.features import FEATURES
+from trojai_moth.verdict.filter_evidence import FilterSettings
+from trojai_moth.verdict.settings import EvidenceSettings
+from trojai_moth.verdict.stages import OPTIONAL, STAGES, Cascade
 
 ASKED = tuple(name for stage in OPTIONAL for name in STAGES[stage])
 # Stamps choose the candidates; filters and their clean networks are not needed.

@@ -53,11 +53,11 @@ from typing import Any
 
 import pandas as pd
 
-from trojai_moth.eval.blind_runs import injected_pairs
-from trojai_moth.make_round import make_round
-from trojai_moth.records import read_record, to_dict
-from trojai_moth.round_settings import MakeRoundSettings, RoundSummary
-from trojai_moth.rounds import Case
+from trojai_moth.core.records import read_record, to_dict
+from trojai_moth.eval.calibration.blind_runs import injected_pairs
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.synthesis.make_round import make_round
+from trojai_moth.synthesis.settings import MakeRoundSettings, RoundSummary
 
 HALVES = (
     "development",

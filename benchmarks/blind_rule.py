@@ -29,7 +29,7 @@ set, blind_rule_conviction_four.json by the sixth and blind_rule_conviction_five
 room below what they were learned from. They were meant to clear more, and each set lost some. The last one asks
 whether stamps of other colours do it, too, and is learned from all sets since the third, again with room
 (results/blind_rule_breadth.json): it is what ships, and the tenth and eleventh set tested it. Filters are another
-matter (blind/veto.py) and left out.
+matter (verdict/filter_check.py) and left out.
 """
 
 from __future__ import annotations
@@ -47,18 +47,17 @@ from blind_gates import RECORDS, Record, read_records
 from blind_rounds import settings_of, strata_of
 
 from trojai_moth import __version__
-from trojai_moth.blind.features import BlindEvidence
-from trojai_moth.blind.filtered import FILTERS
-from trojai_moth.blind.learned import LearnedRule, RuleRound
-from trojai_moth.blind.rule import SHIPPED, judge
-from trojai_moth.calibration import fingerprint
-from trojai_moth.eval.blind_runs import LabelledModel
-from trojai_moth.eval.calibrate import assign_folds
-from trojai_moth.eval.fit_rule import RuleSettings, RuleSource, fit_rule
+from trojai_moth.core.files import write_text
+from trojai_moth.core.records import fingerprint, from_dict, to_json
+from trojai_moth.eval.calibration.blind_runs import LabelledModel
+from trojai_moth.eval.calibration.fit_rule import RuleSettings, RuleSource, fit_rule
+from trojai_moth.eval.calibration.learn import assign_folds
+from trojai_moth.eval.calibration.rule_weights import WeightSettings
 from trojai_moth.eval.metrics import clopper_pearson
-from trojai_moth.eval.rule_weights import WeightSettings
-from trojai_moth.files import write_text
-from trojai_moth.records import from_dict, to_json
+from trojai_moth.verdict.features import BlindEvidence
+from trojai_moth.verdict.filter_evidence import FILTERS
+from trojai_moth.verdict.judge import SHIPPED, judge
+from trojai_moth.verdict.learned_rule import LearnedRule, RuleRound
 
 LEARNED = ("development", "scored")
 SPENT = (*LEARNED, "fresh")

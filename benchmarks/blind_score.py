@@ -38,15 +38,15 @@ from blind_rule import (
 )
 from blind_tested import BEFORE, BOTH, CONFIRMING, DEVELOPMENT, RESULTS, SINCE
 
-from trojai_moth.blind.fallback import FEATURES_USED
-from trojai_moth.blind.learned import LearnedRule
-from trojai_moth.blind.rule import judge, read_rule
-from trojai_moth.blind.verdict import BlindVerdict
-from trojai_moth.eval.blind_runs import LabelledModel
-from trojai_moth.eval.fit_rule import RuleSettings, RuleSource, fit_rule
+from trojai_moth.core.files import write_text
+from trojai_moth.core.records import to_dict
+from trojai_moth.eval.calibration.blind_runs import LabelledModel
+from trojai_moth.eval.calibration.fit_rule import RuleSettings, RuleSource, fit_rule
 from trojai_moth.eval.protocol_rows import Evaluation, ScoredModel, evaluate
-from trojai_moth.files import write_text
-from trojai_moth.records import to_dict
+from trojai_moth.verdict.judge import judge
+from trojai_moth.verdict.learned_rule import LearnedRule, read_rule
+from trojai_moth.verdict.records import BlindVerdict
+from trojai_moth.verdict.threshold_rule import FEATURES_USED
 
 RECORDS = RESULTS / "blind"
 # What the gates look at.

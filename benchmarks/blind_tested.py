@@ -2,8 +2,8 @@
 
 The scored half is for the rule of the development half (results/blind_rule_development.json), the fresh set for the
 rule of both halves (results/blind_rule_both.json), both confirming sets for the first rule of plain stamps
-(results/blind_rule_stamps.json), the second also for the known filters that keep a flag (blind/veto.py) and were
-added after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json)
+(results/blind_rule_stamps.json), the second also for the known filters that keep a flag (verdict/filter_check.py) and
+were added after the first was scored, the third for the same rule learned from four sets (results/blind_rule_four.json)
 and for filters with conviction, the fourth for the rule with conviction gaps (results/blind_rule_conviction.json),
 the fifth for the same learned from the fourth as well (results/blind_rule_conviction_three.json) and another weight
 of conviction, the sixth for the same learned from the fifth, too, with more room below what it learned from

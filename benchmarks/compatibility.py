@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trojai_moth.files import write_text
+from trojai_moth.core.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHED = ("torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "click", "scikit-learn", "scipy")
@@ -25,8 +25,20 @@ WATCHED = ("torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "cli
 BOUND = re.compile(r"^ {4}(torch|torchvision|numpy|pandas)>=([\d.]+)$", re.MULTILINE)
 # What touches these four most: loading, layouts, images, tables, records, inversion, hardening.
 QUICK = (
-    *("test_records.py", "test_rounds.py", "test_layouts.py", "test_subset.py", "test_convention.py"),
-    *("test_opening.py", "test_inversion.py", "test_moth.py", "test_weights.py", "eval/test_metrics.py"),
+    *(
+        "core/test_records.py",
+        "rounds/test_reading.py",
+        "rounds/test_layouts.py",
+        "rounds/test_subset.py",
+        "rounds/test_preprocessing.py",
+    ),
+    *(
+        "rounds/test_open_model.py",
+        "triggers/test_inversion.py",
+        "hardeners/test_moth.py",
+        "hardeners/test_weights.py",
+        "eval/test_metrics.py",
+    ),
 )
 PROBE = (
     "import importlib.metadata as m, json, platform, sys; "

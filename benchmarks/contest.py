@@ -11,11 +11,11 @@ from reference.meter import measure
 from reference.moth import Checkpoint, Published, harden
 from subjects import Model, random_pairs
 
+from trojai_moth.core.records import to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.records import to_dict
-from trojai_moth.seeding import derive_seed
-from trojai_moth.subject import Subject
 
 
 @dataclass(frozen=True)

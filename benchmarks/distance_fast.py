@@ -16,9 +16,9 @@ from figures import agreement
 from record import Record, parser
 from subjects import Model, random_pairs, round_models
 
-from trojai_moth.distance import DistanceSettings, measure_distances
-from trojai_moth.distance_records import FAST
-from trojai_moth.records import to_dict
+from trojai_moth.core.records import to_dict
+from trojai_moth.triggers.distance import measure_distances
+from trojai_moth.triggers.distance_records import FAST, DistanceSettings
 
 
 def main() -> None:

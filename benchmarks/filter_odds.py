@@ -6,7 +6,7 @@
 
 ``ROUNDS`` is what blind_rounds.py made. All models of ROUND, and of the SETS the flagged ones that are clean or were
 taught a filter, with the images and the clean networks of their records. The weight of conviction and the bounds that
-ship (trojai_moth/blind/filtered.py) were set on these models, and must not be judged on them.
+ship (trojai_moth/verdict/filter_evidence.py) were set on these models, and must not be judged on them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,13 @@ from blind_rounds import folder_of
 from blind_rule import FIVE_CONVINCED, has_filters
 from record import Record, parser
 
-from trojai_moth.blind.filtered import FilterEvidence, FilterSettings
-from trojai_moth.blind.settings import EvidenceSettings
+from trojai_moth.core.records import from_dict, to_dict
+from trojai_moth.core.seeding import derive_seed
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.records import from_dict, to_dict
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.seeding import derive_seed
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.verdict.filter_evidence import FilterEvidence, FilterSettings
+from trojai_moth.verdict.settings import EvidenceSettings
 
 SETS = FIVE_CONVINCED
 ROUND = "filter round"

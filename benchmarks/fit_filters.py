@@ -1,6 +1,6 @@
 """Fits a colour map to each of round 4's five photo filters, as the ``filter`` scanner tries them.
 
-    python benchmarks/fit_filters.py [--out trojai_moth/known_filters.json]
+    python benchmarks/fit_filters.py [--out trojai_moth/triggers/known_filters.json]
 
 The images are composed signs and colours drawn evenly, so that a map is right for colours that signs do not have, too.
 Needs ImageMagick, which the scanner then does not. What remains is the mean absolute difference between the filter and
@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trojai_moth.colour_maps import VARIABLES, unclipped
-from trojai_moth.files import write_text
-from trojai_moth.filters import FILTERS, apply_filter, versions
-from trojai_moth.known_filters import FILE
-from trojai_moth.seeding import generator
-from trojai_moth.signs import draw_sign, sign_set
+from trojai_moth.core.files import write_text
+from trojai_moth.core.seeding import generator
+from trojai_moth.synthesis.photo_filters import FILTERS, apply_filter, versions
+from trojai_moth.synthesis.traffic_signs import draw_sign, sign_set
+from trojai_moth.triggers.colour_maps import VARIABLES, unclipped
+from trojai_moth.triggers.known_filters import FILE
 
 SIDE, IMAGES, STEPS, RATE = 64, 60, 600, 0.03
 

@@ -27,8 +27,8 @@ sys.path.append(str(ROOT / "tests"))
 from fake_round import write_round
 
 from trojai_moth.eval.results import read_results
-from trojai_moth.journal import Journal
-from trojai_moth.run_status import run_status
+from trojai_moth.runs.journal import Journal
+from trojai_moth.runs.status import run_status
 
 LIMIT_OVERHEAD = 0.05
 SAMPLE_S = 0.5

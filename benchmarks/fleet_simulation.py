@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trojai_moth.files import write_text
+from trojai_moth.core.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = Path("benchmarks", "results", "stamps", "twelfth")

@@ -5,8 +5,8 @@
 
 Every target runs for so many minutes in a process of its own, one after the other: an hour and a half in all. An input
 that leads to anything but a refusal that some check intended, or to a sound result, is kept in tests/data/fuzz/TARGET/
-and replayed by tests/test_fuzz_cases.py ever after. What was found interesting on the way is kept in build/fuzz, where
-the next call starts from.
+and replayed by tests/benchmarks/test_fuzz_cases.py ever after. What was found interesting on the way is kept in
+build/fuzz, where the next call starts from.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 from fuzz_targets import SEEDS, TARGETS
 
 from trojai_moth import __version__
-from trojai_moth.files import write_text
+from trojai_moth.core.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = ROOT / "tests" / "data" / "fuzz"

@@ -28,7 +28,7 @@ def not_instrumented(**_: object) -> AbstractContextManager[Any]:
 
 def _model_target(instrument: Instrument) -> Target:
     with instrument(include=["trojai_moth.loading"]):
-        from trojai_moth.errors import UnreadableModelError
+        from trojai_moth.core.errors import UnreadableModelError
         from trojai_moth.loading import inspect_model, load_model, tensors
 
     assert tensors  # else imported on the way, without the fuzzer's instruments
@@ -98,8 +98,8 @@ def _zipped(pickle: bytes) -> bytes:
 
 def _config_target(instrument: Instrument) -> Target:
     with instrument(include=["trojai_moth", "json"]):
-        from trojai_moth.errors import MothError
-        from trojai_moth.rounds import read_config
+        from trojai_moth.core.errors import MothError
+        from trojai_moth.rounds.config_file import read_config
 
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name) / "config.json"
@@ -120,9 +120,9 @@ def _config_target(instrument: Instrument) -> Target:
 
 def _metadata_target(instrument: Instrument) -> Target:
     with instrument(include=["trojai_moth", "csv"]):
-        from trojai_moth.errors import MothError
+        from trojai_moth.core.errors import MothError
         from trojai_moth.eval.labels import read_labels
-        from trojai_moth.rounds import read_round
+        from trojai_moth.rounds.reading import read_round
 
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)

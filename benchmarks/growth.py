@@ -16,11 +16,12 @@ from figures import exponent, growth
 from record import Record, parser
 from subjects import SMALL, Model, prototype_model, random_pairs
 
-from trojai_moth.distance import DistanceSettings, measure_distances
+from trojai_moth.core.records import to_dict
+from trojai_moth.core.seeding import derive_seed
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.records import to_dict
-from trojai_moth.seeding import derive_seed
+from trojai_moth.triggers.distance import measure_distances
+from trojai_moth.triggers.distance_records import DistanceSettings
 
 
 def main() -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from record import Record, parser
 
-from trojai_moth.opening import open_case
-from trojai_moth.records import to_dict
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import Samples
-from trojai_moth.scanner import make_scanner
-from trojai_moth.seeding import derive_seed
+from trojai_moth.core.records import to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.rounds.samples import Samples
+from trojai_moth.scanners.registry import make_scanner
 
 PUBLIC = Path(__file__).parent / "reference" / "public_k_arm.json"
 WAYS = {"as it ships": 0, "one at a time": 1}

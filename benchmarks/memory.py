@@ -19,10 +19,11 @@ import numpy as np
 from record import Record, parser
 from subjects import prototype_images, prototype_model, random_pairs
 
-from trojai_moth.device import prepare_process, resolve_device
+from trojai_moth.core.device import prepare_process, resolve_device
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
+from trojai_moth.triggers.inversion import invert, random_start
+from trojai_moth.triggers.task import InversionSettings, make_task
 
 # Enough pairs for a full forward pass in every case, or its activations would count as the pairs'.
 PAIRS = (96, 192, 380)

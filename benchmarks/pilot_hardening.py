@@ -16,16 +16,17 @@ from contest import accuracy
 from record import Record, parser
 from subjects import Model, open_model
 
-from trojai_moth.distance import measure_distances
-from trojai_moth.distance_records import FAST, DistanceSettings
+from trojai_moth.core.records import to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.core.subject import Subject
 from trojai_moth.eval.gain import gains
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.poisoned import attack_success, read_poisoned
-from trojai_moth.records import to_dict
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.seeding import derive_seed
-from trojai_moth.subject import Subject
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.poisoned_examples import attack_success, read_poisoned
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.triggers.distance import measure_distances
+from trojai_moth.triggers.distance_records import FAST, DistanceSettings
 
 
 def main() -> None:

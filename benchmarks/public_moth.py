@@ -29,10 +29,10 @@ from figures import growth
 from record import Record, parser
 from subjects import Model, open_model
 
-from trojai_moth.images import ImagePool
-from trojai_moth.rounds import read_case
-from trojai_moth.seeding import derive_seed
-from trojai_moth.subject import Subject
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.core.subject import Subject
+from trojai_moth.rounds.reading import read_case
 
 BATCH, FEWEST_STEPS = 128, 10
 SHARE_OF_TEST = 20  # it watches accuracy on a twentieth of its test images

@@ -13,8 +13,8 @@ import torch
 import torchvision
 
 import trojai_moth
-from trojai_moth.device import describe_device, prepare_process, resolve_device
-from trojai_moth.files import write_text
+from trojai_moth.core.device import describe_device, prepare_process, resolve_device
+from trojai_moth.core.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 

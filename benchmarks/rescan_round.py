@@ -20,9 +20,9 @@ import torch
 import torchvision
 
 import trojai_moth
+from trojai_moth.core.files import write_text
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.eval.results import read_results
-from trojai_moth.files import write_text
 
 PROTOCOLS = ("flagged", "clean-only")  # the second does less, on the records of the first
 

@@ -15,19 +15,22 @@ from typing import Any
 import torch
 from record import Record, parser
 
-from trojai_moth.calibration import LeftOut
-from trojai_moth.commands.options import parse_assignments
-from trojai_moth.eval.calibrate import LearnSettings, ScoredModel, Source, learn
-from trojai_moth.eval.calibration_scans import read_groups
+from trojai_moth.cli.options import parse_assignments
+from trojai_moth.core.records import read_record, to_dict
+from trojai_moth.core.seeding import derive_seed
+from trojai_moth.eval.calibration.learn import LearnSettings, ScoredModel, Source, learn
+from trojai_moth.eval.calibration.scans import read_groups
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.make_round import SUMMARY_FILE
-from trojai_moth.opening import open_case
-from trojai_moth.records import read_record, to_dict
-from trojai_moth.round_settings import RoundSummary
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, collect_samples
-from trojai_moth.scanner import Scanner, make_scanner
-from trojai_moth.seeding import derive_seed
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.rounds.samples import collect_samples
+from trojai_moth.scanners.base import Scanner
+from trojai_moth.scanners.calibration import LeftOut
+from trojai_moth.scanners.registry import make_scanner
+from trojai_moth.synthesis.make_round import SUMMARY_FILE
+from trojai_moth.synthesis.settings import RoundSummary
 
 
 def main() -> None:

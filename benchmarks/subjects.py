@@ -8,15 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trojai_moth.errors import MothError
-from trojai_moth.images import ImagePool
+from trojai_moth.core.errors import MothError
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.seeding import derive_seed, generator
+from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.loading import build_architecture
-from trojai_moth.make_round import MakeRoundSettings, make_round
-from trojai_moth.opening import open_case
-from trojai_moth.rounds import Case, read_round
-from trojai_moth.samples import DataSettings, Samples, collect_samples, with_unseen
-from trojai_moth.seeding import derive_seed, generator
-from trojai_moth.subject import Preprocessing, Subject
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.rounds.samples import Samples, collect_samples, with_unseen
+from trojai_moth.synthesis.make_round import make_round
+from trojai_moth.synthesis.settings import MakeRoundSettings
 
 SMALL = "small"
 # Fresh images per class: a loss of a few tenths of a percent shows in a thousand images and not in two hundred.

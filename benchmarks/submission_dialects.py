@@ -17,9 +17,9 @@ from typing import Any
 
 from record import Record, parser
 
+from trojai_moth.core.records import to_dict
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.eval.results import read_results
-from trojai_moth.records import to_dict
 from trojai_moth.submission.predictions import Prediction
 from trojai_moth.submission.replay import Player, isolation
 from trojai_moth.submission.scoring import score

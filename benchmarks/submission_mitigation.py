@@ -17,11 +17,12 @@ from typing import Any
 
 from record import Record, parser
 
+from trojai_moth.core.images import list_examples
+from trojai_moth.core.records import to_dict
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.images import list_examples
-from trojai_moth.poisoned import read_poisoned
-from trojai_moth.records import to_dict
-from trojai_moth.rounds import Case, read_round
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.poisoned_examples import read_poisoned
+from trojai_moth.rounds.reading import read_round
 from trojai_moth.submission.fidelity import CLEAN_BEFORE, LABELS_FILE, POISONED_BEFORE, hit_rate, score_fidelity
 
 ENTRY = "entrypoint.py"

@@ -20,11 +20,12 @@ from record import Record, parser
 from subjects import prototype_model, random_pairs
 from torch import Tensor, nn
 
-from trojai_moth.device import describe_device
-from trojai_moth.engine import PrecisionChoice
-from trojai_moth.images import ImagePool
-from trojai_moth.inversion import InversionSettings, invert, make_task, random_start
-from trojai_moth.subject import Subject
+from trojai_moth.core.device import describe_device
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.subject import Subject
+from trojai_moth.triggers.inversion import invert, random_start
+from trojai_moth.triggers.precision import PrecisionChoice
+from trojai_moth.triggers.task import InversionSettings, make_task
 
 REPEATS = 7
 

@@ -19,8 +19,8 @@ from reference.moth import Published
 from subjects import Model, round_models
 from throughput import throughput
 
+from trojai_moth.core.records import to_dict
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.records import to_dict
 
 CASES = (("squeezenetv1_1", 64), ("resnet18", 32))
 ENDLESS = 1_000_000

@@ -9,21 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
-from ..distance_records import CHANNELS, FAST, DistanceSettings
-from ..records import Field, record, to_dict
-from ..robustness import PgdSettings
-from ..samples import DataSettings
+from ..core.records import Field, record, to_dict
+from ..hardeners import Part
+from ..rounds.data_settings import DataSettings
+from ..synthesis.settings import PgdSettings
+from ..triggers.distance_records import CHANNELS, FAST, DistanceSettings
+from ..triggers.trigger import Pair
 from .gain import gains
 
-Pair = tuple[int, int]
 Distances = tuple[tuple[float | None, ...], ...]
 
 ORIGINAL = "original"
-ABLATION = ("symmetric", "dynamic", "warmup", "scheduler")
+ABLATION: tuple[str, ...] = get_args(Part)
 """The four parts of MOTH whose worth the paper's Table III shows, by leaving out one at a time."""
 
 # Less even than `distance --fast`, since every row is measured; it ranks rows of one table, and no more.

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import write_atomically
+from ..core.files import write_atomically
 from .comparison import Comparison, Row
 
 # Colours that stay apart for the colour-blind.

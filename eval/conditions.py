@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import MothError
-from ..rounds import METADATA_FILE
+from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 
 # Column -> name in a table.
 _COLUMNS = {"number_example_images": "images per class", "cnn_img_size_pixels": "pixels", "number_classes": "classes"}
-_CONDITION, _GROUP, _LOOKALIKES = "triggers_0_condition", "twin_group", "lookalike_pairs"
-_NOTHING = ("", "None")
+_TYPE, _CONDITION, _GROUP, _LOOKALIKES = "triggers_0_type", "triggers_0_condition", "twin_group", "lookalike_pairs"
 
 
 def read_conditions(round_dir: Path) -> dict[str, dict[str, str]]:
@@ -20,27 +18,20 @@ def read_conditions(round_dir: Path) -> dict[str, dict[str, str]]:
     A clean model has no trigger; it stands under the trigger condition of its poisoned twin, so that both are counted
     in one row.
     """
-    path = round_dir / METADATA_FILE
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MothError(f"{path} can not be read as CSV text: {error}") from None
-    by_group = {row.get(_GROUP): _trigger(row) for row in rows if row.get("triggers_0_type") not in (None, *_NOTHING)}
+    table = read_metadata(metadata_file(round_dir), *_COLUMNS, _TYPE, _CONDITION, _GROUP, _LOOKALIKES)
+    rows = [{column: text for column, text in row.items() if text != "None"} for row in table.to_dict("records")]
+    by_group = {_group(row): row.get(_CONDITION) or "none" for row in rows if row.get(_TYPE)}
     found = {}
     for row in rows:
-        known = {name: row[column] for column, name in _COLUMNS.items() if row.get(column) not in (None, *_NOTHING)}
-        trigger = by_group.get(row.get(_GROUP))
-        if trigger:
-            known["trigger condition"] = trigger
-        if row.get(_LOOKALIKES) is not None:
-            known["look-alike pairs"] = str(0 if row[_LOOKALIKES] in _NOTHING else len(row[_LOOKALIKES].split()))
-        found[(row.get("model_name") or "").strip()] = known
+        known = {name: row[column] for column, name in _COLUMNS.items() if row.get(column)}
+        if _group(row) in by_group:
+            known["trigger condition"] = by_group[_group(row)]
+        if _LOOKALIKES in table:
+            known["look-alike pairs"] = str(len(row.get(_LOOKALIKES, "").split()))
+        found[row[MODEL_NAME]] = known
     return found
 
 
-def _trigger(row: dict[str, str]) -> str:
-    named = row.get(_CONDITION)
-    return "none" if named in (None, *_NOTHING) else str(named)
+def _group(row: Mapping[str, str]) -> str:
+    """Of its twins; a model without any is its own."""
+    return row.get(_GROUP) or row[MODEL_NAME]

@@ -9,23 +9,25 @@ from functools import cached_property
 from pathlib import Path
 
 from .. import __version__
-from ..device import describe_device
-from ..distance import choose_pairs, measure_distances
-from ..errors import MothError, RunDirectoryError, one_line
-from ..files import write_text
-from ..hardener import Hardener, HardeningTrace
-from ..images import ImagePool
-from ..journal import Journal, RunIdentity
-from ..opening import OpenedCase
-from ..poisoned import PoisonedExamples, attack_success
-from ..records import to_dict, to_json
-from ..robustness import pgd_accuracy
-from ..rounds import Case
-from ..samples import Samples, collect_samples, with_unseen
-from ..seeding import derive_seed
-from ..subject import Subject
-from ..weights import load_weights, save_weights
-from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, Pair, make_table, to_frame
+from ..core.device import describe_device
+from ..core.errors import MothError, RunDirectoryError, one_line
+from ..core.files import write_text
+from ..core.images import ImagePool
+from ..core.records import to_dict, to_json
+from ..core.seeding import derive_seed
+from ..core.subject import Subject
+from ..hardeners.base import Hardener
+from ..hardeners.trace import HardeningTrace
+from ..hardeners.weights import load_weights, save_weights
+from ..rounds.model_folder import Case
+from ..rounds.open_model import OpenedCase
+from ..rounds.poisoned_examples import PoisonedExamples, attack_success
+from ..rounds.samples import Samples, collect_samples, with_unseen
+from ..runs.journal import Journal, RunIdentity
+from ..synthesis.pgd import pgd_accuracy
+from ..triggers.distance import choose_pairs, measure_distances
+from ..triggers.trigger import Pair
+from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
 
 Progress = Callable[[str], None]
 

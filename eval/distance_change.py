@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..distance_records import DistanceMatrix, protocol
-from ..errors import SettingsError
-from ..records import Field, record
+from ..core.errors import SettingsError
+from ..core.records import Field, record
+from ..triggers.distance_records import DistanceMatrix, protocol
 from .gain import Gain, PairChange, gains, pair_changes
 
 SMALLEST = 5

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Field, record
-from ..seeding import derive_seed
+from ..core.records import Field, record
+from ..core.seeding import derive_seed
 
 Matrix = Sequence[Sequence[float | None]]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..seeding import derive_seed
+from ..core.seeding import derive_seed
 from .metrics import cross_entropy, roc_auc
 
 Interval = tuple[float, float]

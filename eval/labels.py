@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..errors import MothError
-from ..packs import find_packs, pack_index
-from ..published.errata import find_errata
-from ..rounds import MODELS_FOLDER, metadata_file
+from ..core.errors import MothError
+from ..rounds.metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
+from ..rounds.packs import find_packs, pack_index
+from ..rounds.published.errata import find_errata
 
 _MEANING = MappingProxyType({"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False})
 _BLANK = frozenset({"", "nan", "na", "none"})
@@ -67,20 +67,13 @@ def read_published_labels(round_dir: Path) -> dict[str, bool]:
 
 
 def _metadata_claims(path: Path) -> Iterator[_Claim]:
-    if not path.is_file():
+    table = read_metadata(path, "poisoned")
+    if "poisoned" not in table:
         return
-    names, *rows = _csv_rows(path) or [[]]
-    columns = {name.strip().lower(): index for index, name in enumerate(names)}
-    if "poisoned" not in columns:
-        return
-    if "model_name" not in columns:
-        raise MothError(f"{path} has a column 'poisoned' but none called 'model_name'; name the column of model ids so")
-    for number, row in enumerate(rows, start=2):
-        if len(row) <= max(columns["poisoned"], columns["model_name"]):
-            continue
-        poisoned = _parse(row[columns["poisoned"]], f"{path} row {number}")
+    for number, model, text in table[[MODEL_NAME, "poisoned"]].itertuples():
+        poisoned = _parse(text, f"{path} row {number}")
         if poisoned is not None:
-            yield _Claim(row[columns["model_name"]].strip(), poisoned, path)
+            yield _Claim(model, poisoned, path)
 
 
 def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from ..records import record
+from ..core.records import record
 
 CLIP = 1e-12
 """Probabilities closer to 0 or 1 than this are moved in before taking a logarithm, as NIST does."""

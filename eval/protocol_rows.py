@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from scipy.stats import binomtest
 
-from ..records import Field, record
+from ..core.records import Field, record
 from .group_bootstrap import Interval, group_bootstrap
 from .metrics import cross_entropy, roc_auc
 from .summary import Rate, make_rate

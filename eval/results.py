@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..blind.features import BlindEvidence
-from ..blind.verdict import BlindVerdict
-from ..files import write_text
-from ..hardener import HardeningTrace
-from ..journal import Journal
-from ..pipeline import Failure, NotHardened, ScanRecord
-from ..records import to_json
-from ..scanner import Candidate, Verdict
-from .report import to_markdown
+from ..core.files import write_text
+from ..core.records import to_json
+from ..hardeners.trace import HardeningTrace
+from ..runs.journal import Journal
+from ..runs.records import Failure, NotHardened, ScanRecord
+from ..scanners.result import Candidate, Verdict
+from ..verdict.features import BlindEvidence
+from ..verdict.records import BlindVerdict
+from .report.markdown import to_markdown
 from .summary import Summary, summarise
 
 COLUMNS = [

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..checkup import Checkup
-from ..estimate import Estimate
-from ..records import Field, record
+from ..core.records import Field, record
+from ..rounds.model_check import Checkup
+from ..runs.estimate import Estimate
 
 LABEL_WORDS = ("clean", "poisoned", "unknown")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..blind.verdict import BlindVerdict
-from ..errors import MothError
-from ..hardener import HardeningTrace
-from ..journal import Journal
-from ..pipeline import ScanRecord
-from .blind_runs import LabelledModel, read_blind_run
+from ..core.errors import MothError
+from ..hardeners.trace import HardeningTrace
+from ..runs.journal import Journal
+from ..runs.records import ScanRecord
+from ..verdict.records import BlindVerdict
+from .calibration.blind_runs import LabelledModel, read_blind_run
 from .conditions import read_conditions
 from .protocol_rows import ScoredModel
 

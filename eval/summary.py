@@ -9,12 +9,15 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import Field
 
-from ..errors import RunDirectoryError
-from ..records import record
+from ..core.errors import RunDirectoryError
+from ..core.records import record
 from .metrics import brier, clopper_pearson, cross_entropy, cross_entropy_half_width, roc_auc
 
-COLUMNS = ("model", "label", "flagged_before", "verdict", "accuracy_before", "accuracy_after", "seconds")
-"""Columns :func:`summarise` needs; ``probability_before``, ``probability`` and ``fitted_on`` may be absent."""
+COLUMNS = (
+    "model", "label", "flagged_before", "verdict", "accuracy_before", "accuracy_after", "probability_before",
+    "probability", "fitted_on", "seconds",
+)  # fmt: skip
+"""Columns :func:`summarise` needs."""
 
 VERDICTS = ("cleared", "kept", "clean", "not judged")
 
@@ -180,7 +183,7 @@ def _scores(judged: pd.DataFrame, probability: pd.Series) -> Scores | None:
 
 
 def _fitted_on(rows: pd.DataFrame) -> int | None:
-    known = _booleans(rows, "fitted_on").dropna() if "fitted_on" in rows else pd.Series(dtype="boolean")
+    known = _booleans(rows, "fitted_on").dropna()
     return int(known.sum()) if len(known) else None
 
 
@@ -192,8 +195,6 @@ def _booleans(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
-    if column not in rows:
-        return pd.Series(float("nan"), index=rows.index)
     try:
         return pd.to_numeric(rows[column]).astype("Float64").astype(float)
     except (TypeError, ValueError):

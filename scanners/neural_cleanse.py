@@ -20,18 +20,18 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ..engine import PrecisionChoice
-from ..images import ImagePool
-from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..outliers import anomaly_indices
-from ..records import Field, record
-from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict
-from ..seeding import derive_seed
-from ..subject import Subject
-from ..trigger import pixels_at, stamp
-
-Pair = tuple[int | None, int]
+from ..core.images import ImagePool
+from ..core.records import Field, record
+from ..core.seeding import derive_seed
+from ..core.statistics import anomaly_indices
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.inversion import InversionResult, invert, random_start
+from ..triggers.precision import PrecisionChoice
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import AnyPair, pixels_at, stamp
+from .base import Scanner
+from .result import Candidate, Verdict
 
 
 @record
@@ -85,7 +85,7 @@ class NeuralCleanse(Scanner):
         By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
         """
         settings = self.settings
-        pairs: list[Pair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
+        pairs: list[AnyPair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
         few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))
@@ -112,7 +112,7 @@ class NeuralCleanse(Scanner):
     def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
         settings = self.settings
-        pairs: list[Pair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
+        pairs: list[AnyPair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
         images = samples.train.first_per_class(settings.images_per_class)
         task = make_task(images.y, pairs)
         start = random_start(task, subject.size, derive_seed(seed, self.name))

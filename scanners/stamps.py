@@ -3,7 +3,7 @@
 A disc of each of eight colours is put all over a few images of every class. A pair is suspicious when one colour turns
 its victim almost wherever it is put, when taking a piece away from images of the target does not give the victim, and
 when the same stamp does next to nothing to clean networks of the same classes, which are trained on the spot (the
-blind verdict's evidence, blind/stamps.py). All three must hold, so that a model's score is that of its best pair's
+blind verdict's evidence, triggers/stamps.py). All three must hold, so that a model's score is that of its best pair's
 weakest point. Triggers that are no compact patch of one colour are not seen by this scanner.
 """
 
@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from ..blind.stamps import StampBounds, StampSettings, StampTables, stamp_gap
-from ..blind.surrogate import SurrogateSettings, train_surrogate
-from ..errors import MothError
-from ..pairs import Pair
-from ..records import Field, record
-from ..samples import Samples
-from ..scanner import Candidate, Scanner, Verdict
-from ..seeding import derive_seed
-from ..subject import Subject
+from ..core.errors import MothError
+from ..core.records import Field, record
+from ..core.seeding import derive_seed
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..synthesis.clean_networks import SurrogateSettings, train_surrogate
+from ..triggers.stamps import StampBounds, StampSettings, StampTables, stamp_gap
+from ..triggers.trigger import Pair
+from .base import Scanner
+from .result import Candidate, Verdict
 
 
 @record
@@ -69,7 +70,7 @@ class Stamps(Scanner):
         for number in range(self.settings.clean_networks):
             own = derive_seed(seed, self.name, number)
             try:
-                clean = train_surrogate(subject, samples, self.settings.clean_training, seed=own)
+                clean = train_surrogate(subject, samples.train, samples.held, self.settings.clean_training, seed=own)
             except MothError:  # too few images to train on, or none to check it on
                 break
             shown += [] if clean is None else [tables.on(clean, victims).success]

@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 import tempfile
@@ -23,28 +24,31 @@ os.environ["XDG_CACHE_HOME"] = str(next(_CACHES))
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_plans():
-    """Networks run in the plain way: which is fastest depends on what else the machine does, and rounding on that."""
-    import torch  # not above: the process that only hands out tests needs none
+    """Networks run in the plain way, so that no test depends on what is fastest just now."""
+    from plain_plans import use_plain_plans  # not above: the process that only hands out tests needs no torch
 
-    from trojai_moth import engine
-    from trojai_moth.plan import Plan
-
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "find_plan", lambda device, precision, batches, run: Plan(batch=batches[0]))
+        use_plain_plans(patch)
         yield
 
 
 @pytest.fixture(autouse=True)
 def own_cache(plain_plans):
     """What a test, and the processes that it starts, remember of this machine is forgotten with it."""
-    from trojai_moth.plan import default_book
+    from trojai_moth.triggers.execution_plan import default_book
 
     default_book.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(next(_CACHES)))
         yield
     default_book.cache_clear()
+
+
+@pytest.fixture
+def notes(caplog):
+    """What is logged, as far as the command line shows it unasked; ``messages`` are its lines."""
+    caplog.set_level(logging.INFO, "trojai_moth")
+    return caplog
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ import typing
 
 import torch
 
-from trojai_moth.hardener import Hardener, HardeningRound
-from trojai_moth.records import Field, record
+from trojai_moth.core.records import Field, record
+from trojai_moth.hardeners.base import Hardener
+from trojai_moth.hardeners.trace import HardeningRound
 
 
 @record

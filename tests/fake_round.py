@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trojai_moth.images import list_examples, read_image
+from trojai_moth.core.images import list_examples, read_image
 from trojai_moth.loading import build_architecture
 
 SIZE, STORED, CLASSES, PER_CLASS = 32, 36, 3, 4

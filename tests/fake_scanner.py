@@ -1,11 +1,12 @@
-"""A scanner that says what it is told to, and the little that a run needs around it."""
+"""A scanner that says what it is told to."""
 
 import importlib.metadata
 import typing
 
-from trojai_moth import plugins
-from trojai_moth.records import Field, record
-from trojai_moth.scanner import Candidate, Scanner, Verdict
+from trojai_moth.core import plugins
+from trojai_moth.core.records import Field, record
+from trojai_moth.scanners.base import Scanner
+from trojai_moth.scanners.result import Candidate, Verdict
 
 
 @record
@@ -62,20 +63,6 @@ class _Finder:
 def install(monkeypatch, *entries, group="trojai_moth.scanners"):
     """Make these the only plugins of their group; other groups stay as they are."""
     monkeypatch.setattr(plugins, "entry_points", _Finder(group, entries))
-
-
-class Silent:
-    def __init__(self):
-        self.notes = []
-
-    def model(self, model_id, number, total):
-        self.notes.append(f"{number}/{total} {model_id}")
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def step(self, text):
-        pass
 
 
 def weight_sum(module):

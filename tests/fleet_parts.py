@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 from fake_hardener import Scale, ScaleSettings
 from fake_round import write_round
-from fake_scanner import Scripted, Silent, weight_sum
+from fake_scanner import Scripted, weight_sum
 
-from trojai_moth.fleet import Fleet
-from trojai_moth.journal import Journal
-from trojai_moth.leases import LeaseTerms
+from trojai_moth.core.records import Field, record
 from trojai_moth.loading import load_model
-from trojai_moth.pipeline import DataSettings, RescanSettings, Run
-from trojai_moth.records import Field, record
-from trojai_moth.rounds import read_round
-from trojai_moth.samples import DataSettings as _Data
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.reading import read_round
+from trojai_moth.runs.execute import execute
+from trojai_moth.runs.execution_settings import Fleet
+from trojai_moth.runs.journal import Journal
+from trojai_moth.runs.leases import LeaseTerms
+from trojai_moth.runs.run import RescanSettings, Run
 
-assert _Data is DataSettings
 IDS = [f"id-{number:08d}" for number in range(6)]
 # Two in three are flagged, and one in two of these no more once hardened.
 SCRIPT = {model: word for model, word in zip(IDS, ["flagged clean", "clean", "flagged flagged"] * 2, strict=True)}
@@ -124,7 +124,7 @@ def make_run(
     )  # fmt: skip
     journal = Journal(out, LeaseTerms(expiry=expiry))
     return Run(
-        read_round(round_dir), chosen, journal, torch.device("cpu"), _never, Silent(), fleet=fleet or Fleet()
+        read_round(round_dir), chosen, journal, torch.device("cpu"), _never, fleet=fleet or Fleet()
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def drive(run, path):
     """What a driver process of its own does; ``path``: of the modules that it needs."""
     sys.path[:] = path
     signal.signal(signal.SIGTERM, _interrupt)
-    run.execute()
+    execute(run)
 
 
 def _interrupt(_signal, _frame):

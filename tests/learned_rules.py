@@ -2,18 +2,28 @@
 
 import hashlib
 
-from trojai_moth.blind.features import BlindEvidence, PairFeatures
-from trojai_moth.blind.learned import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound, Term
-from trojai_moth.calibration import Estimate, LogisticCurve
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import ScanRecord
-from trojai_moth.scanner import Verdict
+from toys import AS_STORED
+
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import ScanRecord
+from trojai_moth.scanners.calibration import Estimate, LogisticCurve
+from trojai_moth.scanners.result import Verdict
+from trojai_moth.verdict.features import BlindEvidence, PairFeatures
+from trojai_moth.verdict.learned_rule import (
+    LearnedRule,
+    Retention,
+    RuleMetrics,
+    RuleModel,
+    RuleProvenance,
+    RuleRound,
+    Term,
+)
 
 NOTHING = Estimate(value=None, low=None, high=None)
 TERMS = (
     Term(feature="held_success", centre=0.5, scale=0.25, weight=1.0),
-    Term(feature="growth_residual", centre=0.0, scale=1.0, weight=0.5),
-    Term(feature="similarity_residual", centre=-1.0, scale=2.0, weight=-2.0),
+    Term(feature="stamp_gap", centre=0.0, scale=1.0, weight=0.5),
+    Term(feature="log_size", centre=-1.0, scale=2.0, weight=-2.0),
 )
 
 
@@ -24,7 +34,7 @@ def pair(victim=4, target=2, **features):
 def evidence(*candidates, **facts):
     return BlindEvidence(
         candidates=candidates,
-        **{"classes": 6, "images_per_class": 5, "pairs_measured": 30, "controls": 20, "censored": 0.0}
+        **{"classes": 6, "images_per_class": 5, "pairs_measured": 30, "censored": 0.0}
         | {"accuracy_before": 0.99}
         | facts,
     )
@@ -78,6 +88,7 @@ def write_run(root, round_dir, found):
             classes=3,
             sha256=hashlib.sha256((round_dir / model_id / "model.pt").read_bytes()).hexdigest(),
             check="",
+            convention=AS_STORED,
             data="",
             accuracy=1.0,
             device="cpu",

@@ -4,20 +4,22 @@ import random
 from types import SimpleNamespace
 
 import torch
+from toys import AS_STORED
 
-from trojai_moth.distance_records import DistanceSettings
-from trojai_moth.eval.card import Origin, Outcome, make_record
-from trojai_moth.eval.similarity import BoundSettings, combine
-from trojai_moth.hardener import HardeningRound, HardeningTrace
-from trojai_moth.images import ImagePool
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.kept_triggers import keep_triggers
-from trojai_moth.pipeline import Failure, ScanRecord
-from trojai_moth.records import read_record, to_json
-from trojai_moth.samples import DataSettings, Samples
-from trojai_moth.scanner import Candidate, Verdict
-from trojai_moth.subject import Preprocessing
-from trojai_moth.trigger import Trigger
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import read_record, to_json
+from trojai_moth.core.subject import Preprocessing
+from trojai_moth.eval.cards.card import Origin, Outcome, make_record
+from trojai_moth.eval.distance_bounds.bounds import BoundSettings, combine
+from trojai_moth.hardeners.trace import HardeningRound, HardeningTrace
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.samples import Samples
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import Failure, ScanRecord
+from trojai_moth.runs.trigger_files import keep_triggers
+from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.triggers.distance_records import DistanceSettings
+from trojai_moth.triggers.trigger import Trigger
 
 # Names of folders are checked before a run starts; everything else comes from the round as it is.
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}'\"&<b>"
@@ -41,7 +43,7 @@ def write_run(root, models=6, classes=5, seed=0, hostile=False):
 def _write_model(journal, model_id, number, classes, stream, words):
     if number % 5 == 4:
         reason = f"{model_id}: no model.pt in it{words}"
-        journal.write(model_id, "failure", Failure(stage="load", reason=reason, seconds=0.1))
+        journal.write(model_id, "failure", Failure(stage="load", reason=reason, seconds=0.1, kind="unreadable"))
         return
     first = scan(stream, classes, number % 4 != 3, words)
     journal.write(model_id, "before", first)
@@ -70,6 +72,7 @@ def scan(stream, classes, flagged, words):
     )  # fmt: skip
     return ScanRecord(
         architecture=f"squeezenetv1_1{words}", classes=classes, sha256="ab" * 32, check="logits reproduced",
+        convention=AS_STORED,
         data="examples", accuracy=0.99, device="cpu", verdict=verdict, seconds=4.0,
     )  # fmt: skip
 

@@ -17,8 +17,8 @@ import trojai_moth
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("trojai_moth", "scanners", "eval")
-FILE_LINES, FUNCTION_LINES = 300, 50
-DEVICE_MODULE = "trojai_moth/device.py"
+FILE_LINES, FUNCTION_LINES = 600, 80
+DEVICE_MODULE = "trojai_moth/core/device.py"
 # What --trust-pickle does, and nothing else does.
 UNPICKLING_MODULE = "trojai_moth/loading/trusted.py"
 REQUIRED = {

@@ -1,6 +1,6 @@
 """``python -m trojai_moth`` is ``trojai-moth``."""
 
-from .cli import main
+from .cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="trojai-moth")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trojai_moth.records import Field, record
+from trojai_moth.core.records import Field, record
 
 # tanh(z) / (2 - STRETCH) + 1/2, as in the published code
 STRETCH = 1e-7

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from trojai_moth.images import ImagePool
-from trojai_moth.inversion import make_task, random_start
-from trojai_moth.seeding import generator
-from trojai_moth.subject import Subject
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.seeding import generator
+from trojai_moth.core.subject import Subject
+from trojai_moth.triggers.inversion import random_start
+from trojai_moth.triggers.task import make_task
+from trojai_moth.triggers.trigger import Pair
 
 from .inversion import Search, one_direction, search
-
-Pair = tuple[int, int]
 
 
 def measure(

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trojai_moth.images import ImagePool
-from trojai_moth.records import Field, record
-from trojai_moth.seeding import generator
-from trojai_moth.subject import Subject
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import Field, record
+from trojai_moth.core.seeding import generator
+from trojai_moth.core.subject import Subject
 
 from .inversion import Found, Images, Search, one_direction, search
 

@@ -3,8 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fake_hardener import Scale, ScaleSettings, named
+from toys import AS_STORED, BACKDOOR_ROW, BRIGHT, PlantedNet, make_subject, planted_images, planted_samples
 
-from trojai_moth.errors import RunDirectoryError
+from trojai_moth.core.errors import RunDirectoryError
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import from_dict, from_json, read_record, to_json
 from trojai_moth.eval.comparison import (
     ABLATION,
     Comparison,
@@ -19,15 +23,11 @@ from trojai_moth.eval.comparison import (
 )
 from trojai_moth.eval.comparison_chart import write_chart
 from trojai_moth.eval.contest import Contest
-from trojai_moth.images import ImagePool
-from trojai_moth.opening import OpenedCase
-from trojai_moth.poisoned import PoisonedExamples
-from trojai_moth.records import from_dict, from_json, read_record, to_json
-from trojai_moth.rounds import Case, CaseConfig
-from trojai_moth.weights import load_weights
-
-from ..fake_hardener import Scale, ScaleSettings, named
-from ..toys import BACKDOOR_ROW, BRIGHT, PlantedNet, make_subject, planted_images, planted_samples
+from trojai_moth.hardeners.weights import load_weights
+from trojai_moth.rounds.config_file import CaseConfig
+from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.open_model import OpenedCase
+from trojai_moth.rounds.poisoned_examples import PoisonedExamples
 
 BEFORE = ((None, 2.0, 10.0), (None, None, 20.0), (4.0, 8.0, None))
 ALL = tuple((v, t) for v in range(3) for t in range(3) if v != t)
@@ -123,7 +123,7 @@ def contest(tmp_path):
     """A quick contest on the planted network with a backdoor; Scale.calls is empty at the start."""
     subject, images = make_subject(Erasable()), planted_images(per_class=2)
     case = Case("id-toy", tmp_path / "model", CaseConfig(architecture="toy", classes=3, size=subject.size))
-    opened = OpenedCase(subject, (images.x * 255).byte(), images, (), "toy")
+    opened = OpenedCase(subject, (images.x * 255).byte(), images, (), "toy", AS_STORED)
     x = images.x[images.y == 0].clone()
     x[:, :, BACKDOOR_ROW, :3] = 1.0
     poisoned = PoisonedExamples(ImagePool(x, torch.zeros(2, dtype=torch.int64)), torch.tensor([2, 2]))

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from trojai_moth.distance_records import DistanceMatrix, DistanceSettings, PairDistance
-from trojai_moth.errors import SettingsError
+from trojai_moth.core.errors import SettingsError
+from trojai_moth.core.records import from_json, to_json
 from trojai_moth.eval.distance_change import DistanceChange, compare_distances
-from trojai_moth.records import from_json, to_json
+from trojai_moth.triggers.distance_records import DistanceMatrix, DistanceSettings, PairDistance
 
 PAIRS = [(v, t) for v in range(4) for t in range(4) if v != t]
 

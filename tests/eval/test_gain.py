@@ -4,8 +4,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from trojai_moth.core.records import from_json, to_json
 from trojai_moth.eval.gain import FLOOR, Gain, bootstrap_mean, gains, pair_changes
-from trojai_moth.records import from_json, to_json
 
 
 def matrix(classes, value):

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from trojai_moth.errors import MothError
+from trojai_moth.core.errors import MothError
 from trojai_moth.eval.labels import read_labels
 
 
@@ -49,9 +49,8 @@ def test_missing_labels_are_absent_not_clean(tmp_path):
     assert read_labels(tmp_path) == {}
 
 
-@pytest.mark.parametrize("text", ["", "model_name,architecture\nid-1,resnet18\n"])
-def test_metadata_without_labels(tmp_path, text):
-    write(tmp_path / "METADATA.csv", text)
+def test_metadata_without_labels(tmp_path):
+    write(tmp_path / "METADATA.csv", "model_name,architecture\nid-1,resnet18\n")
     assert read_labels(tmp_path) == {}
 
 
@@ -86,7 +85,9 @@ def test_a_model_listed_twice_with_two_labels(tmp_path):
     ("name", "text", "message"),
     [
         ("METADATA.csv", "model_name,poisoned\nid-1,maybe\n", "METADATA.csv row 2: .*'maybe'"),
-        ("METADATA.csv", "model,poisoned\nid-1,True\n", "none called 'model_name'"),
+        ("METADATA.csv", "model,poisoned\nid-1,True\n", "METADATA.csv: no column model_name"),
+        ("METADATA.csv", "", "METADATA.csv: no column model_name"),
+        ("METADATA.csv", "model_name,poisoned,Poisoned\nid-1,True,False\n", "more than one column poisoned"),
         ("id-1/ground_truth.csv", "poisoned\n", "ground_truth.csv: .*'poisoned'"),
         ("id-1/ground_truth.csv", "0\n1\n", "single 0 or 1"),
         ("id-1/ground_truth.csv", "2\n", "'2'"),

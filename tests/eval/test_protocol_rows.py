@@ -2,8 +2,8 @@
 
 import pytest
 
+from trojai_moth.core.records import from_json, to_json
 from trojai_moth.eval.protocol_rows import Evaluation, ScoredModel, evaluate, mcnemar
-from trojai_moth.records import from_json, to_json
 
 
 def model(number, poisoned, *, blind=False, naive=False, size=10.0, held=0.5, **facts):

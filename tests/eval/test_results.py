@@ -1,14 +1,16 @@
 import pandas as pd
 import pytest
+from toys import AS_STORED
 
-from trojai_moth.errors import RunDirectoryError
+from trojai_moth.core.errors import RunDirectoryError
+from trojai_moth.core.records import read_record, to_dict
 from trojai_moth.eval.results import COLUMNS, PROTOCOLS, read_results, result_rows, write_results
 from trojai_moth.eval.summary import Summary
-from trojai_moth.hardener import HardeningTrace
-from trojai_moth.journal import Journal, RunIdentity
-from trojai_moth.pipeline import Failure, NotHardened, RescanSettings, ScanRecord
-from trojai_moth.records import read_record, to_dict
-from trojai_moth.scanner import Candidate, Verdict
+from trojai_moth.hardeners.trace import HardeningTrace
+from trojai_moth.runs.journal import Journal, RunIdentity
+from trojai_moth.runs.records import Failure, NotHardened, ScanRecord
+from trojai_moth.runs.run import RescanSettings
+from trojai_moth.scanners.result import Candidate, Verdict
 
 
 def candidate(size, victim=7, target=4):
@@ -24,8 +26,8 @@ def scan(outcome, *evidence, score=None, probability=None, accuracy=0.9, seconds
         evidence=evidence,
     )  # fmt: skip
     return ScanRecord(
-        architecture="resnet18", classes=20, sha256="0", check="c", data="d", accuracy=accuracy, device="cpu",
-        verdict=verdict, seconds=seconds,
+        architecture="resnet18", classes=20, sha256="0", check="c", convention=AS_STORED, data="d",
+        accuracy=accuracy, device="cpu", verdict=verdict, seconds=seconds,
     )  # fmt: skip
 
 
@@ -40,7 +42,7 @@ FLAGGED = scan("flagged", candidate(2.5), candidate(9.0, 1, 2), score=1.5, proba
 CLEARED = scan("clean", candidate(50.0, None, 3), score=-2.0, probability=0.1, seconds=2.0)
 CLEAN = scan("clean", candidate(None), score=-1.0, probability=0.2)
 NOT_JUDGED = scan("not judged")
-BROKEN = Failure(stage="harden", reason="no room", seconds=0.5)
+BROKEN = Failure(stage="harden", reason="no room", seconds=0.5, kind="error")
 ALONE = NotHardened(reason="it is labelled poisoned")
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trojai_moth.errors import RunDirectoryError
+from trojai_moth.core.errors import RunDirectoryError
+from trojai_moth.core.records import from_json, to_json
 from trojai_moth.eval import metrics
-from trojai_moth.eval.summary import Rate, Summary, make_rate, summarise
-from trojai_moth.records import from_json, to_json
+from trojai_moth.eval.summary import COLUMNS, Rate, Summary, make_rate, summarise
 
 LABEL_FIELDS = (
     "false_positives_before",
@@ -24,15 +24,8 @@ LABEL_FIELDS = (
 
 def row(model, label, verdict, **more):
     flagged = {"cleared": True, "kept": True, "clean": False, "not judged": None}[verdict]
-    blank = {"accuracy_before": None, "accuracy_after": None, "probability_before": None, "probability": None}
-    return {
-        "model": model,
-        "label": label,
-        "flagged_before": flagged,
-        "verdict": verdict,
-        "seconds": 1.5,
-        **blank,
-    } | more
+    known = {"model": model, "label": label, "flagged_before": flagged, "verdict": verdict, "seconds": 1.5}
+    return dict.fromkeys(COLUMNS) | known | more
 
 
 def full_round():
@@ -139,8 +132,8 @@ def test_unlabelled_models_are_in_no_label_rate():
     assert (result.true_positives_before.low, result.true_positives_before.high) == (0, 1)
 
 
-def test_probability_columns_may_be_absent():
-    rows = pd.DataFrame(full_round()).drop(columns=["probability", "probability_before"])
+def test_without_probabilities_there_are_no_scores():
+    rows = pd.DataFrame(full_round()).assign(probability=None, probability_before=None)
     result = summarise(rows, protocol="x")
     assert result.scores_before is None and result.scores_after is None
     assert counts(result.false_positives_before) == (4, 5)

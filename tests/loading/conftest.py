@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trojai_moth.errors import UnreadableModelError
+from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.loading import build_architecture, load_model
 
 LIMIT_S = 60

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trojai_moth.errors import SettingsError
+from trojai_moth.core.errors import SettingsError
 from trojai_moth.loading import ARCHITECTURES, build_architecture
 from trojai_moth.loading.architectures import Variant, build_skeleton, canonical_name, identify, shapes_of
 

@@ -9,7 +9,7 @@ from old_files import check_against_writer, weights_sha256
 from safetensors.torch import save, save_file
 from torch import nn
 
-from trojai_moth.errors import MissingDependencyError, UnreadableModelError
+from trojai_moth.core.errors import MissingDependencyError, UnreadableModelError
 from trojai_moth.loading import build_architecture, load_model
 
 NEW_TYPES = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trojai_moth.errors import UnreadableModelError
+from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.loading import load_model
 
 ROUNDS = 150

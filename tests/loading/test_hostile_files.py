@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from trojai_moth.errors import UnreadableModelError
+from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.loading import load_model
 from trojai_moth.loading.files import open_regular
 from trojai_moth.loading.refusal import Refusal

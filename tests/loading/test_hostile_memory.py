@@ -100,7 +100,7 @@ def test_a_large_file_takes_less_than_500_megabytes_beside_torch(tmp_path):
 
 def test_the_command_looks_at_a_file_without_torch(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"\x80\x02cos\nsystem\n(S'true'\ntR.")
-    code = "import sys; from trojai_moth.cli import main; sys.argv[1:] = ['inspect', 'model.pt']\n"
+    code = "import sys; from trojai_moth.cli.main import main; sys.argv[1:] = ['inspect', 'model.pt']\n"
     code += "try: main()\nfinally: print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 2 and run.stdout.splitlines()[-1] == "False", run.stdout + run.stderr

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from trojai_moth.errors import UnreadableModelError
+from trojai_moth.core.errors import UnreadableModelError
+from trojai_moth.core.records import from_json, to_json
 from trojai_moth.loading import Inspection, inspect_model, load_model
-from trojai_moth.records import from_json, to_json
 
 
 @pytest.fixture

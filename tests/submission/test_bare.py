@@ -7,8 +7,8 @@ import zipfile
 import pytest
 from click.testing import CliRunner
 
-from trojai_moth.cli import main
-from trojai_moth.errors import MothError, SettingsError
+from trojai_moth.cli.main import main
+from trojai_moth.core.errors import MothError, SettingsError
 from trojai_moth.submission.bare import bare_environment
 from trojai_moth.submission.folder import build_wheel, pinned
 
@@ -46,7 +46,7 @@ def test_it_holds_what_is_required_and_the_wheel_and_no_more(tmp_path):
     python, notes = bare_environment(tmp_path, tmp_path / "bare")
     assert notes == []
     assert says(python, "import click, trojai_moth; print(trojai_moth.SAYS)") == "the wheel"
-    for absent in ("numpy", "pytest", "pip", "trojai_moth.cli"):
+    for absent in ("numpy", "pytest", "pip", "trojai_moth.cli.main"):
         assert "No module named" in says(python, f"import {absent}"), absent
 
 

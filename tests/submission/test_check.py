@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from trojai_moth.cli import main
+from trojai_moth.cli.main import main
 from trojai_moth.submission import replay
 from trojai_moth.submission.replay import CALLS, Isolation, Player, Replay, isolation, result_findings
 from trojai_moth.submission.rootfs import STEPS

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from fake_round import write_round
 
-from trojai_moth.cli import main
+from trojai_moth.cli.main import main
 from trojai_moth.submission import folder as folder_module
 from trojai_moth.submission.folder import pinned, source_tree
 from trojai_moth.submission.rules import check_folder

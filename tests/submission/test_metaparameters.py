@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
-from trojai_moth.errors import MothError, SettingsError
-from trojai_moth.records import to_dict
+from trojai_moth.core.errors import MothError, SettingsError
+from trojai_moth.core.records import to_dict
 from trojai_moth.scanners.neural_cleanse import NeuralCleanseSettings
 from trojai_moth.submission import configuration
 from trojai_moth.submission.configuration import calibrate_words, draws

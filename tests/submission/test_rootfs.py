@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from trojai_moth.cli import main
-from trojai_moth.errors import MothError, SettingsError
+from trojai_moth.cli.main import main
+from trojai_moth.core.errors import MothError, SettingsError
 from trojai_moth.submission import rootfs
 from trojai_moth.submission.recipe import find_recipe, read_recipe
 from trojai_moth.submission.rootfs import STEPS

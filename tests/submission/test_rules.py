@@ -4,15 +4,7 @@ import copy
 
 import pytest
 
-from trojai_moth.submission.rules import (
-    HEADER,
-    RULES,
-    SCHEMA,
-    TEMPLATE_HEADER,
-    check_folder,
-    check_name,
-    check_schema,
-)
+from trojai_moth.submission.rules import HEADER, RULES, SCHEMA, TEMPLATE_HEADER, check_folder, check_name, check_schema
 
 from .harness_schema import GOOD, VALUES, folder
 

@@ -9,11 +9,11 @@ import torch
 from fake_round import CLASSES, SIZE, STORED, write_model
 from PIL import Image
 
-from trojai_moth.errors import UnreadableModelError
-from trojai_moth.images import list_examples
+from trojai_moth.core.errors import UnreadableModelError
+from trojai_moth.core.images import list_examples
 from trojai_moth.loading import load_model
-from trojai_moth.opening import open_case
-from trojai_moth.rounds import read_case
+from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.reading import read_case
 from trojai_moth.submission.staging import Sources, open_subject, predicted, stage
 from trojai_moth.submission.stand_ins import make_stand_ins, noise_pictures, read_pictures, training_pictures
 

@@ -17,20 +17,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..engine import Engine
-from ..fitting import Trainer, Visit
-from ..fresh_triggers import small_enough
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool
-from ..inversion import InversionResult, InversionSettings, invert, make_task, random_start
-from ..pairs import Pair, PairScheduler
-from ..samples import Samples
-from ..seeding import derive_seed, generator
-from ..subject import Subject
-from ..trigger import Trigger
-from ..warmup import WarmUp, pairwise_warm_up, warm_up
+from ..core.images import ImagePool
+from ..core.seeding import derive_seed, generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.engine import Engine
+from ..triggers.inversion import InversionResult, invert, random_start
+from ..triggers.task import InversionSettings, make_task
+from ..triggers.trigger import Pair, Trigger
+from .base import Hardener
 from .moth_settings import MothSettings
-from .scope import EVERYTHING, Scope
+from .moth_warmup import WarmUp, pairwise_warm_up, warm_up
+from .pair_scheduler import PairScheduler
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit
+from .trigger_batches import small_enough
 
 
 class Moth(Hardener):
@@ -40,31 +41,24 @@ class Moth(Hardener):
     settings_type: ClassVar[type] = MothSettings
     settings: MothSettings
 
-    def __init__(self, settings: MothSettings | None = None, *, scope: Scope = EVERYTHING) -> None:
-        """Harden all pairs, or those in ``scope`` only."""
-        super().__init__(settings)
-        self.scope = scope
-
     def harden(
         self, work: Subject, samples: Samples, *, seed: int, progress: Progress
     ) -> tuple[list[HardeningRound], str]:
         """Round 0 is the warm-up; the accuracy guard ends what keeps costing too much."""
         trainer = Trainer(work, samples, self.settings, generator(seed, self.name))
-        course = _Course(work, trainer, self.settings, seed, self.scope)
-        # A burst on a few pairs is no place for triggers that stand for all pairs.
-        return trainer.run(self.settings.rounds, course.round, progress, first=1 if self.scope.only else 0)
+        course = _Course(work, trainer, self.settings, seed)
+        return trainer.run(self.settings.rounds, course.round, progress, first=0)
 
 
 class _Course:
     """The state of one hardening: stored triggers and the scheduler."""
 
-    def __init__(self, subject: Subject, trainer: Trainer, settings: MothSettings, seed: int, scope: Scope) -> None:
-        self.subject, self.trainer, self.settings, self.seed, self.scope = subject, trainer, settings, seed, scope
+    def __init__(self, subject: Subject, trainer: Trainer, settings: MothSettings, seed: int) -> None:
+        self.subject, self.trainer, self.settings, self.seed = subject, trainer, settings, seed
         self.engine = Engine(subject, settings.precision)
         self.warm = self._warm_up()
         random_share = 1.0 if "scheduler" in settings.without else settings.random_share
-        barred = scope.barred(subject.classes)
-        self.scheduler = PairScheduler(self.warm.speed, random_share, settings.ramp_rounds, barred)
+        self.scheduler = PairScheduler(self.warm.speed, random_share, settings.ramp_rounds)
         # Starts are kept per directed pair: (victim, target) is never swapped, and tensors are copied, not shared.
         self.starts: dict[Pair, tuple[Tensor, Tensor]] = {}
 
@@ -158,8 +152,7 @@ class _Course:
     def _train_on_universal(self) -> float | None:
         """One training step per target whose universal trigger works, on images of every other class."""
         triggers = small_enough(self.warm.universal(), self.subject.size, self.settings.largest_share)
-        groups = [self.scope.without_withheld(trigger, self.trainer.present) for trigger in triggers]
-        losses = [self.trainer.fit(partial(self.trainer.stamped_batch, group), 1) for group in groups if group]
+        losses = [self.trainer.fit(partial(self.trainer.stamped_batch, [trigger]), 1) for trigger in triggers]
         return sum(losses) / len(losses) if losses else None
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from ..fitting import FitSettings
-from ..records import Field, record
-
-# The paper's four design parts, each of which can be left out (its Table III).
-Part = Literal["symmetric", "dynamic", "warmup", "scheduler"]
+from ..core.records import Field, record
+from . import Part
+from .fit_settings import FitSettings
 
 
 @record

@@ -12,14 +12,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..attention import activations_at, attention_distance, attention_places
-from ..fitting import FitSettings, Trainer, Visit, cross_entropy
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool
-from ..records import Field, record
-from ..samples import Samples
-from ..seeding import generator
-from ..subject import Subject
+from ..core.images import ImagePool
+from ..core.records import Field, record
+from ..core.seeding import generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from .attention_maps import activations_at, attention_distance, attention_places
+from .base import Hardener
+from .fit_settings import FitSettings
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit, cross_entropy
 
 
 @record

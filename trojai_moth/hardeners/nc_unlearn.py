@@ -12,16 +12,18 @@ from typing import ClassVar
 
 import torch
 
-from ..fitting import FitSettings, Trainer, Visit, stamped
-from ..fresh_triggers import fresh_triggers, in_full
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool, concatenate
-from ..outliers import anomaly_indices
-from ..records import Field, record
-from ..samples import Samples
-from ..seeding import derive_seed, generator
-from ..subject import Subject
-from ..trigger import Trigger
+from ..core.images import ImagePool, concatenate
+from ..core.records import Field, record
+from ..core.seeding import derive_seed, generator
+from ..core.statistics import anomaly_indices
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..triggers.trigger import Trigger
+from .base import Hardener
+from .fit_settings import FitSettings
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit, stamped
+from .trigger_batches import fresh_triggers, in_full
 
 
 @record

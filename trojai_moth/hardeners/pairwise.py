@@ -11,13 +11,14 @@ from functools import partial
 from itertools import combinations
 from typing import ClassVar
 
-from ..fitting import Trainer, Visit
-from ..fresh_triggers import TriggerSettings, fresh_triggers, small_enough, turns
-from ..hardener import Hardener, HardeningRound, Progress
-from ..records import Field, record
-from ..samples import Samples
-from ..seeding import derive_seed, generator
-from ..subject import Subject
+from ..core.records import Field, record
+from ..core.seeding import derive_seed, generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from .base import Hardener
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit
+from .trigger_batches import TriggerSettings, fresh_triggers, small_enough, turns
 
 
 @record

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..fitting import FitSettings, Trainer, Visit, split_share
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool, concatenate
-from ..records import Field, record
-from ..robustness import PgdSettings, pgd
-from ..samples import Samples
-from ..seeding import generator
-from ..subject import Subject
+from ..core.images import ImagePool, concatenate
+from ..core.records import Field, record
+from ..core.seeding import generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..synthesis.pgd import pgd
+from ..synthesis.settings import PgdSettings
+from .base import Hardener
+from .fit_settings import FitSettings
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit, split_share
 
 
 @record

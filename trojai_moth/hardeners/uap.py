@@ -12,13 +12,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..fitting import FitSettings, Trainer, Visit, cross_entropy, split_share
-from ..hardener import Hardener, HardeningRound, Progress
-from ..images import ImagePool, concatenate
-from ..records import Field, record
-from ..samples import Samples
-from ..seeding import generator
-from ..subject import Subject
+from ..core.images import ImagePool, concatenate
+from ..core.records import Field, record
+from ..core.seeding import generator
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from .base import Hardener
+from .fit_settings import FitSettings
+from .trace import HardeningRound, Progress
+from .trainer import Trainer, Visit, cross_entropy, split_share
 
 
 @record

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
-from ..errors import MissingDependencyError, SettingsError
+from ..core.errors import MissingDependencyError, SettingsError
 from .refusal import ForeignCode, Refusal, quote
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -13,9 +13,9 @@ from torch import nn
 
 from .constructors import OLD_BACKEND
 from .refusal import ForeignCode, quote
+from .stock_changes import DESCRIPTIVE, DROPPED, LATER, LATER_BY_CLASS, LATER_MODULES, RENAMED
 from .structure import members
 from .symbols import Choice, Instance, Name, SetOf
-from .versions import DESCRIPTIVE, DROPPED, LATER, LATER_BY_CLASS, LATER_MODULES, RENAMED
 
 _PARALLEL = frozenset({"device_ids", "output_device", "src_device_obj"})
 """What DataParallel adds to a module, apart from ``dim``; where it runs decides nothing."""

@@ -11,10 +11,10 @@ from torch import nn
 from .architectures import Variant, build_skeleton, canonical_name, identify
 from .attestation import attest, attest_wrapper
 from .container import Container
+from .open_file import take_apart
 from .refusal import ForeignCode, Refusal, quote
 from .structure import Weights
 from .symbols import StorageClaim
-from .take_apart import take_apart
 
 _TWO_MODELS = "one of the two belongs to another model"
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from ..records import Field, record
+from ..core.records import Field, record
 from .container import Container
 from .files import file_size, open_regular, sha256_of
-from .names import names_asked_for
-from .origin import written_by
+from .open_file import open_container, take_apart
+from .pickle_names import names_asked_for
 from .refusal import Refusal, quote, shown, unreadable
 from .structure import Weights, find_weights
 from .symbols import StorageClaim
-from .take_apart import open_container, take_apart
+from .writer_version import written_by
 
 if TYPE_CHECKING:
     from .examine import Examined

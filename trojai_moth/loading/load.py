@@ -10,7 +10,7 @@ from typing import BinaryIO
 import torch
 from torch import nn
 
-from ..errors import UnreadableModelError
+from ..core.errors import UnreadableModelError
 from .container import Container
 from .examine import examine
 from .files import open_regular, sha256_of

@@ -1,7 +1,7 @@
 """A reader of the pickles that torch.save writes, which builds inert symbols and can not call anything.
 
 Only the instructions of pickle protocol 2 that torch.save itself produces are known. Names stay names, objects stay
-:class:`~trojai_moth.loading.symbols.Instance`, and only what constructors.py writes out can be called.
+:class:`~trojai_moth.loading.symbols.Instance`, and only what loading/constructors.py writes out can be called.
 Time and memory are linear in the length of the pickle: nothing is copied that the file can mention twice.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import printable
+from ..core.errors import printable
 
 
 class Refusal(Exception):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import BinaryIO
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, BinaryIO
 
 from .refusal import Refusal, quote
+
+if TYPE_CHECKING:
+    from torch import nn
 
 RISK = (
     "--trust-pickle: a model file that is no stock network is handed to torch's own unpickler, which runs whatever "
@@ -45,6 +45,9 @@ def trust_of_run() -> dict[str, bool]:
 
 def unpickle_network(file: BinaryIO) -> nn.Module:
     """Run the file and return the network it makes, on the CPU, in float32 and evaluation mode; raises Refusal."""
+    import torch
+    from torch import nn
+
     file.seek(0)
     try:
         root = torch.load(file, map_location="cpu", weights_only=False)

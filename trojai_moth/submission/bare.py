@@ -12,7 +12,7 @@ import sys
 import venv
 from pathlib import Path
 
-from ..errors import MothError, SettingsError
+from ..core.errors import MothError, SettingsError
 
 REQUIREMENTS = "requirements.txt"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration import read_calibration
-from ..errors import MothError
-from ..files import write_text
+from ..core.errors import MothError
+from ..core.files import write_text
+from ..scanners.calibration import read_calibration
 from .detection import CALIBRATION_FILE
 from .job import Say, own_settings
 from .metaparameters import DetectSettings, Parameter, defaults, nested, parameters

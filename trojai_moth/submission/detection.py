@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..blind.learned import LearnedRule, read_rule
-from ..blind.rule import shipped_rule
-from ..calibration import Calibration, read_calibration
-from ..errors import SettingsError
+from ..core.errors import SettingsError
+from ..core.messages import handed_to
+from ..core.records import to_dict
 from ..eval.results import result_rows
-from ..journal import Journal
-from ..pipeline import RescanSettings, Run
-from ..records import to_dict
-from ..run_records import Failure, ScanRecord
-from ..scanner import make_scanner
+from ..runs.execute import execute
+from ..runs.journal import Journal
+from ..runs.records import Failure, ScanRecord
+from ..runs.rescan import make_run
+from ..runs.run import RescanSettings, Run
+from ..scanners.calibration import Calibration, read_calibration
+from ..scanners.registry import make_scanner
+from ..verdict.learned_rule import LearnedRule, read_rule
 from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .metaparameters import DetectSettings
 
@@ -35,15 +38,17 @@ def detect(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     case = open_staged(order, folder, settings.stand_ins_per_class, settings.seed, "examples", say)
     run_settings = with_usable_data(case, run_settings, say)
     learned = Path(order["learned"]) if order["learned"] else None
-    calibration = _calibration(learned, run_settings, say)
-    rule = _rule(learned, run_settings, say) if settings.verdict == "blind" else None
-    reporter = _Reporter(say)
     against: str | None = None if settings.verdict == "blind" else "only the scanner was asked"
-    run = Run(
-        [case], run_settings, Journal(folder / "run"), device, lambda _: against, reporter, calibration, rule
+    run = make_run(
+        [case], Journal(folder / "run"), run_settings, device, lambda _: against,
+        calibration=_calibration(learned, run_settings, say),
+        rule=_rule(learned, run_settings, say) if settings.verdict == "blind" else None,
+        allow_fitted=True,
     )  # fmt: skip
-    reporter.noted = lambda: _say_scan(run, case.model_id, reporter)
-    run.execute()
+    if settings.verdict == "blind" and run.rule is None:
+        say(note="no rule was learned with this scanner, these images and settings: fixed bounds decide")
+    with handed_to(_Log(say, _ScannerSaid(run, case.model_id, say)), logging.INFO):
+        execute(run)
     failure = run.journal.read(case.model_id, "failure", Failure)
     if failure is not None:
         say(note=f"not judged any further: {failure.stage}: {failure.reason}")
@@ -53,31 +58,29 @@ def detect(order: Mapping[str, Any], folder: Path, say: Say) -> None:
         say(probability=float(row["probability"]), stage=str(row["verdict"]))
 
 
-def _say_scan(run: Run, model_id: str, reporter: _Reporter) -> None:
-    """The scanner's probability, once its record stands in the journal."""
-    before = run.journal.read(model_id, "before", ScanRecord)
-    if before is not None and before.verdict.probability is not None and not reporter.scanned:
-        reporter.scanned = True
-        reporter.say(probability=before.verdict.probability, stage=f"scanner, {before.verdict.outcome}")
+class _ScannerSaid:
+    """Says the scanner's probability once, when its record stands in the journal."""
+
+    def __init__(self, run: Run, model_id: str, say: Say) -> None:
+        self.run, self.model_id, self.say, self.said = run, model_id, say, False
+
+    def __call__(self) -> None:
+        before = None if self.said else self.run.journal.read(self.model_id, "before", ScanRecord)
+        if before is not None and before.verdict.probability is not None:
+            self.said = True
+            self.say(probability=before.verdict.probability, stage=f"scanner, {before.verdict.outcome}")
 
 
-class _Reporter:
-    """Notes of a run for the log; the first one after the scan lets its probability be said."""
+class _Log(logging.Handler):
+    """Messages of a run for the submission's log; after each of them ``then`` is called."""
 
-    def __init__(self, say: Say) -> None:
-        self.say, self.scanned = say, False
-        self.noted: Callable[[], None] = lambda: None
+    def __init__(self, say: Say, then: Callable[[], None]) -> None:
+        super().__init__()
+        self.say, self.then = say, then
 
-    def model(self, model_id: str, number: int, total: int) -> None:
-        """There is only one."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-        self.say(note=text)
-        self.noted()
-
-    def step(self, text: str) -> None:
-        """A sign of life that the log need not keep."""
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(note=record.getMessage())
+        self.then()
 
 
 def _calibration(learned: Path | None, settings: RescanSettings, say: Say) -> Calibration | None:
@@ -95,16 +98,14 @@ def _calibration(learned: Path | None, settings: RescanSettings, say: Say) -> Ca
 
 
 def _rule(learned: Path | None, settings: RescanSettings, say: Say) -> LearnedRule | None:
-    evidence, path = to_dict(settings.evidence), learned / RULE_FILE if learned else None
-    if path is not None and path.is_file():
-        try:
-            found = read_rule(path)
-            found.check(settings.scanner, settings.data.source, evidence)
-        except SettingsError as error:
-            say(note=f"{error}; the package's own rule or its bounds are used")
-        else:
-            return found
-    shipped = shipped_rule(settings.scanner, settings.data.source, evidence)
-    if shipped is None:
-        say(note="no rule was learned with this scanner, these images and settings: fixed bounds decide")
-    return shipped
+    """The rule among the learned parameters, if it is there and fits."""
+    path = learned / RULE_FILE if learned else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = read_rule(path)
+        found.check(settings.scanner, settings.data.source, to_dict(settings.evidence))
+    except SettingsError as error:
+        say(note=f"{error}; the package's own rule or its bounds are used")
+        return None
+    return found

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import one_line
+from ..core.errors import one_line
 from .dialects import Request, UsageError, parse
 from .result_file import PRELIMINARY, write_probability
 from .supervise import supervise

@@ -7,15 +7,15 @@ and that on poisoned images where it has the accuracy. ``nist`` repeats that, si
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import MothError
-from ..records import Field, record
+from ..core.errors import MothError
+from ..core.records import Field, record
+from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 
 LABELS_FILE: Final = "test-example-labels.json"
 CLEAN_BEFORE: Final = "average_clean_test_example_accuracy"
@@ -54,7 +54,7 @@ def score_fidelity(results: Path, truth: Path, poisoned: Mapping[str, bool]) -> 
     """
     if not poisoned:
         raise MothError(f"{truth}: has no labels of which models are poisoned; give a round with METADATA.csv")
-    before = _accuracies_before(truth / "METADATA.csv")
+    before = _accuracies_before(metadata_file(truth))
     models = [_model(model, poisoned[model], results, truth, before) for model in sorted(poisoned)]
     return FidelityScore(
         models=tuple(models),
@@ -95,7 +95,7 @@ def _model(
     path = results / f"{model}.json"
     known: dict[str, Any] = {"model_id": model, "poisoned": poisoned}
     if model not in before:
-        raise MothError(f"{truth / 'METADATA.csv'}: no {CLEAN_BEFORE} and {POISONED_BEFORE} of {model}")
+        raise MothError(f"{metadata_file(truth)}: no {CLEAN_BEFORE} and {POISONED_BEFORE} of {model}")
     empty: dict[str, Any] = dict.fromkeys(("accuracy", "attack_success", "nist", "corrected"))
     if not path.is_file():
         return ModelFidelity(**known, **empty, problem="no results")
@@ -136,15 +136,14 @@ def _labels(path: Path) -> Labels:
 
 def _accuracies_before(path: Path) -> dict[str, tuple[float, float]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        return {row["model_name"]: (_number(row[CLEAN_BEFORE]), _number(row[POISONED_BEFORE])) for row in rows}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+        rows = read_metadata(path, CLEAN_BEFORE, POISONED_BEFORE).to_dict("records")
+        return {row[MODEL_NAME]: (_number(row[CLEAN_BEFORE]), _number(row[POISONED_BEFORE])) for row in rows}
+    except (ValueError, KeyError) as error:
         raise MothError(
-            f"{path}: fidelity needs the columns model_name, {CLEAN_BEFORE} and {POISONED_BEFORE} ({error})"
+            f"{path}: fidelity needs numbers in the columns {CLEAN_BEFORE} and {POISONED_BEFORE} ({error})"
         ) from None
 
 
-def _number(text: str | None) -> float:
+def _number(text: str) -> float:
     """A clean model has no accuracy on poisoned images, and its cell is empty."""
     return float(text) if text else 0.0

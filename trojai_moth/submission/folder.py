@@ -18,13 +18,14 @@ from typing import Any, Final
 import jsonschema
 
 from .. import __version__
-from ..calibration import Calibration, read_calibration
-from ..errors import MothError, SettingsError
-from ..files import write_text
-from ..scanner import make_scanner
+from ..core.errors import MothError, SettingsError
+from ..core.files import write_text
+from ..scanners.calibration import Calibration, read_calibration
+from ..scanners.registry import make_scanner
+from . import Kind
 from .detection import CALIBRATION_FILE, RULE_FILE
 from .header import commit_of, schema
-from .metaparameters import Kind, Parameter, defaults, nested, parameters
+from .metaparameters import Parameter, defaults, nested, parameters
 from .rules import LEARNED, METAPARAMETERS, SCHEMA
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"

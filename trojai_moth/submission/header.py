@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .metaparameters import Kind, Parameter
+from . import Kind
+from .metaparameters import Parameter
 
 SCHEMA_DIALECT: Final = "http://json-schema.org/draft-07/schema#"
-REPO_NAME: Final = "trojai-moth"
 _TITLES: Final[Mapping[Kind, str]] = {
     "detect": "trojai-moth detector: trigger inversion, MOTH, and evidence that tells injected from natural triggers",
     "mitigate": "trojai-moth mitigation: model orthogonalization with an accuracy guard",

@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from ..device import prepare_process, resolve_device
-from ..errors import SettingsError
-from ..hardener import make_hardener
-from ..pipeline import RescanSettings
-from ..records import from_dict, to_dict
-from ..rounds import Case
-from ..scanner import make_scanner
-from .metaparameters import DetectSettings, Kind, MitigateSettings, nested, parameters
+from ..core.device import prepare_process, resolve_device
+from ..core.errors import SettingsError
+from ..core.records import from_dict, to_dict
+from ..hardeners.registry import make_hardener
+from ..rounds.model_folder import Case
+from ..runs.run import RescanSettings
+from ..scanners.registry import make_scanner
+from . import Kind
+from .metaparameters import DetectSettings, MitigateSettings, nested, parameters
 from .staging import Sources, stage
 
 Say = Callable[..., None]

@@ -12,14 +12,14 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from ..blind.settings import EvidenceSettings
-from ..hardener import hardeners
-from ..records import Field, record
-from ..samples import DataSettings
-from ..several import settings_groups
+from ..core.records import Field, record
+from ..hardeners.registry import hardeners
+from ..rounds.data_settings import DataSettings
+from ..scanners.registry import settings_groups
+from ..verdict.settings import EvidenceSettings
+from . import Kind
 from .entrypoint import DEFAULT_BUDGETS
 
-Kind = Literal["detect", "mitigate"]
 # Where a setting has no bound of its own, the harness is given one, and the range it may try is this factor around the
 # default.
 _SPREAD: Final = 2.0

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import torch
 
-from ..errors import UnreadableModelError
-from ..files import write_text
-from ..hardener import make_hardener
-from ..opening import open_case
-from ..samples import collect_samples, with_unseen
-from ..seeding import derive_seed
-from ..weights import save_trojai_model
+from ..core.errors import UnreadableModelError
+from ..core.files import write_text
+from ..core.seeding import derive_seed
+from ..hardeners.registry import make_hardener
+from ..hardeners.weights import save_trojai_model
+from ..rounds.open_model import open_case
+from ..rounds.samples import collect_samples, with_unseen
 from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .staging import open_subject
 from .stand_ins import read_pictures

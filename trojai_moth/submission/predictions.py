@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
-from ..errors import MothError
-from ..records import record
+from ..core.errors import MothError
+from ..core.records import record
 
 DEFAULT: Final = 0.5
 """What the harness puts in place of a result that is missing or not a number."""

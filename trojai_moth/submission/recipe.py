@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SettingsError
+from ..core.errors import SettingsError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..records import Field, record
+from ..core.records import Field, record
 from .rules import LEARNED, METAPARAMETERS, SCHEMA, Finding
 
 # Names of example folders that are never copied for a run: they are ground truth.

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Final
 
-from ..files import write_text
+from ..core.files import write_text
 
 PRELIMINARY: Final = 0.5
 # The leaderboard's cross-entropy has no bound at 0 and 1.

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from ..errors import MothError, SettingsError
+from ..core.errors import MothError, SettingsError
 from .recipe import Recipe
 from .replay import Replay
 from .rules import Finding

@@ -17,7 +17,7 @@ from typing import Any, Final
 import jsonschema
 from jsonschema.exceptions import SchemaError, ValidationError
 
-from ..records import record
+from ..core.records import record
 
 METAPARAMETERS: Final = "metaparameters.json"
 SCHEMA: Final = "metaparameters_schema.json"

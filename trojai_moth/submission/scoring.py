@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import auc, roc_auc_score
 
-from ..errors import MothError
+from ..core.errors import MothError
+from ..core.records import Field, record
 from ..eval.metrics import Z_BY_LEVEL, cross_entropy, cross_entropy_half_width
-from ..records import Field, record
 from .predictions import Prediction
 
 Floats = NDArray[np.float64]

@@ -17,15 +17,15 @@ from typing import Final
 import numpy as np
 import torch
 
-from ..case import CONFIG_FILE, CONFIG_NAMES, MODEL_FILE, ROUND_4, Case, find_names
-from ..config_file import CaseConfig, read_config
-from ..convention import candidates
-from ..errors import UnreadableModelError
-from ..images import list_examples
+from ..core.errors import UnreadableModelError
+from ..core.images import list_examples
+from ..core.subject import Preprocessing, Subject
 from ..loading import load_model
 from ..loading.load import LoadedModel
-from ..rounds import read_case
-from ..subject import Preprocessing, Subject
+from ..rounds.config_file import CaseConfig, read_config
+from ..rounds.model_folder import CONFIG_FILE, CONFIG_NAMES, MODEL_FILE, ROUND_4, Case, find_names
+from ..rounds.preprocessing import candidates
+from ..rounds.reading import read_case
 from .stand_ins import Pictures, make_stand_ins, read_pictures, save_picture, training_side
 
 Note = Callable[[str], None]

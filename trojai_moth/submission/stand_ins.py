@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from ..backgrounds import noise_backgrounds
-from ..case import find_names
-from ..errors import UnreadableModelError
-from ..images import EXAMPLE_NAME, IMAGE_SUFFIXES, read_image, read_label
+from ..core.errors import UnreadableModelError
+from ..core.images import EXAMPLE_NAME, IMAGE_SUFFIXES, read_image, read_label
+from ..rounds.model_folder import find_names
+from ..synthesis.backgrounds import noise_backgrounds
 
 Note = Callable[[str], None]
 Label = Callable[[list[np.ndarray]], list[int]]

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import MothError, PluginError, SettingsError
-from ..hardener import Hardened, Hardener, HardeningTrace
-from ..records import from_dict, from_json, to_dict, to_json
-from ..samples import Samples
-from ..subject import Subject
+from ..core.errors import MothError, PluginError, SettingsError
+from ..core.records import from_dict, from_json, to_dict, to_json
+from ..core.subject import Subject
+from ..hardeners.base import Hardener
+from ..hardeners.trace import Hardened, HardeningTrace
+from ..rounds.samples import Samples
 from .planted import SLOW_S, Failing, NotANumber, Slow, around, square_samples, trained_subject
 from .surroundings import (
     GRACE_S,

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..images import ImagePool
-from ..samples import Samples
-from ..subject import Preprocessing, Subject
+from ..core.images import ImagePool
+from ..core.subject import Preprocessing, Subject
+from ..rounds.samples import Samples
 
 SIZE = 16
 # Class c is shown by this many bright pixels in a row of its own.

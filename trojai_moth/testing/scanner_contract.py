@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from ..records import from_dict, from_json, to_dict, to_json
-from ..samples import Samples
-from ..scanner import PROBABILITY_FLOOR, Scanner, Verdict
-from ..subject import Subject
+from ..core.records import from_dict, from_json, to_dict, to_json
+from ..core.statistics import PROBABILITY_FLOOR
+from ..core.subject import Subject
+from ..rounds.samples import Samples
+from ..scanners.base import Scanner
+from ..scanners.result import Verdict
 from .planted import SLOW_S, Failing, NotANumber, PlantedNet, Slow, around, make_subject, planted_samples
 from .surroundings import (
     GRACE_S,

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..device import resolve_device
-from ..samples import Samples
-from ..subject import Subject
+from ..core.device import resolve_device
+from ..core.subject import Subject
+from ..rounds.samples import Samples
 
 # An id that no round has, so that no plugin can have been made for it.
 OTHER_ID = "id-99999942"

@@ -1,0 +1,1 @@
+"""Learning from labelled models: calibrations of scanners and rules for the verdict."""

@@ -1,0 +1,1 @@
+"""Class-distance cards of a model: their record, text, pictures and checks."""

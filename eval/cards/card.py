@@ -1,0 +1,140 @@
+"""What a model card says of class distances, as one record: the side file that the card points to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import pandas as pd
+
+from ... import __version__
+from ...core.records import Field, record
+from ...rounds.data_settings import DataSettings
+from ...runs.journal import Journal
+from ...triggers.distance_records import DistanceMatrix, protocol
+from ..distance_bounds.bounds import ClassBounds, PairBounds
+from ..distance_change import compare_distances
+from ..gain import Gain
+from ..results import result_rows
+
+FORMAT: Literal["trojai-moth class distances 1"] = "trojai-moth class distances 1"
+RISKIEST = 5
+
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "class_distance_mean": "mean class distance in pixels",
+        "class_distance_geometric_mean": "geometric mean class distance in pixels",
+        "class_distance_minimum": "smallest class distance in pixels",
+        "class_distance_gain": "mean growth of the class distances by hardening",
+        "class_distance_geometric_gain": "geometric mean growth of the class distances by hardening",
+        "accuracy_before_hardening": "accuracy before hardening",
+        "accuracy_after_hardening": "accuracy after hardening",
+        "false_positive_verdict": "verdict after hardening: cleared, kept, clean or not judged",
+    }
+)
+"""Types of the card's evaluation results, in order, and their names."""
+
+
+@record
+class Origin:
+    """How the images are made again: what ``distance`` was called with."""
+
+    data: DataSettings
+    on: Literal["held", "train"]
+    seed: int = Field(ge=0, description="as given on the command line")
+
+
+@record
+class Outcome:
+    """What is known beside the distances; accuracies on ``images`` clean images that were not trained on."""
+
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    images: str = Field(default="", description="which images, in words")
+    verdict: str | None = Field(default=None, description="of a rescan; None where there was none")
+    reason: str = ""
+
+
+@record
+class CardRecord:
+    """class_distances.json."""
+
+    format: Literal["trojai-moth class distances 1"] = FORMAT
+    version: str = __version__
+    model_id: str
+    labels: tuple[str, ...] = Field(description="names of the classes, else numbers, in the order of rows and columns")
+    before: DistanceMatrix
+    after: DistanceMatrix | None
+    gain: Gain | None
+    bounds: ClassBounds
+    outcome: Outcome
+    origin: Origin
+    size: int = Field(gt=0, description="side of the model's input in pixels")
+
+    @property
+    def last(self) -> DistanceMatrix:
+        """The distances of the model as it is published: after hardening, if it was hardened."""
+        return self.before if self.after is None else self.after
+
+    @property
+    def riskiest(self) -> tuple[PairBounds, ...]:
+        """The pairs with the smallest distances."""
+        return tuple(pair for pair in self.bounds.pairs if pair.last is not None)[:RISKIEST]
+
+    def scalars(self) -> dict[str, float | str]:
+        """The evaluation results by type, without those that are not known."""
+        values: dict[str, Any] = {
+            "class_distance_mean": self.last.mean,
+            "class_distance_geometric_mean": self.last.geometric_mean,
+            "class_distance_minimum": self.last.minimum,
+            "class_distance_gain": self.gain.arithmetic if self.gain else None,
+            "class_distance_geometric_gain": self.gain.geometric if self.gain else None,
+            "accuracy_before_hardening": self.outcome.accuracy_before,
+            "accuracy_after_hardening": self.outcome.accuracy_after,
+            "false_positive_verdict": self.outcome.verdict,
+        }
+        known = {name: values[name] for name in METRICS if values[name] is not None}
+        return {name: value if isinstance(value, str) else round(float(value), 4) for name, value in known.items()}
+
+    def conditions(self) -> dict[str, object]:
+        """What the distances were measured with, for the evaluation results' arguments."""
+        settings = protocol(self.last.settings)
+        kept = ("images_per_class", "steps", "success_bound", "seeds")
+        return {"norm": "L1 of the mask in pixels", **{name: settings[name] for name in kept}}
+
+
+def make_record(
+    before: DistanceMatrix,
+    after: DistanceMatrix | None,
+    bounds: ClassBounds,
+    outcome: Outcome,
+    origin: Origin,
+    size: int,
+    labels: Sequence[str] | None = None,
+) -> CardRecord:
+    """Put it together; SettingsError when before and after can not be compared. labels: of the classes, if known."""
+    return CardRecord(
+        model_id=before.model_id,
+        labels=tuple(labels or map(str, range(before.classes))),
+        before=before,
+        after=after,
+        gain=compare_distances(before, after).gain if after else None,
+        bounds=bounds,
+        outcome=outcome,
+        origin=origin,
+        size=size,
+    )
+
+
+def run_outcome(run_dir: Path, model_id: str) -> Outcome | None:
+    """What a rescan says of one of its models; None when it has no such model."""
+    journal = Journal(run_dir)
+    if not journal.started or model_id not in journal.identity().models:
+        return None
+    rows = result_rows(journal, {})
+    row = rows[rows["model"] == model_id].to_dict("records")[0]
+    accuracies = {name: row[name] for name in ("accuracy_before", "accuracy_after") if pd.notna(row[name])}
+    verdict, reason = str(row["verdict"]), str(row["reason"])
+    return Outcome(images="images that the rescan held back", verdict=verdict, reason=reason, **accuracies)

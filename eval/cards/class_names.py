@@ -1,0 +1,82 @@
+"""What a model's classes are called: as a file says, else as its signs' files are, else by their numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import SettingsError
+from ...rounds.model_folder import Case
+
+# Longer names make no table.
+_LONGEST = 80
+_LIMIT_BYTES = 1 << 20
+
+
+def class_names(case: Case, classes: int, file: Path | None = None) -> tuple[str, ...]:
+    """A name for every class, in their order.
+
+    file: a name per line, a JSON list of names, or a JSON object from numbers to names. Without it the names of the
+    model's sign files, of which there must be one per class; they are sorted as the classes are. SettingsError for a
+    file that does not name every class once.
+    """
+    if file is not None:
+        return read_names(file, classes)
+    signs = sorted(path.name for path in case.foregrounds.glob("*.png"))
+    if len(signs) == classes:
+        return tuple(_short(Path(name).stem) for name in signs)
+    return tuple(map(str, range(classes)))
+
+
+def read_names(file: Path, classes: int) -> tuple[str, ...]:
+    """The names in a file; see :func:`class_names`."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_LIMIT_BYTES + 1)
+        if len(text) > _LIMIT_BYTES:
+            raise ValueError("larger than 1 MiB")
+        found = _parse(text.decode("utf-8-sig"), classes)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{file}: not class names ({error}); write one per line, or a JSON list") from None
+    if len(found) != classes:
+        raise SettingsError(f"{file}: {len(found)} names for {classes} classes; name every class once, in their order")
+    return tuple(_short(name) for name in found)
+
+
+def _parse(text: str, classes: int) -> list[str]:
+    if not text.lstrip().startswith(("[", "{")):
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    names: Any = json.loads(text)
+    if isinstance(names, dict):
+        missing = sorted(set(map(str, range(classes))) - names.keys())
+        if missing or len(names) != classes:
+            raise ValueError(f"keys must be 0 to {classes - 1}")
+        names = [names[str(label)] for label in range(classes)]
+    return _texts(names)
+
+
+def _texts(names: Sequence[Any]) -> list[str]:
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError("a name is not text, or empty")
+    return [name.strip() for name in names]
+
+
+def _short(name: str) -> str:
+    """A name in printable characters, and not too long.
+
+    >>> _short("stop" + chr(10) + "sign")
+    'stop sign'
+    """
+    plain = " ".join("".join(char if char.isprintable() else " " for char in name).split())
+    return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 3] + "..."
+
+
+def said(label: int, names: Sequence[str]) -> str:
+    """A class in words.
+
+    >>> said(3, ["0", "1", "2", "3"]), said(0, ["stop sign"])
+    ('class 3', 'class 0 (stop sign)')
+    """
+    return f"class {label}" if names[label] == str(label) else f"class {label} ({names[label]})"

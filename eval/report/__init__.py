@@ -1,0 +1,1 @@
+"""The report of a run: tables, one HTML page and exports."""

@@ -1,0 +1,124 @@
+"""A run as one HTML file that needs nothing else: no network, no folder beside it, no server.
+
+Names and reasons of a round are hostile until proved otherwise. The template escapes all of them, the data for the
+script is JSON in which no character can end the script, the script itself only ever sets text, and a policy in the page
+lets nothing else run or load.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ... import __version__
+from ...core.records import to_dict
+from ..summary import Rate
+from .markdown import verdict_lines
+from .run_view import BOUNDS, CANDIDATE, RunView
+from .size_chart import KINDS, size_chart
+from .trigger_pictures import PARTS, trigger_pictures
+
+# More pictures make a file that no browser likes; the page says how many were left out.
+MOST_PICTURES = 60
+
+
+def render_page(view: RunView) -> str:
+    """The whole page."""
+    chart = size_chart(view.rows)
+    style, script = _part("report.css"), _part("report.js")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["rate"] = _rate
+    template = environment.from_string(_part("report.html"))
+    shown = dict(list(view.pictures.items())[:MOST_PICTURES])
+    triggers, triggers_left_out = trigger_pictures(view.scans)
+    return template.render(
+        view=view,
+        version=__version__,
+        lines=verdict_lines(view.summary),
+        settings=sorted(_flat(to_dict(view.identity)["settings"])),
+        rows=[_row(row) for row in view.rows.to_dict("records")],
+        chart=chart,
+        kinds=KINDS,
+        data=_data(view, chart.counts if chart else None, shown, triggers),
+        left_out=len(view.pictures) - len(shown),
+        triggers_left_out=triggers_left_out,
+        # Both are files of this package; everything else goes through the escaping.
+        style=Markup(style),
+        script=Markup(script),
+        hashes={"style": _policy_hash(style), "script": _policy_hash(script)},
+    )
+
+
+def _part(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _policy_hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.count} of {rate.total} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %)"
+
+
+def _row(row: dict[Any, Any]) -> dict[str, Any]:
+    """A line of the verdict table: what is shown, and what it is sorted by."""
+    label = None if pd.isna(row["label"]) else "poisoned" if row["label"] else "clean"
+    known = {name: None if pd.isna(value) else value for name, value in row.items()}
+    return {**known, "label": label, "pair": _pair(known)}
+
+
+def _pair(row: Mapping[str, Any]) -> str:
+    if row["target_before"] is None:
+        return ""
+    victim = "any" if row["victim_before"] is None else row["victim_before"]
+    return f"{victim} to {row['target_before']}"
+
+
+def _data(
+    view: RunView, counts: pd.DataFrame | None, pictures: Mapping[str, Path], triggers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the script needs: the models' pages, and the CSV text of every figure and table."""
+    protocol = pd.DataFrame(
+        [
+            {"row": row.name, **_counts("false_positives_cleared", row.false_positives_cleared)}
+            | _counts("true_positives_lost", row.true_positives_lost)
+            for row in view.protocol
+        ]
+    )
+    return {
+        "models": view.models,
+        "pictures": {model_id: _inline(path) for model_id, path in pictures.items()},
+        "triggers": triggers,
+        "parts": PARTS,
+        "candidate": CANDIDATE,
+        "bounds": BOUNDS,
+        "csv": {
+            "results": view.rows.to_csv(index=False),
+            "protocol": protocol.to_csv(index=False),
+            "sizes": "" if counts is None else counts.to_csv(index=False),
+        },
+    }
+
+
+def _counts(name: str, rate: Rate) -> dict[str, Any]:
+    return {name: rate.count, f"{name}_of": rate.total, f"{name}_low": rate.low, f"{name}_high": rate.high}
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        parts = [_flat(item, f"{name}.{key}" if name else str(key)) for key, item in value.items()]
+        return [pair for part in parts for pair in part]
+    return [(name, str(value))]

@@ -1,0 +1,111 @@
+"""What a scanner is: a subject and images in, graded evidence and one of three outcomes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, final
+
+from ..core.device import is_out_of_memory
+from ..core.errors import Misconduct, one_line
+from ..core.messages import kept_traceback
+from ..core.records import from_dict, to_dict
+from ..core.statistics import logistic
+from ..core.subject import Subject
+from ..core.time_limit import OverBudget, check_budget, within
+from ..rounds.samples import Samples
+from ..triggers.trigger import Trigger
+from .checks import model_change, network_problem, verdict_problem
+from .result import Candidate, Verdict
+
+# Triggers that a scan may show beside its verdict: as many as people look at.
+MOST_SHOWN = 8
+
+
+class Scanner(ABC):
+    """Base of all scanners. A scanner never sees a label of poisoning or a path: only a subject and its images."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type]
+    _shown: tuple[Trigger, ...] = ()
+
+    def __init__(self, settings: Any = None) -> None:
+        """Take a record of settings_type; the defaults without one."""
+        self.settings = settings if settings is not None else self.settings_type()
+
+    @final
+    def __call__(self, subject: Subject, samples: Samples, *, seed: int, time_budget: float | None = None) -> Verdict:
+        """Scan a copy, and turn what goes wrong into a verdict of "not judged" with the reason: never into "clean".
+
+        time_budget: seconds after which the scan is given up, see :mod:`~trojai_moth.core.time_limit`; None: no limit.
+        SettingsError if it is not positive. The subject stays as it is, whatever the scanner does.
+        """
+        check_budget(time_budget)
+        started, self._shown = time.perf_counter(), ()
+        verdict = self._checked(subject, samples, seed, time_budget)
+        if verdict.flagged is None:
+            self._shown = ()
+        settings, seconds = to_dict(self.settings), time.perf_counter() - started
+        return from_dict(Verdict, {**to_dict(verdict), "settings": settings, "seed": seed, "seconds": seconds})
+
+    @abstractmethod
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+        """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """Triggers that the last scan showed, on the CPU; none of a model that it could not judge."""
+        return self._shown
+
+    def show(self, trigger: Trigger) -> None:
+        """Keep a trigger to be looked at; no part of the verdict. Call it in ``scan``, in the order of the evidence.
+
+        Those after the first MOST_SHOWN are dropped. ValueError for a mask that is not (1, H, W) or a pattern that is
+        not (3, H, W).
+        """
+        mask, pattern = (part.detach().cpu().clone() for part in (trigger.mask, trigger.pattern))
+        side = mask.shape[1:]
+        if tuple(mask.shape) != (1, *side) or tuple(pattern.shape) != (3, *side):
+            raise ValueError(f"a trigger with a mask of {tuple(mask.shape)} and a pattern of {tuple(pattern.shape)}")
+        if len(self._shown) < MOST_SHOWN:
+            self._shown = (*self._shown, Trigger(trigger.victim, trigger.target, mask, pattern))
+
+    def _checked(self, subject: Subject, samples: Samples, seed: int, time_budget: float | None) -> Verdict:
+        try:
+            work = subject.clone()
+            with work.frozen():
+                verdict = within(time_budget, lambda: self.scan(work, samples, seed=seed))
+                changed = model_change(subject.module, work.module)
+            if changed:
+                return self._skipped("changed the model", f"the scanner {changed}")
+            problem = verdict_problem(verdict, subject.classes)
+            if problem:
+                return self._skipped("invalid", f"the scanner {problem}")
+            if verdict.flagged is not None:
+                problem = network_problem(subject, samples)
+        except OverBudget as error:
+            return self._skipped("time-out", f"the scanner {error}")
+        except (Exception, SystemExit) as error:  # a scanner is a plugin, and a crash must not end as 1, "flagged"
+            kind: Misconduct = "out of memory" if is_out_of_memory(error) else "error"
+            return self._skipped(kind, " ".join(one_line(error).split()), kept_traceback(error))
+        return self._skipped("invalid", f"the network {problem}") if problem else verdict
+
+    def _skipped(self, skip: Misconduct, reason: str, traceback: str | None = None) -> Verdict:
+        return dataclasses.replace(self.not_judged(reason), skip=skip, traceback=traceback)
+
+    def judged(self, score: float, reason: str, evidence: Sequence[Candidate]) -> Verdict:
+        """The verdict by a score: flagged above 0; the probability is a plain logistic curve, not calibrated."""
+        return Verdict(
+            scanner=self.name,
+            outcome="flagged" if score > 0 else "clean",
+            score=score,
+            probability=logistic(score),
+            reason=reason,
+            evidence=tuple(evidence),
+        )
+
+    def not_judged(self, reason: str) -> Verdict:
+        """The verdict for a model that could not be examined."""
+        return Verdict(scanner=self.name, outcome="not judged", score=None, probability=None, reason=reason)

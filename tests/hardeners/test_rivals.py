@@ -1,0 +1,301 @@
+"""Each rival's own part: what it is trained on, and that this does something."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from toys import SIZE, SmallNet, make_samples, make_subject, square_images, square_samples, trained_subject
+
+from trojai_moth.hardeners import nad, nc_unlearn, pgd, trigger_batches, uap
+from trojai_moth.hardeners.nad import Nad, NadSettings, attention_gap, make_teacher
+from trojai_moth.hardeners.nc_unlearn import NcUnlearn, NcUnlearnSettings, suspicious
+from trojai_moth.hardeners.pairwise import Pairwise, PairwiseSettings
+from trojai_moth.hardeners.pgd import Pgd, PgdTrainingSettings
+from trojai_moth.hardeners.trainer import Trainer
+from trojai_moth.hardeners.trigger_batches import TriggerSettings
+from trojai_moth.hardeners.uap import Uap, UapSettings
+from trojai_moth.hardeners.universal import Universal, UniversalSettings
+from trojai_moth.synthesis.pgd import pgd_accuracy
+from trojai_moth.synthesis.settings import PgdSettings
+from trojai_moth.triggers.inversion import invert
+from trojai_moth.triggers.task import InversionSettings
+from trojai_moth.triggers.trigger import Trigger
+
+GENTLE = {"learning_rate": 1e-3, "batch": 32, "recovery_steps": 10}
+BOX = 0.15
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return trained_subject()
+
+
+def sizes_of(subject, pairs, seed=0):
+    """Sizes of triggers on fresh images, infinite where none works."""
+    images = square_images(10, seed=99)
+    settings = InversionSettings(steps=100, success_bound=0.9, stall_steps=100)
+    visits, _ = trigger_batches.fresh_triggers(subject, images, pairs, settings, seed)
+    return np.array([np.inf if size is None else size for _, _, size in visits])
+
+
+class Recorder:
+    """Calls a function and keeps what went in and what came out."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+
+    def __call__(self, *given, **named):
+        result = self.function(*given, **named)
+        self.calls.append((given, named, result))
+        return result
+
+
+def record(monkeypatch, module, name):
+    recorder = Recorder(getattr(module, name))
+    monkeypatch.setattr(module, name, recorder)
+    return recorder
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_universal_covers_every_target_in_every_pass(trained, passes):
+    settings = UniversalSettings(passes=passes, targets_per_round=2, sgd_steps=1, largest_share=1.0, **GENTLE)
+    trace = Universal(settings)(trained, square_samples(), seed=0).trace
+    visits = [pair for part in trace.rounds for pair in part.pairs]
+    assert Counter((victim, target) for victim, target, _ in visits) == {(None, t): passes for t in range(3)}
+    assert len(trace.rounds) == -(-3 * passes // 2)
+
+
+def test_universal_triggers_grow(trained):
+    settings = UniversalSettings(passes=4, targets_per_round=3, sgd_steps=15, largest_share=0.5, **GENTLE)
+    hardened = Universal(settings)(trained, square_samples(), seed=0)
+    targets = [(None, target) for target in range(3)]
+    before, after = sizes_of(trained, targets), sizes_of(hardened.subject, targets)
+    assert np.median(after / before) > 1.1
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_pairwise_visits_both_directions_of_every_pair(trained, passes):
+    settings = PairwiseSettings(passes=passes, pairs_per_round=2, sgd_steps=1, **GENTLE)
+    trace = Pairwise(settings)(trained, square_samples(), seed=0).trace
+    visits = Counter((victim, target) for part in trace.rounds for victim, target, _ in part.pairs)
+    assert visits == {(v, t): passes for v in range(3) for t in range(3) if v != t}
+    for part in trace.rounds:
+        directed = {(victim, target) for victim, target, _ in part.pairs}
+        assert directed == {(target, victim) for victim, target in directed}
+
+
+def test_pairwise_reuses_nothing(trained, monkeypatch):
+    """Every visit starts at random, elsewhere than before, and runs all of its steps."""
+    calls = record(monkeypatch, trigger_batches, "invert").calls
+    settings = PairwiseSettings(passes=2, pairs_per_round=3, inversion_steps=30, sgd_steps=1, **GENTLE)
+    Pairwise(settings)(trained, square_samples(), seed=0)
+    assert len(calls) == 2
+    (first, _, result), (second, _, again) = calls
+    order = [list(zip(r.task.victims, r.task.targets.tolist(), strict=True)) for r in (result, again)]
+    assert order[0] == order[1]
+    for mask_a, mask_b in zip(first[4][0], second[4][0], strict=True):
+        assert not torch.allclose(mask_a, mask_b, atol=0.1)
+        assert mask_a.mean() == pytest.approx(0.5, abs=0.1)
+    assert (result.steps == 30).all() and (again.steps == 30).all()
+
+
+def test_pairwise_distances_grow(trained):
+    settings = PairwiseSettings(passes=4, pairs_per_round=3, sgd_steps=15, largest_share=0.5, **GENTLE)
+    hardened = Pairwise(settings)(trained, square_samples(), seed=0)
+    pairs = [(v, t) for v in range(3) for t in range(3) if v != t]
+    before, after = sizes_of(trained, pairs), sizes_of(hardened.subject, pairs)
+    assert np.median(after / before) > 1.3
+
+
+@pytest.mark.parametrize("kind, settings", [(Universal, UniversalSettings), (Pairwise, PairwiseSettings)])
+def test_triggers_that_are_too_large_are_not_trained_on(kind, settings, trained):
+    trace = kind(settings(passes=1, sgd_steps=1, largest_share=1e-6))(trained, square_samples(), seed=0).trace
+    assert all(part.loss is None for part in trace.rounds) and isinstance(kind().settings, TriggerSettings)
+    assert any(size for part in trace.rounds for _, _, size in part.pairs)
+
+
+PATCH = slice(0, 3)
+
+
+def patched(x):
+    x = x.clone()
+    x[:, :, PATCH, PATCH] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    return x
+
+
+@pytest.fixture(scope="module")
+def backdoored():
+    """SmallNet that takes any image with a purple corner for class 1."""
+    images = square_images(40, seed=10)
+    x, y = torch.cat([images.x, patched(images.x)]), torch.cat([images.y, torch.ones_like(images.y)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = SmallNet()
+        optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(60):
+            loss = F.cross_entropy(net.train()(x), y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        optimiser.zero_grad()
+    return make_subject(net)
+
+
+def attack_success(subject):
+    images = square_images(20, seed=55)
+    others = images.x[images.y != 1]
+    return float((subject.logits(patched(others)).argmax(1) == 1).float().mean())
+
+
+def test_nc_unlearn_finds_the_planted_target_and_unlearns_it(backdoored):
+    samples = square_samples()
+    assert attack_success(backdoored) > 0.95
+    settings = NcUnlearnSettings(epochs=8, images_per_class=10, **GENTLE)
+    hardened = NcUnlearn(settings)(backdoored, samples, seed=0)
+    assert {target for part in hardened.trace.rounds for _, target, _ in part.pairs} == {1}
+    before, after = (sizes_of(subject, [(None, 1)])[0] for subject in (backdoored, hardened.subject))
+    assert after > 1.5 * before
+    assert attack_success(hardened.subject) < attack_success(backdoored) - 0.3
+
+
+def test_nc_unlearn_stamps_its_share_of_every_batch(backdoored, monkeypatch):
+    calls = record(monkeypatch, nc_unlearn, "stamped").calls
+    NcUnlearn(NcUnlearnSettings(epochs=1, stamped_share=0.25, **GENTLE))(backdoored, square_samples(), seed=0)
+    assert calls and all(len(given[0]) == 8 for given, _, _ in calls)  # a quarter of 32
+    assert all(torch.equal(given[0].y, out.y) and not torch.equal(given[0].x, out.x) for given, _, out in calls)
+
+
+def test_nc_unlearn_without_any_trigger_changes_nothing(trained):
+    settings = NcUnlearnSettings(inversion_steps=1)
+    hardened = NcUnlearn(settings)(trained, square_samples(), seed=0)
+    assert hardened.trace.rounds == () and "no universal trigger" in hardened.trace.stopped
+    for a, b in zip(trained.module.parameters(), hardened.subject.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def of_size(target, pixels):
+    mask = torch.zeros(1, SIZE, SIZE)
+    mask.flatten()[:pixels] = 1
+    return Trigger(None, target, mask, torch.ones(3, SIZE, SIZE))
+
+
+def test_suspicious_are_the_outliers_or_else_the_smallest():
+    triggers = [of_size(target, pixels) for target, pixels in enumerate((40, 2, 42, 44, 3, 46, 43))]
+    assert [trigger.target for trigger in suspicious(triggers, 2.0)] == [1, 4]
+    assert [trigger.target for trigger in suspicious(triggers, 1e9)] == [1]
+    assert [trigger.target for trigger in suspicious(triggers[2:4], 2.0)] == [2]
+    assert suspicious([], 2.0) == []
+
+
+def test_nad_draws_the_attention_to_the_teachers(trained, monkeypatch):
+    """With a teacher that looks elsewhere, learning the labels alone does not bring the attention nearer."""
+    samples, x, teacher = square_samples(), square_images(10, seed=5).x, trained_subject(seed=5)
+    monkeypatch.setattr(nad, "make_teacher", lambda *_: teacher)
+    gaps = {}
+    for weight in (0.0, 1000.0):
+        settings = NadSettings(epochs=5, stages=2, attention_weight=weight, **GENTLE)
+        gaps[weight] = attention_gap(Nad(settings)(trained, samples, seed=3).subject, teacher, x, 2)
+    before = attention_gap(trained, teacher, x, 2)
+    assert attention_gap(teacher, teacher, x, 2) == 0 < before
+    assert gaps[0.0] > 0.8 * before and gaps[1000.0] < 0.5 * before
+
+
+def test_nads_teacher_is_a_fine_tuned_copy(trained):
+    samples = square_samples()
+    before = [value.clone() for value in trained.module.state_dict().values()]
+    same, teacher = (
+        make_teacher(trained, samples, NadSettings(teacher_epochs=epochs, **GENTLE), 0) for epochs in (0, 5)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.module.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, same.module.state_dict().values(), strict=True))
+    losses = [F.cross_entropy(subject.logits(samples.train.x), samples.train.y) for subject in (trained, teacher)]
+    assert losses[1] < losses[0]
+
+
+def test_nads_loss_falls(trained):
+    settings = NadSettings(teacher_epochs=5, epochs=6, stages=2, **GENTLE)
+    losses = [part.loss for part in Nad(settings)(trained, square_samples(), seed=3).trace.rounds]
+    assert len(losses) == 6 and min(losses[3:]) < losses[0]
+
+
+def test_uap_trains_against_one_bounded_change_for_all_images(trained, monkeypatch):
+    made = record(monkeypatch, uap, "UniversalPerturbation").calls
+    settings = UapSettings(rounds=3, sgd_steps=8, epsilon=BOX, step=BOX / 2, **GENTLE)
+    Uap(settings)(trained, square_samples(), seed=0)
+    ((_, _, change),) = made
+    assert change.value.shape == (3, SIZE, SIZE)
+    assert change.value.abs().max() == pytest.approx(BOX) and (change.value != 0).float().mean() > 0.5
+    images = square_images(2, seed=1)
+    moved = change.on(images)
+    assert moved.x.min() >= 0 and moved.x.max() <= 1 and torch.equal(moved.y, images.y)
+    free = (images.x + change.value - (images.x + change.value).clamp(0, 1)).abs().sum(0) == 0
+    assert torch.allclose((moved.x - images.x)[:, free], change.value[free].expand(len(images), -1), atol=1e-6)
+
+
+def test_the_universal_perturbation_goes_up_the_loss(trained):
+    images, change = square_images(20, seed=1), uap.UniversalPerturbation(trained, BOX, BOX / 4)
+    losses = []
+    for _ in range(6):
+        moved = change.on(images)
+        losses.append(float(F.cross_entropy(trained.logits(moved.x), moved.y)))
+        change.ascend(images)
+    assert losses[-1] > 1.5 * losses[0]
+    assert trained.module.body[0].weight.grad is None
+
+
+@pytest.mark.parametrize("clean_share, moved", [(0.0, 32), (0.25, 24)])
+def test_uaps_batches_carry_the_change(trained, monkeypatch, clean_share, moved):
+    batches, fit, samples = [], Trainer.fit, square_samples()
+
+    def recorded(self, draw, steps):
+        def keep():
+            batches.append(draw())
+            return batches[-1]
+
+        return fit(self, keep, steps)
+
+    monkeypatch.setattr(Trainer, "fit", recorded)
+    settings = UapSettings(rounds=1, sgd_steps=4, epsilon=BOX, step=BOX, clean_share=clean_share, **GENTLE)
+    Uap(settings)(trained, samples, seed=0)
+    assert len(batches) >= 4
+    for batch in batches[:4]:
+        distance = torch.cdist(batch.x.flatten(1), samples.train.x.flatten(1), p=float("inf")).amin(1)
+        assert (distance <= BOX + 1e-6).all() and int((distance > 0.9 * BOX).sum()) == moved
+
+
+def test_pgd_trains_on_images_in_the_box_that_raise_the_loss(trained, monkeypatch):
+    calls = record(monkeypatch, pgd, "pgd").calls
+    settings = PgdTrainingSettings(
+        rounds=1, sgd_steps=3, epsilon=BOX, step=BOX / 4, steps=6, clean_share=0.25, **GENTLE
+    )
+    Pgd(settings)(trained, square_samples(), seed=0)
+    assert len(calls) == 3
+    for (_, pool, used, _), _, moved in calls:
+        assert used == settings and len(pool) == 24  # three quarters of 32
+        assert (moved - pool.x).abs().max() <= BOX + 1e-6 and moved.min() >= 0 and moved.max() <= 1
+        plain, attacked = (F.cross_entropy(trained.logits(x), pool.y) for x in (pool.x, moved))
+        assert attacked > plain
+
+
+def test_pgd_makes_the_model_robust(trained):
+    settings = PgdTrainingSettings(rounds=5, sgd_steps=15, epsilon=BOX, step=BOX / 3, steps=4, **GENTLE)
+    hardened = Pgd(settings)(trained, square_samples(), seed=0)
+    images, attack = square_images(20, seed=1), PgdSettings(epsilon=BOX, step=BOX / 5, steps=10)
+    before, after = (pgd_accuracy(subject, images, attack, seed=0) for subject in (trained, hardened.subject))
+    assert after > before + 0.1
+
+
+def test_adversarial_batches_without_a_clean_share_are_all_moved(trained, monkeypatch):
+    calls = record(monkeypatch, pgd, "pgd").calls
+    Pgd(PgdTrainingSettings(rounds=1, sgd_steps=1, clean_share=0.0, **GENTLE))(trained, make_few(), seed=0)
+    assert [len(given[1]) for given, _, _ in calls] == [32]
+
+
+def make_few():
+    return make_samples(square_images(5, seed=1), square_images(5, seed=2))
+
+
+def test_invert_is_the_shared_one():
+    assert trigger_batches.invert is invert

@@ -1,0 +1,237 @@
+"""Images to harden with that are not the round's own: folders, mixtures, and signs in the wrong order."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from fake_round import write_model
+from PIL import Image
+from torch import nn
+
+from trojai_moth.cli.main import main
+from trojai_moth.cli.options import data_settings
+from trojai_moth.core.errors import SettingsError, UnreadableModelError
+from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import from_dict
+from trojai_moth.core.subject import Preprocessing, Subject
+from trojai_moth.rounds.class_order import check_class_order
+from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.image_folder import list_labelled, read_stored
+from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.reading import read_case
+from trojai_moth.rounds.samples import collect_samples
+
+CPU = torch.device("cpu")
+
+
+def save(path, value=100, size=(40, 40), form="PNG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path, form)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "images"
+
+
+def listed(folder, classes=3):
+    return [(path.relative_to(folder).as_posix(), label) for path, label in list_labelled(folder, classes)]
+
+
+def test_sub_folders_are_classes(folder):
+    for name in ("0/b.png", "0/a.jpg", "class_2/x.jpeg"):
+        save(folder / name, form="PNG" if name.endswith("png") else "JPEG")
+    (folder / "0" / "notes.txt").write_text("no image")
+    assert listed(folder) == [("0/a.jpg", 0), ("0/b.png", 0), ("class_2/x.jpeg", 2)]
+
+
+def test_names_and_json_are_classes(folder):
+    save(folder / "class_1_example_3.png")
+    save(folder / "class_0_from_my_camera.png")
+    save(folder / "17.png")
+    (folder / "17.json").write_text("2")
+    save(folder / "no_label.png")
+    assert listed(folder) == [("class_0_from_my_camera.png", 0), ("class_1_example_3.png", 1), ("17.png", 2)]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: None, "no such folder"),
+        (lambda folder: folder.mkdir(), "no labelled images"),
+        (lambda folder: save(folder / "cats" / "a.png"), "not the number of a class"),
+        (lambda folder: save(folder / "3" / "a.png"), "class 3, but the model has 3 classes"),
+    ],
+)
+def test_what_is_no_labelled_folder(folder, make, words):
+    make(folder)
+    with pytest.raises(SettingsError, match=words):
+        list_labelled(folder, 3)
+
+
+def test_any_size_is_shrunk_or_grown_to_the_middle(folder):
+    wide = np.zeros((50, 100, 3), dtype=np.uint8)
+    wide[:, 25:75] = 200
+    folder.mkdir()
+    Image.fromarray(wide).save(folder / "wide.png")
+    save(folder / "small.png", 90, (20, 10))
+    save(folder / "exact.png", 7, (40, 40))
+    images = read_stored([folder / name for name in ("wide.png", "small.png", "exact.png")], 40)
+    assert images.shape == (3, 3, 40, 40) and images.dtype == torch.uint8
+    assert images[0, :, :, 2:-2].min() == 200 and images[1].unique().tolist() == [90]
+    assert images[2].unique().tolist() == [7] and read_stored([], 40).shape == (0, 3, 40, 40)
+    (folder / "bad.png").write_bytes(b"no")
+    with pytest.raises(SettingsError, match=r"bad\.png: not a readable image"):
+        read_stored([folder / "bad.png"], 40)
+
+
+def test_what_data_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "a+b").mkdir()
+
+    def source(text):
+        return from_dict(DataSettings, data_settings(text, None))
+
+    assert source("examples") == DataSettings() and source("composed").sources == ("composed",)
+    assert (source("mine").source, source("mine").folder) == ("folder", "mine")
+    assert source("a+b").folder == "a+b"
+    assert (source("examples+composed").sources, source("composed+mine").folder) == (("examples", "composed"), "mine")
+    for wrong in ("nothing", "examples+nothing", "mine+mine", "", "examples+"):
+        with pytest.raises(SettingsError, match="--data"):
+            source(wrong)
+    for wrong in ("x", "examples composed", "+examples"):
+        with pytest.raises(SettingsError, match="source"):
+            from_dict(DataSettings, {"source": wrong})
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    case = read_case(write_model(tmp_path_factory.mktemp("data") / "id-0", per_class=4))
+    return case, open_case(case, CPU)
+
+
+@pytest.fixture
+def grey(folder):
+    """Class c in greys from 10 + 80 c on, in 6 sizes each."""
+    for label in range(3):
+        for number in range(6):
+            save(folder / f"{label}" / f"{number}.png", 10 + 80 * label + number, (30 + 5 * number, 50))
+    return folder
+
+
+def test_a_folder_is_split_and_filled_up_like_examples(opened, grey):
+    settings = DataSettings(source="folder", folder=str(grey), train_per_class=8, held_per_class=5)
+    samples = collect_samples(*opened, settings, 3)
+    assert torch.bincount(samples.train.y).tolist() == [8] * 3 and torch.bincount(samples.clean.y).tolist() == [2] * 3
+    assert torch.bincount(samples.held.y).tolist() == [5] * 3 and "folder, 6-6 per class" in samples.description
+    originals = {round(float(image.mean()) * 255) for image in samples.clean.x}
+    assert originals <= {10 + 80 * label + number for label in range(3) for number in range(6)}
+    few = DataSettings(source="folder", folder=str(grey), train_per_class=2, held_per_class=1)
+    assert "folder, 3-3 per class" in collect_samples(*opened, few, 3).description  # no more are read than are wanted
+
+
+def test_a_folder_source_needs_a_folder(opened):
+    with pytest.raises(UnreadableModelError, match=r"data\.folder: not given"):
+        collect_samples(*opened, DataSettings(source="folder"), 0)
+
+
+def test_a_mixture_gives_each_source_its_part(opened, grey):
+    settings = DataSettings(source="examples+folder", folder=str(grey), train_per_class=8, held_per_class=4)
+    samples = collect_samples(*opened, settings, 3)
+    assert torch.bincount(samples.train.y).tolist() == [8] * 3 and " + folder" in samples.description
+    flat = samples.train.x.amax((1, 2, 3)) == samples.train.x.amin((1, 2, 3))
+    first = samples.train.first_per_class(2).x
+    both = first.amax((1, 2, 3)) == first.amin((1, 2, 3))
+    assert both.tolist() == [False, True] * 3 and 6 <= int(flat.sum()) <= 12  # grey copies may have black edges
+    assert torch.equal(samples.train.x, collect_samples(*opened, settings, 3).train.x)
+
+
+class Ordered(nn.Module):
+    """Takes an image for the class that its grey value stands for, by a table."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = torch.tensor(table)
+
+    def forward(self, x):
+        return nn.functional.one_hot(self.table[(x.mean((1, 2, 3)) * 10).round().long()], len(self.table)).float()
+
+
+def order(table, per_class=4):
+    subject = Subject("id", Ordered(table), "toy", len(table), Preprocessing(stored_size=4, size=4), CPU, "")
+    y = torch.arange(len(table)).repeat_interleave(per_class)
+    x = (y / 10)[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
+    return subject, ImagePool(x, y)
+
+
+def test_signs_in_order_and_look_alikes_pass(tmp_path):
+    assert check_class_order(*order([0, 1, 2, 3, 4]), tmp_path) == 1.0
+    assert check_class_order(*order([0, 0, 2, 3, 4]), tmp_path) == pytest.approx(
+        0.8
+    )  # 1 looks like 0, and no order mends that
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ([1, 0, 2, 3, 4, 5, 6, 7], "takes 0 -> 1 -> 0 "),
+        ([0, 2, 3, 1, 4, 6, 5, 7], "takes 1 -> 2 -> 3 -> 1; 5 -> 6 -> 5 "),
+        ([1, 2, 3, 4, 0], "takes 0 -> 1 -> 2 -> 3 -> 4 -> 0 "),
+    ],
+)
+def test_classes_that_changed_places_are_refused(tmp_path, table, words):
+    """Two of eight are enough, which leaves three quarters of the images right."""
+    with pytest.raises(UnreadableModelError, match="not in the order of the classes") as caught:
+        check_class_order(*order(table), tmp_path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_signs_of_another_model_are_refused(tmp_path):
+    with pytest.raises(UnreadableModelError, match="only 20% of the images composed"):
+        check_class_order(*order([3, 3, 3, 3, 3]), tmp_path)
+
+
+def test_order_is_checked_where_images_are_composed(tmp_path, extra_data):
+    pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
+    import shutil
+
+    folder = shutil.copytree(extra_data / "pilot-round" / "id-00000000", tmp_path / "id-00000000")
+    settings = DataSettings(source="composed", train_per_class=10, held_per_class=2)
+    case = read_case(folder)
+    opened = open_case(case, CPU)
+    collect_samples(case, opened, settings, 0)
+    first, second = sorted((folder / "foregrounds").iterdir())[:2]
+    spare = first.rename(folder / "spare.png")
+    second.rename(first)
+    spare.rename(second)
+    with pytest.raises(UnreadableModelError, match="0 -> 1 -> 0"):
+        collect_samples(case, opened, settings, 0)
+    with pytest.raises(UnreadableModelError, match="0 -> 1 -> 0"):
+        collect_samples(case, opened, replace(settings, source="examples+composed"), 0)
+
+
+def test_backgrounds_of_ones_own_are_used(tmp_path, extra_data):
+    pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
+    case = read_case(extra_data / "pilot-round" / "id-00000004")
+    opened = open_case(case, CPU)
+    save(tmp_path / "grounds" / "green.png", 130, (200, 200))
+    settings = DataSettings(source="composed", backgrounds=str(tmp_path / "grounds"), train_per_class=3)
+    samples = collect_samples(case, opened, settings, 0)
+    corner = samples.train.x[:, :, :3, :3].mean((1, 2, 3)).median() * 255
+    assert abs(float(corner) - 130) < 15
+
+
+def test_scan_takes_a_folder_and_refuses_what_is_none(tmp_path, grey):
+    model = write_model(tmp_path / "id-00000000", per_class=2)
+    quick = ["--set", "scanner.screen_steps=2", "--set", "scanner.steps=2", "--set", "data.train_per_class=3"]
+    wanted = ["scan", str(model), "--data", str(grey), "--json", str(tmp_path / "out.json"), *quick]
+    result = CliRunner().invoke(main, wanted)
+    assert result.exit_code in (0, 1), result.output
+    assert json.loads((tmp_path / "out.json").read_text())["scanner"] == "neural-cleanse"
+    result = CliRunner().invoke(main, ["scan", str(model), "--data", "nowhere"])
+    assert result.exit_code == 2 and "--data nowhere" in result.output

@@ -1,0 +1,250 @@
+"""``card``: class distances in a model card; ``card diff`` and ``card verify`` for those who read one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ..core.errors import MissingDependencyError, SettingsError
+from ..core.records import from_dict, read_record
+from ..triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
+from .base import Group
+from .console import make_console, make_table, shown_progress
+from .distance import open_to_measure, originals
+from .model import OpenedModel, given_settings, model_options
+from .options import device_option
+
+if TYPE_CHECKING:
+    from ..core.messages import Progress
+    from ..core.subject import Subject
+    from ..eval.cards.card import CardRecord
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class _CardGroup(Group):
+    """``card MODEL_DIR`` is ``card make MODEL_DIR``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "-h", "--help"}:
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_CardGroup)
+def card() -> None:
+    """Write class distances into a model card: `card MODEL_DIR`; `card diff A B` and `card verify README MODEL_DIR`."""
+
+
+def _require_hub() -> None:
+    """MissingDependencyError before any work where the library that reads and writes cards is not installed."""
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError("card: needs huggingface_hub; pip install 'trojai-moth[card]'") from None
+
+
+@card.command("make")
+@model_options
+@click.option(
+    "--into", type=click.Path(dir_okay=False, path_type=Path), help="The card; README.md of MODEL_DIR if not given."
+)
+@click.option("--before", type=_FILE, help="Distances of the model, as `trojai-moth distance` made them.")
+@click.option("--after", type=_FILE, help="Distances of the hardened model, as `distance --weights` made them.")
+@click.option("--weights", type=_FILE, help="Hardened weights (.safetensors); the card is then that of this model.")
+@click.option(
+    "--labels",
+    type=_FILE,
+    help="Names of the classes: one per line, a JSON list, or a JSON object from numbers to names.  [default: those of "
+    "foregrounds/*.png, if there is one per class]",
+)
+@click.option("--run", "run_dir", type=_FOLDER, help="A rescan of the model: its weights, accuracies and verdict.")
+@click.option(
+    "--on", type=click.Choice(["held", "train"]), default="held", show_default=True, help="As for `distance`."
+)
+@click.option("--surrogate", is_flag=True, help="Also the distances in a clean surrogate, trained in minutes.")
+@click.option(
+    "--fast", is_flag=True, help=f"Where distances have to be measured: fewer steps, one seed ({FAST_ERROR})."
+)
+def make_card(
+    into: Path | None,
+    before: Path | None,
+    after: Path | None,
+    weights: Path | None,
+    labels: Path | None,
+    run_dir: Path | None,
+    surrogate: bool,
+    fast: bool,
+    **choices: Any,
+) -> None:
+    """Write the class distances of MODEL_DIR into its model card; what others wrote there stays as it is.
+
+    Distances that are not given are measured with the settings of --before, or as `distance` would. Beside the card lie
+    class_distances.json and two pictures.
+    """
+    _require_hub()
+    weights = weights or _weights_of(run_dir, choices["model_dir"].resolve().name)
+    if after and not weights:
+        raise SettingsError("--after: needs the hardened weights too; add --weights or --run")
+    given = {"before": before, "after": after}
+    matrices = {when: read_record(DistanceMatrix, path) for when, path in given.items() if path}
+    settings = _settings(matrices, fast, given_settings("distance", "bounds", **choices)["distance"])
+    from ..eval.cards.card import Origin, make_record, run_outcome
+    from ..eval.cards.class_names import class_names
+    from ..eval.cards.text import SIDE_FILE
+    from ..hardeners.weights import load_weights
+    from .card_parts import accuracy_outcome, card_bounds, publish
+
+    model, images, data = open_to_measure(settings, ("distance", "bounds"), **choices)
+    subject = model.opened.subject
+    names = class_names(model.case, subject.classes, labels)
+    hardened = load_weights(weights, subject) if weights else None
+    path = into or (run_dir / "cards" / subject.model_id if run_dir else choices["model_dir"]) / "README.md"
+    with shown_progress() as progress:
+        measure = _measurer(model, path, settings, images, data, choices["on"], progress)
+        first = matrices.get("before") or measure("before", subject, None)
+        last = (matrices.get("after") or measure("after", hardened, first)) if hardened else None
+        bounds = card_bounds(model, hardened or subject, images, first, last, progress, surrogate=surrogate)
+    outcome = (run_outcome(run_dir, subject.model_id) if run_dir else None) or accuracy_outcome(model, hardened)
+    origin = Origin(data=model.data, on=choices["on"], seed=choices["seed"])
+    made = make_record(first, last, bounds, outcome, origin, subject.size, names)
+    publish(made, path, hardened or subject, images)
+    for name in ("before", "after"):
+        _partial(path, name).unlink(missing_ok=True)
+    click.echo(
+        f"{path}: {len(bounds.at_risk)} of {len(bounds.pairs)} class pairs at risk; {path.parent / SIDE_FILE} holds all"
+    )
+
+
+def _weights_of(run_dir: Path | None, model_id: str) -> Path | None:
+    found = run_dir / "weights" / f"{model_id}.safetensors" if run_dir else None
+    return found if found and found.exists() else None
+
+
+def _settings(matrices: dict[str, DistanceMatrix], fast: bool, given: dict[str, Any]) -> DistanceSettings:
+    """Those of a measurement that was given, so that the other one can be compared with it."""
+    if matrices:
+        return next(iter(matrices.values())).settings
+    return from_dict(DistanceSettings, {**(FAST if fast else {}), **given}, source="--set distance")
+
+
+def _partial(path: Path, when: str) -> Path:
+    return path.parent / f"class_distances.{when}.partial.json"
+
+
+def _measurer(
+    model: OpenedModel, path: Path, settings: DistanceSettings, images: Any, data: str, on: str, progress: Progress
+) -> Callable[[str, Subject, DistanceMatrix | None], DistanceMatrix]:
+    from ..triggers.distance import measure_distances
+
+    def measure(when: str, subject: Subject, like: DistanceMatrix | None) -> DistanceMatrix:
+        pairs = [(pair.victim, pair.target) for pair in like.pairs] if like else None
+        return measure_distances(
+            subject, images, settings, data, progress, pairs=pairs, originals=originals(model, on),
+            partial=_partial(path, when),
+        )  # fmt: skip
+
+    return measure
+
+
+@card.command("diff")
+@click.argument("first", metavar="A", type=_FILE)
+@click.argument("second", metavar="B", type=_FILE)
+def diff_cards(first: Path, second: Path) -> None:
+    """Show what card B says otherwise than card A; each a README.md or its class_distances.json."""
+    _require_hub()
+    from ..eval.cards.check import difference, read_card
+
+    found = difference(read_card(first), read_card(second), (str(first), str(second)))
+    table = make_table("", "A", "B")
+    for name, one, other in found.scalars:
+        table.add_row(name, _value(one), _value(other))
+    for victim, target, old, new in found.pairs:
+        table.add_row(f"{victim}->{target}, pixels", _value(old), _value(new))
+    console = make_console()
+    console.print(table)
+    gain = "none" if found.geometric_gain is None else f"{100 * found.geometric_gain:+.1f} %"
+    lines = [f"Geometric mean change of the distances: {gain}", _risk("At risk in B only", found.now_at_risk)]
+    lines += [_risk("At risk in A only", found.no_longer_at_risk), *(f"note: {note}" for note in found.notes)]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _risk(words: str, pairs: tuple[tuple[int, int], ...]) -> str:
+    return f"{words}: {', '.join(f'{victim}->{target}' for victim, target in pairs) or 'none'}"
+
+
+def _value(value: float | str | None) -> str:
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+@card.command("verify")
+@click.argument("path", metavar="README", type=_FILE)
+@click.argument("model_dir", type=_FOLDER)
+@click.option("--weights", type=_FILE, help="The hardened weights, where the card is that of a hardened model.")
+@click.option("--pairs", default=3, show_default=True, type=click.IntRange(0), help="Random pairs to measure again.")
+@click.option("--pick", type=click.IntRange(0), help="Seed of the choice of pairs; random if not given.")
+@click.option(
+    "--tolerance",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Largest |ln ratio| of two distances.",
+)
+@device_option
+def verify_card(
+    path: Path, model_dir: Path, weights: Path | None, pairs: int, pick: int | None, tolerance: float, device: str
+) -> None:
+    """Check the card's files against its hashes, and measure some random pairs again. Exit code 1: it does not hold."""
+    _require_hub()
+    from ..eval.cards.check import Finding, check_files, compare_pairs, read_card
+
+    findings = check_files(path)
+    if all(finding.ok for finding in findings) and pairs:
+        known = read_card(path)
+        again, problem = _measure_again(known, model_dir, weights, pairs, pick, device)
+        findings += [Finding(ok=False, text=problem)] if again is None else compare_pairs(known.last, again, tolerance)
+    for finding in findings:
+        click.echo(f"{'ok' if finding.ok else 'WRONG'}: {finding.text}")
+    raise SystemExit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _measure_again(
+    known: CardRecord, model_dir: Path, weights: Path | None, count: int, pick: int | None, device: str
+) -> tuple[DistanceMatrix | None, str]:
+    """The new measurement, or None and what stands against it."""
+    import numpy as np
+
+    from ..core.seeding import derive_seed
+    from ..hardeners.weights import load_weights
+    from ..triggers.distance import measure_distances
+    from .card_parts import data_assignments
+
+    settings, last = known.last.settings, known.last
+    on: Literal["held", "train"] = known.origin.on
+    model, images, data = open_to_measure(
+        settings, on=on, model_dir=model_dir, data=known.origin.data.source, backgrounds=known.origin.data.backgrounds,
+        assignments=data_assignments(known.origin.data), seed=known.origin.seed, device=device,
+    )  # fmt: skip
+    subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
+    if subject.source_sha256 != last.source_sha256:
+        return None, f"{model_dir}: is not the model file that the card was made from"
+    if known.after is not None and weights is None:
+        raise SettingsError("the card is that of a hardened model; give its --weights")
+    seed = pick if pick is not None else int(np.random.default_rng().integers(2**31))
+    every = [(pair.victim, pair.target) for pair in last.pairs]
+    chosen = [every[i] for i in np.random.default_rng(derive_seed(seed, "verify")).permutation(len(every))[:count]]
+    with shown_progress() as progress:
+        again = measure_distances(subject, images, settings, data, progress, pairs=chosen)
+    if again.weights_sha256 != last.weights_sha256:
+        return None, "the weights are not those that the card was made from"
+    if again.image_sha256 != last.image_sha256:
+        return (
+            None,
+            "the images can not be made again as they were: other example images, or another trojai or torchvision",
+        )
+    return again, ""

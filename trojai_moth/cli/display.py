@@ -1,0 +1,169 @@
+"""What a person sees: progress while a run goes on, and the verdict table at its end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from ..core.messages import Progress, level, silent
+from ..runs.run import ModelStep
+from ..scanners.calibration import CalibrationMetrics, Estimate
+
+_LOG = logging.getLogger(__name__)
+
+_STEP_EVERY = 30.0
+_VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
+
+
+@contextmanager
+def run_progress() -> Iterator[Progress]:
+    """What shows a run's progress on standard error: a bar on a terminal, elsewhere lines of the log.
+
+    Bars flood the logs of a cluster. With -q nothing is shown. Messages appear above the bar.
+    """
+    if level() > logging.INFO:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task("models", total=None, where="", now="")
+            yield lambda text: _move(bar, task, text)
+    else:
+        yield _Lines()
+
+
+def _bar() -> ProgressBar:
+    where, now = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("where", "now"))
+    return ProgressBar(
+        where, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), now,
+        console=Console(stderr=True), transient=True, redirect_stdout=False,
+    )  # fmt: skip
+
+
+def _move(bar: ProgressBar, task: TaskID, text: str) -> None:
+    """To the model that is spoken of, if one is."""
+    if isinstance(text, ModelStep):
+        bar.update(task, total=text.total, completed=text.number - 1, where=text.model_id, now=text.words)
+    else:
+        bar.update(task, now=text)
+
+
+class _Lines:
+    """A line of the log for a sign of life, at most twice a minute."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._last > _STEP_EVERY:
+            self._last = time.monotonic()
+            _LOG.info("%s", text)
+
+
+def verdict_table(rows: pd.DataFrame) -> Table:
+    """One line per model: what the scanner found before and after, what it cost, and what became of it."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in ("label", "smallest trigger before", "after hardening", "accuracy", "verdict"):
+        table.add_column(name)
+    for row in rows.to_dict("records"):
+        verdict = str(row["verdict"])
+        style = _VERDICT_STYLE[verdict]
+        found = [_trigger(row, when) for when in ("before", "after")]
+        text = verdict if verdict != "not judged" else f"{verdict}: {str(row['reason'])[:60]}"
+        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{_plain(text)}[/]")
+    fitted = int(rows["fitted_on"].fillna(False).sum())
+    if fitted:
+        table.caption = f"The calibration was learned from {fitted} of these {len(rows)} models."
+    return table
+
+
+def calibration_table(metrics: CalibrationMetrics) -> Table:
+    """The scanner as it is beside what was learned, with 95 % intervals."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("", "scanner as it is", "learned, out of fold"):
+        table.add_column(name)
+    for name, words in _FIGURES.items():
+        table.add_row(words, *(_figure(getattr(quality, name)) for quality in (metrics.scanner, metrics.learned)))
+    change, deviation = metrics.cross_entropy_change, metrics.score_deviation
+    table.add_row("change of cross-entropy", "", _figure(change))
+    table.add_row("deviation of a score over seeds", "-" if deviation is None else f"{deviation:.3f}", "")
+    return table
+
+
+_FIGURES = {
+    "cross_entropy": "cross-entropy (0.693: knowing nothing)",
+    "brier": "Brier",
+    "roc_auc": "ROC-AUC",
+    "true_positive_rate": "poisoned models flagged",
+    "false_positive_rate": "clean models flagged",
+    "balanced_accuracy": "balanced accuracy",
+    "same_verdict": "same verdict for all seeds",
+}
+
+
+def _figure(figure: Estimate | float) -> str:
+    """E.g. ``0.412 (0.301-0.533)``."""
+    if not isinstance(figure, Estimate):
+        return f"{figure:.3f}"
+    if figure.value is None or figure.low is None or figure.high is None:
+        return "-"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+_TRIGGERS = (
+    "The smallest trigger that turns images of one class into another, in pixels, and how often it does so on images "
+    "held back. "
+)
+LEGEND = _TRIGGERS + "cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
+BLIND_LEGEND = _TRIGGERS + (
+    "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: can not be told, so "
+    "still flagged if it was. clean: never flagged."
+)
+# More reasons than this would not be read; all are in results.csv.
+_REASONS = 20
+
+
+def reason_lines(rows: pd.DataFrame) -> list[str]:
+    """Why each flagged model was cleared, kept or not judged, a line each; ``rows`` as of results.csv."""
+    flagged = rows[rows["flagged_before"].fillna(False).astype(bool)]
+    lines = [f"{row['model']} {row['reason']}" for row in flagged.head(_REASONS).to_dict("records")]
+    return [*lines, *([f"{len(flagged) - _REASONS} more: see results.csv"] if len(flagged) > _REASONS else [])]
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _label(label: object) -> str:
+    return "?" if pd.isna(label) else ("poisoned" if label else "clean")  # type: ignore[call-overload]
+
+
+def _trigger(row: dict[str, object], when: str) -> str:
+    """E.g. ``flagged 7->4 17 px, held-out 100%``."""
+    flagged, size = row[f"flagged_{when}"], row[f"size_{when}"]
+    if pd.isna(flagged):  # type: ignore[call-overload]
+        return "-"
+    word = "[red]flagged[/]" if flagged else "clean"
+    if pd.isna(size):  # type: ignore[call-overload]
+        return f"{word}: no trigger works"
+    victim, held = row[f"victim_{when}"], row[f"held_success_{when}"]
+    source = "any" if pd.isna(victim) else str(int(victim))  # type: ignore[call-overload]
+    text = f"{word} {source}->{int(row[f'target_{when}'])} {size:.0f} px"  # type: ignore[call-overload]
+    return text if pd.isna(held) else f"{text}, held-out {held:.0%}"  # type: ignore[call-overload]
+
+
+def _accuracy(row: dict[str, object]) -> str:
+    before, after = row["accuracy_before"], row["accuracy_after"]
+    if pd.isna(before):  # type: ignore[call-overload]
+        return "-"
+    return f"{before:.1%}" if pd.isna(after) else f"{before:.1%} -> {after:.1%}"  # type: ignore[call-overload]

@@ -1,0 +1,204 @@
+"""Command-line options that several commands share, and settings as options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+
+import click
+
+from ..core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+_log = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SOURCES = ("examples", "composed")
+# Which of them is for round_data to say.
+AUTO = "auto"
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed; the same seed gives the same result.")
+scanner_option = click.option(
+    "--scanner",
+    default="neural-cleanse",
+    show_default=True,
+    help="Scanner to use; `trojai-moth scanners` lists them. Several with commas between them: flagged if any flags.",
+)
+hardener_option = click.option(
+    "--hardener", default="moth", show_default=True, help="Hardener to use; `trojai-moth hardeners` lists them."
+)
+_IMAGES = (
+    "Images to invert on and harden with: the round's examples and augmentations of them; new ones composed from the "
+    "model's foregrounds/ (needs trojai); a folder of labelled images of any size; or several in equal parts, e.g. "
+    "examples+composed."
+)
+data_option = click.option(
+    "--data", default="examples", show_default=True, metavar="examples|composed|FOLDER", help=_IMAGES
+)
+round_data_option = click.option(
+    "--data",
+    default=AUTO,
+    show_default=True,
+    metavar="auto|examples|composed|FOLDER",
+    help=f"{_IMAGES} auto: composed where most models have foregrounds/ and trojai is installed, else examples.",
+)
+subset_option = click.option(
+    "--subset",
+    metavar="IDS|FILE|NAME|QUERY",
+    help="Only these models: ids with commas between them, a file of ids, a published list (moth-false-positives: 32 "
+    "of round 4; natural-filters: 49 of round 2), or a query over METADATA.csv, e.g. 'number_classes > 20'.",
+)
+backgrounds_option = click.option(
+    "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
+)
+
+
+def _trust_pickle(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    """For as long as the command runs; said aloud, because nothing else in this program runs what a file contains."""
+    if given:
+        from ..loading.trusted import RISK, trusting_pickles
+
+        _log.warning("%s", RISK)
+        ctx.with_resource(trusting_pickles())
+
+
+trust_pickle_option = click.option(
+    "--trust-pickle",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust_pickle,
+    help="DANGEROUS: hand model files that are no stock networks to torch's own unpickler, which runs whatever code "
+    "they contain. For research architectures of your own. Results say for which models that was done.",
+)
+set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any setting, e.g. hardener.rounds=40 or scanner.steps=200; with several scanners scanner.NAME.steps=200. "
+    "`trojai-moth settings` lists them. Repeatable.",
+)
+
+
+calibration_option = click.option(
+    "--calibration",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Probability and flag as learned by `trojai-moth calibrate` for this scanner, its settings and these images.",
+)
+scanner_budget_option = click.option(
+    "--scanner-budget",
+    "time_budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a scan after so long; the model is then not judged. No limit unless given.",
+)
+hardener_budget_option = click.option(
+    "--hardener-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a hardening after so long; that is then a failure. No limit unless given.",
+)
+model_budget_option = click.option(
+    "--model-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="What all stages of a model may take together; one that takes longer is not judged. No limit unless given.",
+)
+allow_fitted_option = click.option(
+    "--allow-fitted",
+    is_flag=True,
+    help="Go on when the calibration was learned from these very models; results then say so.",
+)
+
+
+def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
+    """The options of every command that examines models; ``data``: the one for images."""
+    options = (
+        *(scanner_option, hardener_option, data, backgrounds_option, set_option, seed_option, device_option),
+        trust_pickle_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def data_settings(data: str, backgrounds: str | None) -> dict[str, str | None]:
+    """The settings that --data and --backgrounds stand for; SettingsError for what is neither known nor a folder."""
+    parts = [data] if os.path.isdir(data) and data not in _SOURCES else data.split("+")
+    folders = [part for part in parts if part not in _SOURCES]
+    wrong = next((part for part in folders if not os.path.isdir(part)), None)
+    if wrong is not None or len(folders) > 1:
+        raise SettingsError(
+            f"--data {data}: {wrong if wrong is not None else folders[1]} is neither examples, composed nor the only "
+            "folder; write one of them, or several with + between them"
+        )
+    source = "+".join(part if part in _SOURCES else "folder" for part in parts)
+    return {"source": source, "folder": folders[0] if folders else None, "backgrounds": backgrounds}
+
+
+def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``("data.seed=4",)`` -> ``{"data": {"seed": 4}, ...}``, one dictionary per group; SettingsError otherwise.
+
+    A further dot goes one level deeper, for one of several scanners: ``scanner.k-arm.steps=9`` is
+    ``{"scanner": {"k-arm": {"steps": 9}}}``.
+    """
+    found: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        group, dot, key = name.partition(".")
+        if not equals or not dot or group not in found:
+            raise SettingsError(f"--set {text}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
+        _assign(found[group], key.split("."), _value(value), text)
+    return found
+
+
+def _assign(into: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        into = into.setdefault(key, {})
+        if not isinstance(into, dict):
+            raise SettingsError(f"--set {text}: {key} was given a value of its own before; leave one of them out")
+    into[keys[-1]] = value
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def options_from_record(cls: type) -> Callable[[F], F]:
+    """A click option for every field of a record, with its default and help text, so that both exist once."""
+
+    def decorate(command: F) -> F:
+        for field in reversed(dataclasses.fields(cls)):
+            info = record_fields(cls)[field.name]
+            name, kind = "--" + field.name.replace("_", "-"), _click_type(info.annotation)
+            default = info.get_default(call_default_factory=True, validated_data={})
+            command = click.option(name, type=kind, default=default, show_default=True, help=info.description)(command)
+        return command
+
+    return decorate
+
+
+def record_fields(cls: type) -> dict[str, FieldInfo]:
+    """The fields of a record with their help text and bounds."""
+    return dict(cls.__pydantic_fields__)  # type: ignore[attr-defined]
+
+
+def _click_type(annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        return click.Choice([str(choice) for choice in get_args(annotation)])
+    if annotation == Path | None:
+        return click.Path()
+    return annotation if annotation in (int, float, bool) else str

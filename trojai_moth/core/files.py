@@ -1,0 +1,151 @@
+"""Writing files so that a reader, or the next run after a power cut, sees the old one or the new one, never half.
+
+Several processes, also of several machines, may write into one folder: their temporary files have names of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import NoSpaceError, RunDirectoryError, UnreadableModelError
+from .process_identity import is_dead, own_name
+
+T = TypeVar("T")
+
+
+PART = ".part"
+# What a file system answers that knows no second name for a file.
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# Room that is left free beside what is to be written: for the journal, which must go on.
+_RESERVE_BYTES = 32 << 20
+_A_DAY_S = 86400.0
+_counter = itertools.count()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and put it in place in one step."""
+    with _filled(path, write) as temporary:
+        os.replace(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, UTF-8."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def publish(path: Path, write: Callable[[Path], object]) -> bool:
+    """As :func:`write_atomically`, but only if there is no such file yet; False if another was first.
+
+    Of several who publish at the same time exactly one succeeds. Only on file systems without hard links, such as
+    exFAT, two that do so in the same moment may both believe it, and the later file stays.
+    """
+    with _filled(path, write) as temporary:
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            # NFS may carry a link out, lose the answer and be asked again; the number of names tells the truth.
+            if temporary.stat().st_nlink > 1:
+                return True
+            if isinstance(error, FileExistsError):
+                return False
+            if error.errno not in _NO_LINKS:
+                raise
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+    return True
+
+
+def publish_text(path: Path, text: str) -> bool:
+    """Publish a text file, UTF-8; False if another was first."""
+    return publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def _filled(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
+    """A temporary file beside ``path`` with its content on disk; gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{own_name()}.{next(_counter)}{PART}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def written(path: Path, write: Callable[[], T]) -> T:
+    """What ``write`` returns; a disk that is full or can not be written to is the run's trouble, not the model's."""
+    try:
+        return write()
+    except OSError as error:
+        kind = NoSpaceError if error.errno in _NO_SPACE else RunDirectoryError
+        raise kind(
+            f"{path}: can not be written ({error.strerror or error}); mend that and give the same command again"
+        ) from None
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """NoSpaceError unless so many bytes and a reserve fit on the disk of a folder, which need not be there yet."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed + _RESERVE_BYTES:
+        raise NoSpaceError(
+            f"{folder}: no space left: {needed >> 20} MiB and a reserve of {_RESERVE_BYTES >> 20} are needed, "
+            f"{free >> 20} free; make room and give the same command again"
+        )
+
+
+def sweep_parts(folder: Path) -> int:
+    """Remove temporary files whose writers are dead, and those of other machines that are a day old; how many.
+
+    A day by the file system's own clock, which also says when the folder was last changed.
+    """
+    if not folder.is_dir():
+        return 0
+    with os.scandir(folder) as entries:
+        parts = [Path(entry.path) for entry in entries if entry.name.endswith(PART) and entry.name.startswith(".")]
+    found = {path: _time_of(path) for path in parts}
+    changed = folder.stat().st_mtime
+    old = {path for path, time in found.items() if time is not None and changed - time > _A_DAY_S}
+    swept = [path for path in parts if path in old or _writer_is_dead(path)]
+    for path in swept:
+        path.unlink(missing_ok=True)
+    return len(swept)
+
+
+def _writer_is_dead(path: Path) -> bool:
+    parts = path.name.split(".")
+    return len(parts) > 3 and is_dead(parts[-3])
+
+
+def _time_of(path: Path) -> float | None:
+    """When it was last written to; None if it has just been removed."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def cache_folder() -> Path:
+    """``trojai-moth`` in XDG_CACHE_HOME, or in ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(cache) / "trojai-moth"
+
+
+def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
+    """UnreadableModelError for the first of these entries of ``folder`` that is a link leading out of it."""
+    home = os.path.realpath(folder)
+    for name in sorted(names):
+        path = folder / name
+        if path.is_symlink() and os.path.commonpath([home, os.path.realpath(path)]) != home:
+            raise UnreadableModelError(f"{path}: a link that leads out of its folder; put the file there")

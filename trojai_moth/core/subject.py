@@ -1,0 +1,138 @@
+"""One loaded model with all that is needed to ask it questions, and nothing that says whether it is poisoned."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .records import Field, record
+
+_WHITE = 255.0
+
+Colours = Literal["RGB", "BGR"]
+Scaling = Literal["/255", "min-max"]
+Fit = Literal["crop", "resize"]
+
+
+@record
+class Preprocessing:
+    """How stored images become the model's input; which of the ways it is, is found in rounds/preprocessing.py.
+
+    Whatever it is, a model's input is in [0, 1], so that a scanner or hardener works on it without asking.
+    """
+
+    stored_size: int = Field(gt=0, description="side of the stored images in pixels")
+    size: int = Field(gt=0, description="side of the model's input in pixels")
+    fit: Fit = Field(default="crop", description="cropped from the centre, or the whole image made smaller")
+    colours: Colours = Field(default="RGB", description="order of the channels; BGR in round 1")
+    scaling: Scaling = Field(
+        default="/255",
+        description="divided by 255, or by image: its smallest value to 0 and its largest to 1 (rounds 1 to 3)",
+    )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, 3, h, w) uint8 as stored, h, w >= size -> (N, 3, size, size) float32 in [0, 1]."""
+        return self.finish(self.fitted(images))
+
+    def fitted(self, images: Tensor) -> Tensor:
+        """(N, 3, h, w) uint8 -> (N, 3, size, size) uint8: cropped or made smaller, and nothing else."""
+        if self.fit == "resize" and tuple(images.shape[-2:]) != (self.size, self.size):
+            shape = (self.size, self.size)
+            small = functional.interpolate(images.float(), shape, mode="bilinear", antialias=True)
+            return small.round().clamp(0, _WHITE).to(torch.uint8)
+        top = (images.shape[-2] - self.size) // 2
+        left = (images.shape[-1] - self.size) // 2
+        return images[..., top : top + self.size, left : left + self.size]
+
+    def finish(self, images: Tensor) -> Tensor:
+        """(N, 3, size, size) uint8 -> float32 in [0, 1]: colours and scaling, after everything else was done.
+
+        An image of one single value is all 0 under min-max.
+        """
+        x = images.float()
+        if self.colours == "BGR":
+            x = x.flip(1)
+        if self.scaling == "/255":
+            return x / _WHITE
+        low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+        return (x - low) / (high - low).clamp_min(1)
+
+    @property
+    def words(self) -> str:
+        """E.g. ``RGB, /255, crop 224 of 256``."""
+        if self.size == self.stored_size:
+            place = f"whole {self.size}"
+        else:
+            place = f"{self.fit} {self.size} of {self.stored_size}"
+        return f"{self.colours}, {self.scaling}, {place}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under examination. Scanners and hardeners see this and images, never a label or a path."""
+
+    model_id: str
+    module: nn.Module
+    architecture: str
+    classes: int
+    preprocessing: Preprocessing
+    device: torch.device
+    source_sha256: str
+
+    @property
+    def size(self) -> int:
+        """Side of the input in pixels."""
+        return self.preprocessing.size
+
+    @torch.no_grad()
+    def logits(self, x: Tensor, batch: int = 64) -> Tensor:
+        """Images (N, 3, size, size) in [0, 1] -> logits (N, classes), in inference mode, on the subject's device."""
+        with self.frozen():
+            parts = [self.module(part.to(self.device)).float() for part in x.split(batch)]
+        return torch.cat(parts) if parts else torch.empty(0, self.classes, device=self.device)
+
+    def accuracy(self, x: Tensor, y: Tensor) -> float:
+        """Share of images (N, 3, size, size) whose largest logit is at label y (N,); nan without images."""
+        if len(x) == 0:
+            return float("nan")
+        return float((self.logits(x).argmax(1) == y.to(self.device)).float().mean())
+
+    @contextmanager
+    def frozen(self) -> Iterator[nn.Module]:
+        """Evaluation mode and no weight gradients inside; every module's mode and flag as before afterwards."""
+        with _restored(self.module):
+            self.module.eval()
+            self.module.requires_grad_(False)
+            yield self.module
+
+    @contextmanager
+    def trainable(self, *, train_batch_norm: bool = False) -> Iterator[nn.Module]:
+        """Weight gradients inside; batch-norm statistics and dropout stay in evaluation mode unless asked for."""
+        with _restored(self.module):
+            self.module.train(train_batch_norm)
+            self.module.requires_grad_(True)
+            yield self.module
+
+    def clone(self) -> Subject:
+        """The same subject around a deep copy of the module, so that the original stays as it is."""
+        return replace(self, module=copy.deepcopy(self.module))
+
+
+@contextmanager
+def _restored(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)

@@ -1,0 +1,104 @@
+"""What a hardener is: a subject and images in, a changed copy of the subject and the trace of what was done out."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, final
+
+from ..core.device import is_out_of_memory
+from ..core.errors import MothError, PluginError, SettingsError, one_line
+from ..core.records import to_dict
+from ..core.subject import Subject
+from ..core.time_limit import OverBudget, check_budget, within
+from ..rounds.samples import Samples
+from .accuracy_audit import Audit, audit
+from .checks import hardening_problem
+from .trace import Hardened, HardeningRound, HardeningTrace, Progress
+
+
+class Hardener(ABC):
+    """Base of all hardeners. A hardener never sees a label of poisoning or a path: only a subject and its images."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type]
+
+    def __init__(self, settings: Any = None) -> None:
+        """Take a record of settings_type; the defaults without one."""
+        self.settings = settings if settings is not None else self.settings_type()
+
+    @final
+    def __call__(
+        self,
+        subject: Subject,
+        samples: Samples,
+        *,
+        seed: int,
+        progress: Progress | None = None,
+        time_budget: float | None = None,
+    ) -> Hardened:
+        """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on.
+
+        time_budget: seconds after which it is given up, see :mod:`~trojai_moth.core.time_limit`; None: no limit.
+        PluginError, with the kind, if the hardener raises, takes longer or leaves weights that can not be used.
+        """
+        check_budget(time_budget)
+        if len(samples.clean) == 0:
+            raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
+        started = time.perf_counter()
+        work, clean = subject.clone(), samples.clean
+        told = progress or (lambda _: None)
+        with _named_failures(self.name):
+            before = work.accuracy(clean.x, clean.y)
+            rounds, stopped = within(time_budget, lambda: self.harden(work, samples, seed=seed, progress=told))
+            rounds = list(rounds)
+            problem = hardening_problem(subject, work, rounds, stopped)
+            if problem:
+                raise PluginError(f"the hardener {self.name} {problem}", "invalid")
+            found = audit(subject, work, samples.unseen, getattr(self.settings, "accuracy_limit", None))
+            after = work.accuracy(clean.x, clean.y)
+        trace = HardeningTrace(
+            hardener=self.name,
+            settings=to_dict(self.settings),
+            seed=seed,
+            data=samples.description,
+            accuracy_before=before,
+            accuracy_after=after,
+            held_images=len(clean),
+            rounds=tuple(rounds),
+            stopped=_reason(stopped, found),
+            audit=found,
+            seconds=time.perf_counter() - started,
+        )
+        return Hardened(work, trace)
+
+    @abstractmethod
+    def harden(
+        self, work: Subject, samples: Samples, *, seed: int, progress: Progress
+    ) -> tuple[list[HardeningRound], str]:
+        """Change the weights of ``work``, which is a copy, in place; return what each round did and why it ended.
+
+        Train on ``samples.train``; watch the accuracy on ``samples.clean`` and ``samples.held``, which are not for
+        training. Derive randomness with seeding.generator(seed, ...). ``progress`` takes a word now and then.
+        """
+
+
+def _reason(stopped: str, found: Audit | None) -> str:
+    if found is None or found.share == 1:
+        return stopped
+    return f"{stopped}; on unseen images it cost too much, and {found.share:.0%} of the way was kept"
+
+
+@contextmanager
+def _named_failures(name: str) -> Iterator[None]:
+    """What a hardener fails with, as a PluginError; what it says in our own words, and Ctrl-C, pass through."""
+    try:
+        yield
+    except OverBudget as error:
+        raise PluginError(f"the hardener {name} {error}", "time-out") from None
+    except MothError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(one_line(error), "out of memory" if is_out_of_memory(error) else "error") from error

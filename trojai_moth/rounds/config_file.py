@@ -1,0 +1,102 @@
+"""What a model's configuration file says of its network and its images, in any of the rounds' spellings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UnreadableModelError
+from ..core.records import record
+
+CONFIG_LIMIT = 16 * 1024 * 1024
+# Where jsonpickle puts the fields of an object that has a state of its own (the 2022 round).
+_NESTED = "py/state"
+
+
+@record
+class CaseConfig:
+    """What is said of a model's input and shape; nothing in it tells whether it is poisoned. None: not said."""
+
+    architecture: str | None = None
+    classes: int | None = None
+    stored_size: int | None = None
+    """Side of the stored images in pixels."""
+    size: int | None = None
+    """Side of the network's input in pixels."""
+
+
+def read_config(path: Path) -> CaseConfig:
+    """What a config.json or reduced-config.json says of the model's input and shape, and nothing else of it.
+
+    A key that is there must make sense; UnreadableModelError names the file and the key otherwise.
+    """
+    return _config_of(read_config_text(path), path)
+
+
+def parse_config(text: bytes, path: Path) -> CaseConfig:
+    """The same from the text itself; ``path`` is what messages call it."""
+    return _config_of(_parse(text, path), path)
+
+
+def _config_of(data: dict[str, Any], path: Path) -> CaseConfig:
+    size = _whole(data, "cnn_img_size_pixels", path)
+    stored = _whole(data, "img_size_pixels", path)
+    if size is not None and stored is not None and stored < size:
+        raise UnreadableModelError(f"{path}: img_size_pixels {stored} is below cnn_img_size_pixels {size}")
+    architecture = data.get("model_architecture")
+    if "model_architecture" in data and not isinstance(architecture, str):
+        raise UnreadableModelError(f"{path}: model_architecture is not a name")
+    classes = _whole(data, "number_classes", path)
+    return CaseConfig(architecture=architecture, classes=classes, stored_size=stored, size=size)
+
+
+def read_config_text(path: Path) -> dict[str, Any]:
+    """A configuration file's keys in lower case, as plain JSON, whether they stand at the top or in "py/state".
+
+    It is jsonpickle text in the later rounds, and decoding that as such would build objects of its choice.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UnreadableModelError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            text = file.read(CONFIG_LIMIT + 1)
+    except FileNotFoundError:
+        raise UnreadableModelError(f"{path}: missing; it says the architecture and the input size") from None
+    except OSError as error:
+        raise UnreadableModelError(f"{path}: can not be read ({error.strerror})") from None
+    return _parse(text, path)
+
+
+def _parse(text: bytes, path: Path) -> dict[str, Any]:
+    if len(text) > CONFIG_LIMIT:
+        raise UnreadableModelError(f"{path}: larger than {CONFIG_LIMIT >> 20} MiB; not a config file")
+    try:
+        data = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableModelError(f"{path}: not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise UnreadableModelError(f"{path}: not a JSON object")
+    nested = data.get(_NESTED)
+    return _lower({**data, **nested} if isinstance(nested, dict) else data, path)
+
+
+def _lower(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Rounds 1 and 2 write keys in capitals, later ones do not; a file that says both must mean the same."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if key.startswith("py/"):  # jsonpickle's own, whatever case a round writes its keys in
+            continue
+        if key.lower() in found and found[key.lower()] != value:
+            raise UnreadableModelError(f"{path}: says {key.lower()!r:.40} twice, in two spellings; keep the right one")
+        found[key.lower()] = value
+    return found
+
+
+def _whole(data: dict[str, Any], key: str, path: Path) -> int | None:
+    if key not in data:
+        return None
+    value = data[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 100_000:
+        raise UnreadableModelError(f"{path}: {key} is {value!r:.40}; a whole number from 1 to 100000 is needed")
+    return value

@@ -1,0 +1,36 @@
+"""Where the images of scans and hardening come from: what --data and --set data... say."""
+
+from __future__ import annotations
+
+from ..core.records import Field, record
+
+_PART = "(examples|composed|folder)"
+
+
+@record
+class DataSettings:
+    """Where hardening and inversion images come from, and how many."""
+
+    source: str = Field(
+        default="examples",
+        pattern=rf"^{_PART}(\+{_PART})*$",
+        description="examples; composed, i.e. from foregrounds/; folder, i.e. data.folder; or several in equal parts, "
+        "with + between them",
+    )
+    folder: str | None = Field(default=None, description="folder of labelled images, of any size")
+    train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
+    held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
+    held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
+    unseen_images: int = Field(
+        default=2000,
+        ge=0,
+        description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
+    )
+    backgrounds: str | None = Field(
+        default=None, description="folder of background images for composing (default: procedural)"
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that images are taken from in equal parts, each once."""
+        return tuple(dict.fromkeys(self.source.split("+")))

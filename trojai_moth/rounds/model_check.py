@@ -1,0 +1,108 @@
+"""Whether one model of a round can be examined, found out before hours are spent: without a scan, without labels."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+
+from ..core.errors import MothError, one_line
+from ..core.records import Field, record
+from .data_settings import DataSettings
+from .model_folder import Case, Skip
+from .open_model import OpenedCase, open_case
+from .packs import unpacked
+from .preprocessing import Convention
+from .samples import collect_samples
+from .trial_images import NoImagesError
+
+# Composed images of a class that show whether the signs are in the order of the classes.
+_TRIED_PER_CLASS = 10
+NO_EXAMPLES = "example images"
+"""What is called missing where there are none at all."""
+
+
+@record
+class Checkup:
+    """What is known of one model after it was loaded and asked about its own example images."""
+
+    model_id: str
+    problem: str = Field(default="", description="why it can not be judged; empty if it can")
+    architecture: str | None = None
+    classes: int | None = None
+    size: int | None = None
+    examples: int = 0
+    accuracy: float | None = None
+    """Share of all example images that are given their label; without any, of the images that stood in for them."""
+    convention: Convention | None = None
+    missing: tuple[str, ...] = Field(default=(), description="what a round may have and this model has not")
+    sha256: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Whether a scan could begin."""
+        return not self.problem
+
+
+def examine(case: Case | Skip, data: DataSettings | None = None) -> Checkup:
+    """Load one model and try how it reads its images; whatever goes wrong is the answer, not an exception.
+
+    data: the images that a scan would use. What they name beside the examples is tried too, and stands in for examples
+    that are not there.
+    """
+    if isinstance(case, Skip):
+        return Checkup(model_id=case.model_id, problem=case.reason)
+    started = time.perf_counter()
+    missing: tuple[str, ...] = ()
+    try:
+        with unpacked(case) as there:
+            opened = open_case(there, torch.device("cpu"), data)
+            if data and data.sources != ("examples",):
+                _try_images(there, opened, data)
+            return _healthy(there, opened, started)
+    except NoImagesError as error:
+        problem, missing = str(error), (NO_EXAMPLES,)
+    except MothError as error:
+        problem = str(error)
+    except Exception as error:  # one model must not end the look at a thousand
+        problem = one_line(error)
+    seconds = time.perf_counter() - started
+    return Checkup(model_id=case.model_id, problem=problem, missing=missing, seconds=seconds)
+
+
+def _try_images(case: Case, opened: OpenedCase, data: DataSettings) -> None:
+    """Collect a few images as a scan would; MothError where it would be refused then."""
+    collect_samples(case, opened, replace(data, train_per_class=_TRIED_PER_CLASS, held_per_class=1), 0)
+
+
+def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
+    subject, examples = opened.subject, opened.examples
+    present, problem = len(set(examples.y.tolist())), ""
+    if present == 1:
+        problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"
+    return Checkup(
+        model_id=case.model_id,
+        problem=problem,
+        architecture=subject.architecture,
+        classes=subject.classes,
+        size=subject.size,
+        examples=len(examples),
+        accuracy=subject.accuracy(examples.x, examples.y) if len(examples) else opened.convention.accuracy,
+        convention=opened.convention,
+        missing=_missing(case, subject.classes, present),
+        sha256=subject.source_sha256,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _missing(case: Case, classes: int, present: int) -> tuple[str, ...]:
+    signs = len(list(case.foregrounds.glob("*.png")))
+    found = {
+        "configuration": not case.names.configured,
+        "published logits": not case.logits_file.exists(),
+        f"foregrounds ({signs} of {classes})" if signs else "foregrounds": signs != classes,
+        f"examples of {classes - present} of {classes} classes" if present else NO_EXAMPLES: present < classes,
+    }
+    return tuple(name for name, lacks in found.items() if lacks)

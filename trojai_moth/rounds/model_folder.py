@@ -1,0 +1,129 @@
+"""One model of a round: where its files are and what they are called there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.records import record
+from .config_file import CaseConfig
+
+MODEL_FILE = "model.pt"
+CONFIG_FILE = "config.json"
+
+# What rounds call the same thing, the more telling names first: a folder of clean images that says so goes before one
+# that might hold both kinds. The first of each is round 4's, and the name that messages use where there is none.
+CONFIG_NAMES = (CONFIG_FILE, "reduced-config.json")
+_EXAMPLES = (
+    *("clean_example_data", "clean-example-data", "new-clean-example-data"),
+    *("example_data", "example-data"),
+)
+_LOGITS = ("clean-example-logits.csv", "clean_example_logits.csv", "example-logits.csv", "example_logits.csv")
+_POISONED = ("poisoned_example_data", "poisoned-example-data", "new-poisoned-example-data")
+_POISONED_LOGITS = ("poisoned-example-logits.csv", "poisoned_example_logits.csv")
+_FOREGROUNDS = ("foregrounds",)
+
+
+@record
+class FolderNames:
+    """What things are called in a model's folder; for what is not there, the name that round 4 has for it."""
+
+    config: str = CONFIG_NAMES[0]
+    configured: bool = False
+    """Whether there is any configuration."""
+    examples: str = _EXAMPLES[0]
+    logits: str = _LOGITS[0]
+    poisoned_examples: str = _POISONED[0]
+    poisoned_logits: str = _POISONED_LOGITS[0]
+    foregrounds: str = _FOREGROUNDS[0]
+    signed: bool = False
+    """Whether there is a folder of the classes' signs."""
+
+
+# What round 4 calls things.
+ROUND_4 = FolderNames()
+
+
+def find_names(there: Collection[str]) -> FolderNames:
+    """The names in use in a folder that directly holds these files and folders."""
+    names = frozenset(there)
+
+    def first(known: tuple[str, ...]) -> str:
+        return next((name for name in known if name in names), known[0])
+
+    return FolderNames(
+        config=first(CONFIG_NAMES),
+        configured=not names.isdisjoint(CONFIG_NAMES),
+        examples=first(_EXAMPLES),
+        logits=first(_LOGITS),
+        poisoned_examples=first(_POISONED),
+        poisoned_logits=first(_POISONED_LOGITS),
+        foregrounds=first(_FOREGROUNDS),
+        signed=not names.isdisjoint(_FOREGROUNDS),
+    )
+
+
+@record
+class PackedModel:
+    """Where a model lies in a packed round: ``start`` and ``end`` are bytes of the unpacked stream."""
+
+    pack: str
+    start: int
+    end: int
+    volume: int
+    """Bytes that its files take on disk."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model directory of a round. While ``packed``, nothing of it is on disk: see :func:`packs.unpacked`."""
+
+    model_id: str
+    directory: Path
+    config: CaseConfig
+    names: FolderNames = ROUND_4
+    packed: PackedModel | None = None
+
+    @property
+    def model_file(self) -> Path:
+        """The untrusted model file."""
+        return self.directory / MODEL_FILE
+
+    @property
+    def config_file(self) -> Path:
+        """What says the architecture, and perhaps sizes; round 1 and test servers have none."""
+        return self.directory / self.names.config
+
+    @property
+    def examples(self) -> Path:
+        """The folder of clean example images."""
+        return self.directory / self.names.examples
+
+    @property
+    def foregrounds(self) -> Path:
+        """The folder of the classes' signs; sorted file names are the class order."""
+        return self.directory / self.names.foregrounds
+
+    @property
+    def logits_file(self) -> Path:
+        """The published logits of the clean example images."""
+        return self.directory / self.names.logits
+
+    @property
+    def poisoned_examples(self) -> Path:
+        """The folder of example images that carry the injected trigger. Ground truth: see poisoned_examples.py."""
+        return self.directory / self.names.poisoned_examples
+
+    @property
+    def poisoned_logits_file(self) -> Path:
+        """The published logits of the poisoned example images. Ground truth: see poisoned_examples.py."""
+        return self.directory / self.names.poisoned_logits
+
+
+@record
+class Skip:
+    """A model that can not be examined, and why."""
+
+    model_id: str
+    reason: str

@@ -1,0 +1,261 @@
+"""Models in packs ``id-0000xx.tar.gz``, as rounds are downloaded: found without unpacking, unpacked one at a time.
+
+A pack is read through once, to list what it holds; the list is remembered in the cache folder for as long as the pack
+does not change. A model's files are written to a temporary folder (TMPDIR says where) when it is examined, and removed
+right after. Models that are taken in order cost one pass over the pack together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from pathlib import Path
+
+from ..core.errors import MothError, UnreadableModelError
+from ..core.files import cache_folder, write_text
+from ..core.process_identity import is_dead, own_name
+from ..core.records import read_record, record, to_json
+from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
+from .model_folder import MODEL_FILE, Case, FolderNames, PackedModel, Skip, find_names
+from .pack_stream import Member, PackStream
+
+_PACK = re.compile(r"id-\w+\.(?:tar\.gz|tgz)")
+_MODEL = re.compile(r"id-\d{1,20}")
+_FORMAT = 2
+# What the names of temporary folders begin with; whose they are follows.
+_UNPACKED = "trojai-moth-"
+# Round 1 has 500 images and as many labels fit in no other layout; the largest network is vgg19bn with 0.6 GB.
+_MOST_FILES, _MOST_BYTES, _DEEPEST = 100_000, 6 << 30, 6
+
+
+@record
+class PackedEntry:
+    """A model of a pack; ``refusal`` says why it can not be examined, empty if it can."""
+
+    model_id: str
+    place: PackedModel
+    names: FolderNames
+    config: CaseConfig
+    label_text: str | None
+    """The content of ground_truth.csv, for eval/labels.py alone."""
+    refusal: str
+
+
+@record
+class PackIndex:
+    """What a pack holds, and for which file that is true."""
+
+    format: int
+    size: int
+    modified: int
+    models: tuple[PackedEntry, ...]
+    problem: str
+    """Why the pack could not be read to its end; empty if it could."""
+
+
+def find_packs(folder: Path) -> list[Path]:
+    """The packs that lie in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if _PACK.fullmatch(path.name))
+
+
+def read_pack(pack: Path) -> list[Case | Skip]:
+    """The models of a pack, and a skip in the pack's own name if it could not be read to its end."""
+    try:
+        index = pack_index(pack)
+    except (MothError, OSError) as error:
+        return [Skip(model_id=pack.name, reason=str(error))]
+    found: list[Case | Skip] = []
+    for entry in index.models:
+        if entry.refusal:
+            found.append(Skip(model_id=entry.model_id, reason=entry.refusal))
+        else:
+            place = replace(entry.place, pack=str(pack))
+            found.append(Case(entry.model_id, pack / entry.model_id, entry.config, entry.names, place))
+    return [*found, Skip(model_id=pack.name, reason=index.problem)] if index.problem else found
+
+
+def pack_index(pack: Path) -> PackIndex:
+    """What a pack holds, from the cache or by reading it through."""
+    status = pack.stat()
+    key = hashlib.sha256(str(pack.resolve()).encode(errors="surrogateescape")).hexdigest()[:32]
+    remembered = cache_folder() / "packs" / f"{key}.json"
+    with suppress(MothError, OSError, UnicodeDecodeError):
+        index = read_record(PackIndex, remembered)
+        if (index.format, index.size, index.modified) == (_FORMAT, status.st_size, status.st_mtime_ns):
+            return index
+    models, problem = _read_through(pack)
+    index = PackIndex(
+        format=_FORMAT, size=status.st_size, modified=status.st_mtime_ns, models=tuple(models), problem=problem
+    )
+    with suppress(OSError):  # without a cache the next command reads the pack again
+        write_text(remembered, to_json(index))
+    return index
+
+
+@contextmanager
+def unpacked(case: Case) -> Iterator[Case]:
+    """The case with its files on disk for as long as this lasts; one that is on disk already as it is."""
+    if case.packed is None:
+        yield case
+        return
+    _remove_what_the_dead_left()
+    with tempfile.TemporaryDirectory(prefix=f"{_UNPACKED}{own_name()}-") as temporary:
+        directory = Path(temporary) / case.model_id
+        _unpack(case.packed, case.model_id, directory)
+        try:
+            yield replace(case, directory=directory, packed=None)
+        except UnreadableModelError as error:  # the temporary folder will be gone when that is read
+            raise UnreadableModelError(str(error).replace(str(directory), str(case.directory))) from None
+
+
+@cache
+def _remove_what_the_dead_left() -> None:
+    """Unpacked models of processes that were killed: a round's worth of them would fill the disk. Once is enough."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_UNPACKED}*"):
+        if is_dead(folder.name.removeprefix(_UNPACKED).rpartition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class _Found:
+    """What is known of a model while its part of a pack is being read."""
+
+    model_id: str
+    start: int
+    end: int = 0
+    volume: int = 0
+    files: int = 0
+    there: set[str] = field(default_factory=set)
+    configs: dict[str, bytes] = field(default_factory=dict)
+    label: str | None = None
+    refusal: str = ""
+
+
+def _read_through(pack: Path) -> tuple[list[PackedEntry], str]:
+    found: dict[str, _Found] = {}
+    last, problem = None, ""
+    try:
+        stream = PackStream(pack)
+        for member in stream.members():
+            model_id, inside = _place(member)
+            if model_id is None:
+                continue
+            model = found.setdefault(model_id, _Found(model_id, member.start))
+            if last not in (None, model) and model.end:
+                model.refusal = model.refusal or "its files do not lie together in the pack"
+            _note(model, member, inside, stream)
+            last = model
+        stream.close()
+    except MothError as error:
+        problem = str(error)
+        if last is not None:  # nobody knows whether the model that was being read is whole
+            last.refusal = last.refusal or problem
+    if not found and not problem:
+        problem = f"{pack}: holds no folder called id-00000000 or the like; download it again"
+    return [_entry(model, pack) for model in found.values()], problem
+
+
+def _place(member: Member) -> tuple[str | None, tuple[str, ...]]:
+    """The model that a member belongs to and its place there; (None, ()) for what lies outside of all models."""
+    for position, part in enumerate(member.parts):
+        if _MODEL.fullmatch(part):
+            return part, member.parts[position + 1 :]
+    return None, ()
+
+
+def _note(model: _Found, member: Member, inside: tuple[str, ...], stream: PackStream) -> None:
+    model.end, model.files = member.end, model.files + 1
+    model.volume += member.size if member.is_file else 0
+    problem = member.refusal
+    if model.files > _MOST_FILES or model.volume > _MOST_BYTES or len(inside) > _DEEPEST:
+        problem = (
+            problem or f"has more than {_MOST_FILES} files, {_MOST_BYTES >> 30} GiB or {_DEEPEST} levels of folders"
+        )
+    model.refusal = model.refusal or problem
+    if not inside or problem:
+        return
+    model.there.add(inside[0])
+    if len(inside) == 1 and member.is_file and inside[0].endswith("config.json") and member.size <= CONFIG_LIMIT:
+        model.configs[inside[0]] = b"".join(stream.content(member))
+    elif inside == ("ground_truth.csv",) and member.is_file and member.size < 1000:
+        model.label = b"".join(stream.content(member)).decode(errors="replace")
+
+
+def _entry(model: _Found, pack: Path) -> PackedEntry:
+    names, config = find_names(model.there), CaseConfig()
+    refusal = f"{pack}: {model.model_id}: {model.refusal}" if model.refusal else ""
+    if not refusal and MODEL_FILE not in model.there:
+        refusal = f"{pack}: no {MODEL_FILE} for {model.model_id} in it; download the pack again"
+    if not refusal and names.config in model.there:
+        try:
+            text = model.configs.get(names.config, b" " * (CONFIG_LIMIT + 1))
+            config = parse_config(text, pack / model.model_id / names.config)
+        except MothError as error:
+            refusal = str(error)
+    place = PackedModel(pack=pack.name, start=model.start, end=model.end, volume=model.volume)
+    return PackedEntry(
+        model_id=model.model_id, place=place, names=names, config=config, label_text=model.label, refusal=refusal
+    )
+
+
+def _unpack(place: PackedModel, model_id: str, directory: Path) -> None:
+    pack = Path(place.pack)
+    free = shutil.disk_usage(directory.parent).free
+    if free < place.volume:
+        raise UnreadableModelError(
+            f"{pack}: {model_id} takes {place.volume >> 20} MiB, and {directory.parent} has {free >> 20} left; "
+            "set TMPDIR to a larger disk"
+        )
+    reader = _reader(pack)
+    try:
+        for member in reader.at(place.start).members(until=place.end):
+            found, inside = _place(member)
+            if member.refusal or found != model_id:
+                raise UnreadableModelError(f"{pack}: changed while it was read; start again")
+            _write(directory.joinpath(*inside), member, reader.stream)
+    except MothError:
+        reader.drop()
+        raise
+    except OSError as error:
+        reader.drop()
+        raise UnreadableModelError(f"{pack}: {model_id} can not be unpacked ({error.strerror})") from None
+
+
+def _write(path: Path, member: Member, stream: PackStream) -> None:
+    if not member.is_file:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:  # a second file of the same name is an attempt to replace the first
+        for part in stream.content(member):
+            file.write(part)
+
+
+class _Reader:
+    """A pack that stays open between one model and the next, since there is no way but forward in it."""
+
+    def __init__(self, pack: Path) -> None:
+        self._pack, self.stream = pack, PackStream(pack)
+
+    def at(self, position: int) -> PackStream:
+        """The stream, moved to a place."""
+        if self.stream.tell() > position:
+            self.drop()
+        self.stream.seek(position)
+        return self.stream
+
+    def drop(self) -> None:
+        """Begin anew at the pack's first byte."""
+        self.stream.close()
+        self.stream = PackStream(self._pack)
+
+
+@lru_cache(maxsize=1)
+def _reader(pack: Path) -> _Reader:
+    return _Reader(pack)

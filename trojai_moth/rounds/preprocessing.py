@@ -1,0 +1,226 @@
+"""How a model reads its images, found by trying: what reproduces its published logits, or gets most examples right.
+
+Rounds differ in the order of colours, in scaling and in cropping, and their folders are renamed on the way, so a name
+proves nothing. The order in which candidates are tried is :func:`candidates`'s, and of equals the first one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import UnreadableModelError
+from ..core.records import Field, record
+from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
+from .config_file import CaseConfig
+
+# Largest difference of logits, as a share of the image's largest logit. Round 4's own generator wrote its logits under
+# half precision (inference.py, feb2021), so files that hold half-precision numbers get that precision's tolerance.
+LOGITS_TOLERANCE = 1e-3
+HALF_TOLERANCE = 2e-2
+# Without published logits the examples' labels must be met this often; a wrong crop or scale rarely manages that.
+ACCURACY_FLOOR = 0.5
+# Images that every candidate is tried on: enough to tell them apart, and round 1 has 500.
+_PROBE = 100
+# Networks halve their input five times, and rounds crop to the next size that allows it: 224 of 256, 64 of 72.
+_STRIDE = 32
+
+
+@record
+class Reading:
+    """One candidate: the share of example images it gets right, and how far its logits are off; None: not measured."""
+
+    preprocessing: Preprocessing
+    accuracy: float | None = None
+    logits_error: float | None = None
+    problem: str = ""
+
+    @property
+    def words(self) -> str:
+        """E.g. ``BGR, min-max, whole 224: accuracy 0.40``."""
+        found = [self.problem] if self.problem else []
+        found += [] if self.logits_error is None else [f"error {self.logits_error:.2g}"]
+        found += [] if self.accuracy is None else [f"accuracy {self.accuracy:.2f}"]
+        return f"{self.preprocessing.words}: {', '.join(found)}"
+
+
+@record
+class Convention:
+    """The chosen way to read images and what speaks for it, with the figures of all that were tried."""
+
+    chosen: Preprocessing
+    by: Literal["logits", "accuracy"]
+    reason: str
+    images: int = Field(ge=0, description="images that candidates were compared on")
+    images_of: str = Field(default="examples", description="its own examples, or where other images came from")
+    tied: tuple[str, ...] = Field(default=(), description="candidates that were as good and come later in the order")
+    readings: tuple[Reading, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of those images that get their label, read the chosen way."""
+        return next((one.accuracy for one in self.readings if one.preprocessing == self.chosen), None)
+
+
+def candidates(config: CaseConfig, stored: int) -> list[Preprocessing]:
+    """Ways to read images of ``stored`` pixels, the likeliest first.
+
+    Sizes: what the configuration says. Where it says no input size, the whole image and then a crop to the next lower
+    multiple of 32 pixels; where there is no configuration at all the crop comes first, since rounds without any store
+    more than they crop to (224 of 256) except round 1, whose crop is the whole image. Then the whole image, the crop
+    and the shrunk image, where not tried yet. For each of them RGB before BGR, and /255 before min-max.
+    """
+    whole: tuple[Fit, int] = ("crop", stored)
+    lower = max(_STRIDE, (stored - 1) // _STRIDE * _STRIDE)
+    crop: tuple[Fit, int] = ("crop", lower if lower < stored and stored > _STRIDE else stored)
+    said: tuple[Fit, int] = ("crop", config.size) if config.size is not None else whole
+    if config == CaseConfig() and stored % (_STRIDE * 7):  # 224 is whole as it is
+        said = crop
+    small: Fit = "resize"
+    fits = list(dict.fromkeys([said, whole, crop, (small, said[1] if said[1] < stored else crop[1])]))
+    return [
+        Preprocessing(stored_size=stored, size=size, fit=fit, colours=colours, scaling=scaling)
+        for fit, size in fits
+        if fit == "crop" or size < stored
+        for colours, scaling in product(get_args(Colours), get_args(Scaling))
+    ]
+
+
+def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
+    """The first candidate for these stored images (N, 3, h, w)."""
+    return candidates(config, int(images.shape[-1]))[0]
+
+
+class Evidence:
+    """A model's example images and what is published of them; ``where`` and ``logits_name`` are for messages.
+
+    raw (N, 3, h, w) uint8, y (N,), names the file names; ``published`` the logits by file name, or None. Not ``own``:
+    these are other labelled images, which ``images`` describes.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        raw: Tensor,
+        y: Tensor,
+        names: tuple[str, ...],
+        published: Mapping[str, np.ndarray] | None,
+        where: str,
+        logits_name: str,
+        *,
+        own: bool = True,
+        images: str = "examples",
+    ) -> None:
+        self.subject, self.raw, self.y, self.names = subject, raw, y, names
+        self.where, self.logits_name = where, logits_name
+        self.own, self.images = own, images
+        self.expected = None if published is None else np.stack([published[name] for name in names])
+
+    def find(self, tried: list[Preprocessing]) -> Convention:
+        """The first candidate that explains the examples best; UnreadableModelError with all figures if none does."""
+        return self._by_accuracy(tried) if self.expected is None else self._by_logits(tried)
+
+    def _by_logits(self, tried: list[Preprocessing]) -> Convention:
+        readings: list[Reading] = []
+        tolerance = self.tolerance
+        every, probe = torch.arange(len(self.y)), _spread(self.y, _PROBE)
+        for preprocessing in tried:
+            # The first is right in nearly all rounds; of the others few images say enough to drop them.
+            reading = self._measure(preprocessing, every if not readings else probe)
+            if readings and reading.logits_error is not None and reading.logits_error <= tolerance:
+                reading = self._measure(preprocessing, every)
+            readings.append(reading)
+            if reading.logits_error is not None and reading.logits_error <= tolerance:
+                reason = f"published logits reproduced within {reading.logits_error:.1e}"
+                return Convention(
+                    chosen=preprocessing, by="logits", reason=reason, images=len(self.y), readings=tuple(readings)
+                )
+        first = readings[0]
+        if first.logits_error is None:
+            raise UnreadableModelError(f"{self.where}: {first.problem}{_others(readings)}")
+        raise UnreadableModelError(
+            f"{self.where}: does not reproduce {self.logits_name}: relative error {first.logits_error:.2g}, allowed "
+            f"{tolerance:g}, accuracy {first.accuracy:.3f}; the file or its preprocessing is not what the round says"
+            f"{_others(readings)}"
+        )
+
+    def _by_accuracy(self, tried: list[Preprocessing]) -> Convention:
+        probe = _spread(self.y, _PROBE)
+        readings = [self._measure(preprocessing, probe) for preprocessing in tried]
+        known = [reading.accuracy for reading in readings if reading.accuracy is not None]
+        if not known:
+            raise UnreadableModelError(f"{self.where}: {readings[0].problem}{_others(readings)}")
+        best = [reading for reading in readings if reading.accuracy == max(known)]
+        chosen = best[0].preprocessing
+        if max(known) < ACCURACY_FLOOR:
+            raise UnreadableModelError(self._too_low(max(known), chosen) + _others(readings))
+        lacking = "no published logits" if self.own else "no example images"
+        return Convention(
+            chosen=chosen,
+            by="accuracy",
+            reason=f"{lacking}; accuracy on {self.images} {max(known):.3f}",
+            images=len(probe),
+            images_of=self.images,
+            tied=tuple(reading.preprocessing.words for reading in best[1:]),
+            readings=tuple(readings),
+        )
+
+    def _too_low(self, accuracy: float, chosen: Preprocessing) -> str:
+        images = "example images" if self.own else self.images
+        words = (
+            f"{self.where}: only {accuracy:.0%} of the {images} get their label (at least {ACCURACY_FLOOR:.0%} needed) "
+            f"by {chosen.words}, the best of all tried, and there "
+        )
+        if self.own:
+            return f"{words}is no {self.logits_name}; is the model of this folder?"
+        return f"{words}are no example images; are these images of the model's classes, in their order?"
+
+    @property
+    def tolerance(self) -> float:
+        """How far logits may be off, by the precision that the published ones are written in."""
+        return HALF_TOLERANCE if self.expected is not None and _half_precision(self.expected) else LOGITS_TOLERANCE
+
+    def _measure(self, preprocessing: Preprocessing, index: Tensor) -> Reading:
+        try:
+            logits = self.subject.logits(preprocessing(self.raw[index])).cpu().numpy()
+        except RuntimeError as reason:
+            size = preprocessing.size
+            problem = f"can not take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
+            return Reading(preprocessing=preprocessing, problem=problem)
+        if not np.isfinite(logits).all():
+            return Reading(
+                preprocessing=preprocessing, problem="gives logits that are not finite on its own example images"
+            )
+        accuracy = float((logits.argmax(1) == self.y[index].numpy()).mean())
+        if self.expected is None:
+            return Reading(preprocessing=preprocessing, accuracy=accuracy)
+        expected = self.expected[index.numpy()]
+        error = float((np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), 1e-6)).max())
+        return Reading(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
+
+
+def _others(readings: list[Reading]) -> str:
+    """The figures of every candidate, as the end of a message."""
+    return " [tried: " + "; ".join(reading.words for reading in readings) + "]"
+
+
+def _spread(y: Tensor, most: int) -> Tensor:
+    """At most ``most`` indices, in order: of every class its first image, then its second, and so on."""
+    if len(y) <= most:
+        return torch.arange(len(y))
+    rank = torch.zeros(len(y), dtype=torch.long)
+    for label in set(y.tolist()):
+        own = torch.nonzero(y == label).flatten()
+        rank[own] = torch.arange(len(own))
+    return torch.sort(torch.argsort(rank, stable=True)[:most]).values
+
+
+def _half_precision(values: np.ndarray) -> bool:
+    """Whether every number is written as half precision prints it, e.g. 35.6 for 35.59375."""
+    with np.errstate(over="ignore"):
+        return all(float(str(np.float16(value))) == value for value in values.flat)

@@ -1,0 +1,1 @@
+"""What others have published of rounds: errata of labels, models known for false positives, and their own figures."""

@@ -1,0 +1,1 @@
+"""A whole round at work: its tasks, workers, journal and leases."""

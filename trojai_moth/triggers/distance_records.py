@@ -1,0 +1,98 @@
+"""What class distances are measured with, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..core.records import Field, record, to_dict
+from .precision import PrecisionChoice
+
+CHANNELS = 3
+"""One mask covers three colour channels; the paper counts all of them, so its figures are this often the pixels."""
+
+
+@record
+class DistanceSettings:
+    """The paper's protocol: up to 100 images, 1000 steps, success >= 0.9, smallest of three seeds."""
+
+    images_per_class: int = Field(default=100, gt=0, description="images of the victim class at most")
+    steps: int = Field(default=1000, gt=0, description="inversion steps at most")
+    initial_cost: float = Field(default=1e-3, ge=0, description="weight of the mask's size at the start")
+    patience: int = Field(default=10, gt=0, description="successes or failures in a row before the weight moves")
+    success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
+    seeds: tuple[int, ...] = Field(default=(1024, 557540351, 157301989), description="random starts; smallest counts")
+    stall_steps: int = Field(
+        default=1000, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)"
+    )
+    precision: PrecisionChoice = Field(
+        default="fp32",
+        description="auto: bf16 where that is faster, what is found checked again in fp32; "
+        "compiled: also through torch.compile, with CUDA graphs on a GPU, where that is faster",
+    )
+    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    rows_per_group: int = Field(
+        default=192, gt=0, description="rows, pairs times seeds, whose triggers are in memory together at most"
+    )
+
+
+FAST: Mapping[str, Any] = MappingProxyType(
+    {"steps": 250, "seeds": (1024,), "stall_steps": 60, "patience": 5, "precision": "auto"}
+)
+"""What ``--fast`` changes; benchmarks/distance_fast.py measures what that costs."""
+
+FAST_ERROR = "over 32 pairs of 4 small models median |ln(fast/full)| 0.260, bias +0.311, Spearman 0.871"
+"""What benchmarks/distance_fast.py found, in the words of its record's summary."""
+
+# They change how fast a measurement is, not what it measures.
+_SPEED = ("batch_images", "rows_per_group")
+
+
+def protocol(settings: DistanceSettings) -> dict[str, Any]:
+    """The settings that two measurements must share to be compared."""
+    return {name: value for name, value in to_dict(settings).items() if name not in _SPEED}
+
+
+@record
+class PairDistance:
+    """The distance from one class to another in pixels; sizes has one entry per seed, None where it is censored."""
+
+    victim: int
+    target: int
+    images: int = Field(gt=0, description="images of the victim that it was inverted on")
+    sizes: tuple[float | None, ...]
+    distance: float | None = Field(description="the smallest size")
+    l1: float | None = Field(description="the same over three channels, as the paper counts")
+    spread: float | None = Field(description="standard deviation of ln(size) over the seeds")
+
+
+@record
+class DistanceMatrix:
+    """distances[victim][target] in pixels (the paper's figure is 3 times that: it counts three channels).
+
+    None on the diagonal, for censored pairs, and for those that are not in ``pairs`` because they were not measured.
+    """
+
+    model_id: str
+    architecture: str
+    classes: int
+    source_sha256: str = Field(description="of the model file")
+    weights_sha256: str = Field(description="of the weights that were measured, hardened or not")
+    version: str
+    torch: str
+    device: str
+    data: str
+    settings: DistanceSettings
+    images: tuple[int, ...] = Field(description="images inverted on, per class")
+    image_sha256: tuple[tuple[str, ...], ...] = Field(description="these images, per class, as the model saw them")
+    distances: tuple[tuple[float | None, ...], ...]
+    pairs: tuple[PairDistance, ...]
+    censored: int
+    mean: float | None
+    mean_l1: float | None
+    geometric_mean: float | None
+    minimum: float | None
+    spread: float | None = Field(description="mean over pairs of the standard deviation of ln(size) over the seeds")
+    warnings: tuple[str, ...]
+    seconds: float
