@@ -51,7 +51,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# scanners/ and eval/ only become trojai_moth.scanners and trojai_moth.eval when installed, which mypy can not follow;
+# scanners/ and eval/ only become trojai_moth.scanners and trojai_moth.eval when installed, which mypy cannot follow;
 # so it reads a copy that is laid out like the installed package.
 types: setup
 	rm -rf $(TYPED)

@@ -21,7 +21,7 @@ from trojai_moth.core.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHED = ("torch", "torchvision", "numpy", "pandas", "pillow", "pydantic", "click", "scikit-learn", "scipy")
-# The lower bounds of setup.cfg, read from there, so that the two can not part.
+# The lower bounds of setup.cfg, read from there, so that the two cannot part.
 BOUND = re.compile(r"^ {4}(torch|torchvision|numpy|pandas)>=([\d.]+)$", re.MULTILINE)
 # What touches these four most: loading, layouts, images, tables, records, inversion, hardening.
 QUICK = (
@@ -33,7 +33,7 @@ QUICK = (
         "rounds/test_preprocessing.py",
     ),
     *(
-        "rounds/test_open_model.py",
+        "rounds/test_open_folder.py",
         "triggers/test_inversion.py",
         "hardeners/test_moth.py",
         "hardeners/test_weights.py",

@@ -2,9 +2,9 @@
 
     python benchmarks/fleet_simulation.py --out benchmarks/results/fleet_simulation.json
 
-Times of the stages are drawn, model by model, from the committed records of the set that tested what ships (one CPU
-thread, 32 pixels), so that their spread and the share of each stage are real; ``--records`` names other ones,
-``--scale`` multiplies all of them, since a GPU at 224 pixels was not measured. A share of the workers is slow; workers
+Times of the stages are drawn, model by model, from the committed records of the last set that tested the shipped rule
+(one CPU thread, 32 pixels), so that their spread and the share of each stage are real; ``--scale`` multiplies all of
+them, since a GPU at 224 pixels was not measured. A share of the workers is slow; workers
 fail at random, which loses the stage in work, and the model is taken up again when its lease has expired; a failed
 worker is back after a while. Two ways: a model's stages in one turn (local workers, Slurm), and scans first with the
 rest as tasks of their own (Ray), which loads flagged models twice. Nothing is claimed of shared disks: their part is
@@ -16,14 +16,16 @@ import heapq
 import json
 import random
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from set_records import Record, read_set
+
 from trojai_moth.core.files import write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORDS = Path("benchmarks", "results", "stamps", "twelfth")
+SET = "twelfth"
 # What follows the first scan of a flagged model.
 AFTER = ("harden", "after", "evidence")
 # Efficiency below which more workers are called a waste.
@@ -62,14 +64,10 @@ class Fleet:
 def main() -> None:
     """Every number of workers, both ways, several times."""
     options = parse()
-    measured = read_times(ROOT / options.records)
+    measured = read_times(read_set(SET))
     record: dict[str, Any] = {
         "benchmark": "fleet_simulation",
-        "settings": {
-            name: value.as_posix() if isinstance(value, Path) else value
-            for name, value in vars(options).items()
-            if name != "out"
-        },
+        "settings": {"records": SET} | {name: value for name, value in vars(options).items() if name != "out"},
         "measured": describe(measured),
         "parts": {},
     }
@@ -87,7 +85,6 @@ def parse() -> argparse.Namespace:
     """Round 4 has 1008 models."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--out", type=Path, required=True)
-    made.add_argument("--records", type=Path, default=RECORDS, help="folder of records, from the repository's root")
     made.add_argument("--models", type=int, default=1008)
     made.add_argument("--flagged", type=float, default=0.4, help="share of models that the first scan flags")
     made.add_argument("--workers", type=int, nargs="+", default=[1, 8, 16, 32, 64, 128, 256, 512, 1008])
@@ -104,18 +101,12 @@ def parse() -> argparse.Namespace:
     return made.parse_args()
 
 
-def read_times(folder: Path) -> list[Times]:
-    """From committed records; models that were not flagged there give their scan only."""
-    found = []
-    for path in sorted(folder.rglob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        before = (data.get("before") or {}).get("seconds")
-        rest = tuple((data.get(stage) or {}).get("seconds", 0.0) for stage in AFTER)
-        if before:
-            found.append(Times(before, rest))
-    if not any(all(times.rest) for times in found):
-        raise SystemExit(f"{folder}: no records with all stages")
-    return found
+def read_times(records: Sequence[Record]) -> list[Times]:
+    """Of every model; those that were not flagged give their scan only."""
+    return [
+        Times(one["before"]["seconds"], tuple(one.get(stage, {}).get("seconds", 0.0) for stage in AFTER))
+        for one in records
+    ]
 
 
 def describe(measured: list[Times]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from record import Record, parser
 
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.seeding import derive_seed
-from trojai_moth.rounds.model_folder import Case
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples
 from trojai_moth.scanners.registry import make_scanner
@@ -46,9 +46,9 @@ def main() -> None:
         print(f"{way}: {found['same']} of {found['verdicts']} verdicts as the public code; {found['differences']}")
 
 
-def smallest(case: Case, arms_at_once: int, seed: int, device: torch.device) -> dict[str, Any]:
+def smallest(case: ModelFolder, arms_at_once: int, seed: int, device: torch.device) -> dict[str, Any]:
     """The smallest pair with its way back."""
-    opened, own = open_case(case, device), derive_seed(seed, case.model_id)
+    opened, own = open_folder(case, device), derive_seed(seed, case.model_id)
     nothing = opened.examples.take(torch.arange(0))
     samples = Samples(opened.examples, nothing, nothing, "all examples")  # the public code holds none back
     scanner = make_scanner("k-arm", {"arms_at_once": arms_at_once, "left_out_candidates": 0})

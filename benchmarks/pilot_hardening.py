@@ -14,7 +14,7 @@ from typing import Any
 
 from contest import accuracy
 from record import Record, parser
-from subjects import Model, open_model
+from subjects import Model, model_with_images
 
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.seeding import derive_seed
@@ -22,7 +22,7 @@ from trojai_moth.core.subject import Subject
 from trojai_moth.eval.gain import gains
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.model_folder import ModelFolder
 from trojai_moth.rounds.poisoned_examples import attack_success, read_poisoned
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.triggers.distance import measure_distances
@@ -40,7 +40,7 @@ def main() -> None:
     meter = DistanceSettings(**{**FAST, "images_per_class": chosen.images})
     record = Record("pilot hardening", chosen, hardener=to_dict(settings), distance=to_dict(meter))
     for case in read_round(chosen.round):
-        if isinstance(case, Case):
+        if isinstance(case, ModelFolder):
             record.part(case.model_id, lambda case=case: one_model(case, settings, meter, chosen, record))
     record.finish(**summary(record.data["parts"]))
     for name, part in record.data["parts"].items():
@@ -48,10 +48,10 @@ def main() -> None:
 
 
 def one_model(
-    case: Case, settings: MothSettings, meter: DistanceSettings, chosen: Any, record: Record
+    case: ModelFolder, settings: MothSettings, meter: DistanceSettings, chosen: Any, record: Record
 ) -> dict[str, Any]:
     """One row."""
-    model = open_model(case, chosen.seed, record.device)
+    model = model_with_images(case, chosen.seed, record.device)
     poisoned = read_poisoned(case, model.subject)
     before = sizes(model, model.subject, meter)
     begun = time.perf_counter()

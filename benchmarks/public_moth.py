@@ -27,7 +27,7 @@ import torch
 from contest import Meter, accuracy
 from figures import growth
 from record import Record, parser
-from subjects import Model, open_model
+from subjects import Model, model_with_images
 
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.seeding import derive_seed
@@ -62,7 +62,7 @@ def main() -> None:
     if not (chosen.checkout / "src_torch" / "main.py").is_file():
         raise SystemExit(f"--checkout {chosen.checkout}: no src_torch/main.py in it")
     record = Record("public_moth", chosen)
-    model = open_model(read_case(chosen.model), chosen.seed, record.device)
+    model = model_with_images(read_case(chosen.model), chosen.seed, record.device)
     meter = Meter(chosen.pairs, chosen.images, chosen.steps, chosen.seed)
     before = record.part("before", lambda: measured(model, meter, model.subject))
     after = record.part("after", lambda: harden(model, meter, chosen))

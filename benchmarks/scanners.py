@@ -22,8 +22,8 @@ from trojai_moth.eval.calibration.learn import LearnSettings, ScoredModel, Sourc
 from trojai_moth.eval.calibration.scans import read_groups
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.model_folder import Case
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import collect_samples
 from trojai_moth.scanners.base import Scanner
@@ -44,7 +44,7 @@ def main() -> None:
     scanners = {words: scanner_of(words) for words in chosen.scanner}
     record = Record("scanners", chosen, scanners={words: to_dict(s.settings) for words, s in scanners.items()})
     record.data["round"] = about(chosen.round)
-    cases = [case for case in read_round(chosen.round) if isinstance(case, Case)]
+    cases = [case for case in read_round(chosen.round) if isinstance(case, ModelFolder)]
     for case in cases:
         for words, scanner in scanners.items():
             record.part(f"{case.model_id} {words}", lambda c=case, s=scanner: scans(c, s, chosen, record.device))
@@ -76,9 +76,9 @@ def about(round_dir: Path) -> dict[str, Any]:
     return {"settings": to_dict(made.settings), "minutes": made.seconds / 60, "dropped": len(made.dropped)}
 
 
-def scans(case: Case, scanner: Scanner, chosen: Any, device: torch.device) -> dict[str, Any]:
+def scans(case: ModelFolder, scanner: Scanner, chosen: Any, device: torch.device) -> dict[str, Any]:
     """One model by one scanner, with all seeds; as ``rescan`` with that seed would begin."""
-    opened = open_case(case, device)
+    opened = open_folder(case, device)
     verdicts, seconds = [], []
     for seed in range(chosen.seed, chosen.seed + chosen.seeds):
         own = derive_seed(seed, case.model_id)

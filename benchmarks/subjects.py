@@ -14,8 +14,8 @@ from trojai_moth.core.seeding import derive_seed, generator
 from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.loading import build_architecture
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.model_folder import Case
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples, collect_samples, with_unseen
 from trojai_moth.synthesis.make_round import make_round
@@ -45,15 +45,15 @@ def round_models(
     out = folder / f"{architecture}-{size}px-{classes}c-{count + count % 2}m-{seed}"
     try:
         make_round(out, settings, progress=lambda line: print(f"  {line}", flush=True))
-        cases = [case for case in read_round(out) if isinstance(case, Case)][:count]
-        return [open_model(case, seed, device) for case in cases]
+        cases = [case for case in read_round(out) if isinstance(case, ModelFolder)][:count]
+        return [model_with_images(case, seed, device) for case in cases]
     except MothError as error:
         raise SystemExit(str(error)) from None
 
 
-def open_model(case: Case, seed: int, device: torch.device) -> Model:
+def model_with_images(case: ModelFolder, seed: int, device: torch.device) -> Model:
     """A model directory with composed images."""
-    opened = open_case(case, device)
+    opened = open_folder(case, device)
     own, fresh = (
         DataSettings(source="composed"),
         DataSettings(source="composed", train_per_class=1, held_per_class=FRESH),

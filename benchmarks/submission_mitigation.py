@@ -20,7 +20,7 @@ from record import Record, parser
 from trojai_moth.core.images import list_examples
 from trojai_moth.core.records import to_dict
 from trojai_moth.eval.labels import read_labels
-from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.model_folder import ModelFolder
 from trojai_moth.rounds.poisoned_examples import read_poisoned
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.submission.fidelity import CLEAN_BEFORE, LABELS_FILE, POISONED_BEFORE, hit_rate, score_fidelity
@@ -43,7 +43,7 @@ def main() -> None:
         part.mkdir(parents=True)
     labels = read_labels(chosen.round)
     for case in read_round(chosen.round):
-        if isinstance(case, Case):
+        if isinstance(case, ModelFolder):
             found = record.part(case.model_id, lambda c=case: mitigated(c, folder, chosen.work))
             write_truth(truth, case.model_id, labels[case.model_id], found)
             (results / f"{case.model_id}.json").write_text(json.dumps(found["after"]), encoding="utf-8")
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"fidelity {scored.corrected:.3f} by its formula, {scored.nist:.3f} as the harness computes it")
 
 
-def mitigated(case: Case, folder: Path, work: Path) -> dict[str, Any]:
+def mitigated(case: ModelFolder, folder: Path, work: Path) -> dict[str, Any]:
     """Logits of the original and of the mitigated model on the images that were not hardened on."""
     place = work / "calls" / case.model_id
     shutil.rmtree(place, ignore_errors=True)
@@ -79,7 +79,7 @@ def mitigated(case: Case, folder: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def examples(case: Case) -> list[tuple[int, Path, int]]:
+def examples(case: ModelFolder) -> list[tuple[int, Path, int]]:
     """(class, file, number) of every clean example image, numbered within its class."""
     counted: dict[int, int] = {}
     found = []
@@ -89,7 +89,7 @@ def examples(case: Case) -> list[tuple[int, Path, int]]:
     return found
 
 
-def triggered(case: Case) -> list[tuple[Path, int]]:
+def triggered(case: ModelFolder) -> list[tuple[Path, int]]:
     """Poisoned example images with what their trigger is to make of them."""
     known = read_poisoned(case)
     if known is None:

@@ -13,7 +13,7 @@ _TYPE, _CONDITION, _GROUP, _LOOKALIKES = "triggers_0_type", "triggers_0_conditio
 
 
 def read_conditions(round_dir: Path) -> dict[str, dict[str, str]]:
-    """Model id -> name of a condition -> its value; {} without METADATA.csv. MothError when it can not be read.
+    """Model id -> name of a condition -> its value; {} without METADATA.csv. MothError when it cannot be read.
 
     A clean model has no trigger; it stands under the trigger condition of its poisoned twin, so that both are counted
     in one row.

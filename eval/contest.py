@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,15 @@ from ..core.device import describe_device
 from ..core.errors import MothError, RunDirectoryError, one_line
 from ..core.files import write_text
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.records import to_dict, to_json
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
 from ..hardeners.base import Hardener
 from ..hardeners.trace import HardeningTrace
 from ..hardeners.weights import load_weights, save_weights
-from ..rounds.model_folder import Case
-from ..rounds.open_model import OpenedCase
+from ..rounds.model_folder import ModelFolder
+from ..rounds.open_folder import OpenedFolder
 from ..rounds.poisoned_examples import PoisonedExamples, attack_success
 from ..rounds.samples import Samples, collect_samples, with_unseen
 from ..runs.journal import Journal, RunIdentity
@@ -29,15 +30,13 @@ from ..triggers.distance import choose_pairs, measure_distances
 from ..triggers.trigger import Pair
 from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Contest:
     """One model, the images that methods may see, the poisoned ones that they may not, and where records lie."""
 
-    case: Case
-    opened: OpenedCase
+    case: ModelFolder
+    opened: OpenedFolder
     samples: Samples
     poisoned: PoisonedExamples | None
     settings: ComparisonSettings
@@ -66,7 +65,7 @@ class Contest:
     def judged(self) -> tuple[ImagePool, str]:
         """The images that rows are judged on, and what they are in words.
 
-        Composed images can be had anew, so that not even the accuracy guards have seen them; examples can not.
+        Composed images can be had anew, so that not even the accuracy guards have seen them; examples cannot.
         """
         if self.settings.data.source == "composed":
             count = self.settings.judge.fresh_per_class

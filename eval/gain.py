@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 
 from ..core.records import Field, record
 from ..core.seeding import derive_seed
+from ..triggers.trigger import SIZE_FLOOR
 
 Matrix = Sequence[Sequence[float | None]]
-
-FLOOR = 0.01
-"""Sizes in pixels below this count as this: the model confuses the two classes as it is, and ratios to nothing mean
-nothing."""
 
 
 @record
@@ -71,7 +68,7 @@ def gains(
     """
     changes = pair_changes(before, after, pairs)
     both = [(change.before, change.after) for change in changes if None not in (change.before, change.after)]
-    sizes = np.maximum(np.array(both, dtype=np.float64).reshape(-1, 2), FLOOR)
+    sizes = np.maximum(np.array(both, dtype=np.float64).reshape(-1, 2), SIZE_FLOOR)
     ratios = sizes[:, 1] / sizes[:, 0]
     low, high = bootstrap_mean(np.log(ratios), level=level, resamples=resamples, seed=seed) or (None, None)
     return Gain(

@@ -32,7 +32,7 @@ def read_labels(round_dir: Path) -> dict[str, bool]:
     0 or 1) of each ``id-*`` folder, which may also lie under ``models/`` or ``groundtruth/``, or of ``round_dir``
     itself when that is one model's folder, and in the packs of a packed round. A round without labels gives an empty
     dict. Models whose published label is known to be wrong have none: see :func:`read_errata`. Raises MothError when
-    two places disagree or one can not be understood.
+    two places disagree or one cannot be understood.
     """
     wrong = read_errata(round_dir)
     return {model: poisoned for model, poisoned in read_published_labels(round_dir).items() if model not in wrong}
@@ -93,7 +93,7 @@ def _ground_truth_claims(round_dir: Path) -> Iterator[_Claim]:
 def _packed_claims(round_dir: Path) -> Iterator[_Claim]:
     folders = [folder for folder in (round_dir, round_dir / MODELS_FOLDER) if folder.is_dir()]
     for pack in (pack for folder in folders for pack in find_packs(folder)):
-        with suppress(OSError):  # a pack that can not be read has no models to label either
+        with suppress(OSError):  # a pack that cannot be read has no models to label either
             for entry in pack_index(pack).models:
                 source = pack / entry.model_id / "ground_truth.csv"
                 poisoned = _parse(entry.label_text or "", str(source))
@@ -106,7 +106,7 @@ def _csv_rows(path: Path) -> list[list[str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MothError(f"{path} can not be read as CSV text: {error}") from None
+        raise MothError(f"{path} cannot be read as CSV text: {error}") from None
 
 
 def _parse(text: str, where: str) -> bool | None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.errors import SettingsError, UnfinishedRunError
 from ..core.messages import Progress, silent
-from ..runs.execution_settings import Fleet
+from ..runs.execution_settings import ExecutionSettings
 from ..runs.journal import Journal
 from ..runs.leases import LeaseTerms
 from ..runs.rescan import caveats, read_settings, run_round
@@ -50,7 +50,7 @@ def rescan(
     rule: str | Path | None = None,
     allow_fitted: bool = False,
     labels: bool = True,
-    fleet: Fleet | None = None,
+    fleet: ExecutionSettings | None = None,
     leases: LeaseTerms | None = None,
     round_budget: float | None = None,
     device: str = "auto",
@@ -61,7 +61,7 @@ def rescan(
     """Scan every model of a round, harden the flagged ones, scan those again, and judge them.
 
     Writes results.csv, summary.json, report.md, the journal and the hardened weights into ``out``. An unfinished run
-    there goes on, when it was made with the same settings. A model that can not be examined is not judged, never clean.
+    there goes on, when it was made with the same settings. A model that cannot be examined is not judged, never clean.
 
     Example::
 
@@ -96,7 +96,7 @@ def rescan(
         RunDirectoryError: ``out`` is no run directory, is damaged, or was made with other settings.
         UnfinishedRunError: the round's time budget is used up; results so far are written.
         KeyboardInterrupt: results so far are written.
-        MothError: the round can not be read, or workers can not be started.
+        MothError: the round cannot be read, or workers cannot be started.
 
     """
     chosen, images_are_said = read_settings(settings, has_rule=rule is not None)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..core.errors import RunDirectoryError
 from ..core.files import write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
 from ..runs.journal import Journal
 from ..runs.records import Failure, NotHardened, ScanRecord
-from ..scanners.result import Candidate, Verdict
+from ..scanners.result import Candidate, ScanResult
 from ..verdict.features import BlindEvidence
-from ..verdict.records import BlindVerdict
+from ..verdict.records import Verdict
+from .labels import read_labels
 from .report.markdown import to_markdown
 from .summary import Summary, summarise
 
@@ -94,13 +96,42 @@ def read_results(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"model": str, **_TYPES})
 
 
+def read_run(run_dir: str | Path, *, round_dir: str | Path | None = None) -> pd.DataFrame:
+    """A run's results so far, finished or not: a row per model, as docs/results-schema.md describes.
+
+    round_dir: the round with its METADATA.csv, to join its labels; without it the labels are those of results.csv,
+    where the run is finished. Raises RunDirectoryError for a folder that holds no run.
+
+    >>> import trojai_moth as tm
+    >>> tm.read_run("no-such-run")
+    Traceback (most recent call last):
+    ...
+    trojai_moth.core.errors.RunDirectoryError: no-such-run: holds no run; give the --out folder of a rescan
+    """
+    journal = Journal(Path(run_dir))
+    if not journal.started:
+        raise RunDirectoryError(f"{run_dir}: holds no run; give the --out folder of a rescan")
+    return result_rows(journal, known_labels(Path(run_dir), None if round_dir is None else Path(round_dir)))
+
+
+def known_labels(run_dir: Path, truth: Path | None) -> Mapping[str, bool]:
+    """By model id, True for poisoned: those of the round ``truth``, else those that results.csv holds."""
+    if truth is not None:
+        return read_labels(truth)
+    file = run_dir / "results.csv"
+    if not file.exists():
+        return {}
+    rows = read_results(file)
+    return {str(row.model): bool(row.label) for row in rows.itertuples() if not pd.isna(row.label)}
+
+
 def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, object]:
     before = journal.read(model_id, "before", ScanRecord)
     trace = journal.read(model_id, "harden", HardeningTrace)
     after = journal.read(model_id, "after", ScanRecord)
     failure = journal.read(model_id, "failure", Failure)
     left_alone = journal.read(model_id, "not-hardened", NotHardened)
-    blind = journal.read(model_id, "blind", BlindVerdict)
+    blind = journal.read(model_id, "blind", Verdict)
     verdict, reason = _decide(before, after, failure, left_alone)
     if asked_blind(journal) and verdict in ("cleared", "kept") and not left_alone:
         verdict, reason = (
@@ -156,5 +187,5 @@ def _scan_columns(when: str, scan: ScanRecord | None) -> dict[str, object]:
     return columns
 
 
-def _best(verdict: Verdict) -> Candidate | None:
+def _best(verdict: ScanResult) -> Candidate | None:
     return verdict.evidence[0] if verdict.evidence else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..core.records import Field, record
-from ..rounds.model_check import Checkup
+from ..rounds.model_check import ModelCheck
 from ..runs.estimate import Estimate
 
 LABEL_WORDS = ("clean", "poisoned", "unknown")
@@ -52,7 +52,7 @@ class Tally:
     accuracy_least: float | None = None
     measured: int = 0
 
-    def add(self, checkup: Checkup) -> None:
+    def add(self, checkup: ModelCheck) -> None:
         """Count one model."""
         self.models += 1
         self.usable += checkup.usable

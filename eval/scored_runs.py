@@ -9,7 +9,7 @@ from ..core.errors import MothError
 from ..hardeners.trace import HardeningTrace
 from ..runs.journal import Journal
 from ..runs.records import ScanRecord
-from ..verdict.records import BlindVerdict
+from ..verdict.records import Verdict
 from .calibration.blind_runs import LabelledModel, read_blind_run
 from .conditions import read_conditions
 from .protocol_rows import ScoredModel
@@ -24,7 +24,7 @@ def read_scored(run_dir: Path, round_dir: Path) -> tuple[list[ScoredModel], list
     conditions = read_conditions(round_dir)
     scored, fitted = [], []
     for model in read_blind_run(run_dir, round_dir):
-        verdict = journal.read(model.model_id, "blind", BlindVerdict)
+        verdict = journal.read(model.model_id, "blind", Verdict)
         if verdict is None:
             continue
         if verdict.fitted_on:
@@ -37,7 +37,7 @@ def read_scored(run_dir: Path, round_dir: Path) -> tuple[list[ScoredModel], list
     return scored, fitted
 
 
-def _scored(journal: Journal, model: LabelledModel, verdict: BlindVerdict, conditions: dict[str, str]) -> ScoredModel:
+def _scored(journal: Journal, model: LabelledModel, verdict: Verdict, conditions: dict[str, str]) -> ScoredModel:
     after = journal.read(model.model_id, "after", ScanRecord)
     before = journal.read(model.model_id, "before", ScanRecord)
     trace = journal.read(model.model_id, "harden", HardeningTrace)

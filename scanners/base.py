@@ -14,11 +14,11 @@ from ..core.messages import kept_traceback
 from ..core.records import from_dict, to_dict
 from ..core.statistics import logistic
 from ..core.subject import Subject
-from ..core.time_limit import OverBudget, check_budget, within
+from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
 from ..triggers.trigger import Trigger
 from .checks import model_change, network_problem, verdict_problem
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 # Triggers that a scan may show beside its verdict: as many as people look at.
 MOST_SHOWN = 8
@@ -36,7 +36,9 @@ class Scanner(ABC):
         self.settings = settings if settings is not None else self.settings_type()
 
     @final
-    def __call__(self, subject: Subject, samples: Samples, *, seed: int, time_budget: float | None = None) -> Verdict:
+    def __call__(
+        self, subject: Subject, samples: Samples, *, seed: int, time_budget: float | None = None
+    ) -> ScanResult:
         """Scan a copy, and turn what goes wrong into a verdict of "not judged" with the reason: never into "clean".
 
         time_budget: seconds after which the scan is given up, see :mod:`~trojai_moth.core.time_limit`; None: no limit.
@@ -48,10 +50,10 @@ class Scanner(ABC):
         if verdict.flagged is None:
             self._shown = ()
         settings, seconds = to_dict(self.settings), time.perf_counter() - started
-        return from_dict(Verdict, {**to_dict(verdict), "settings": settings, "seed": seed, "seconds": seconds})
+        return from_dict(ScanResult, {**to_dict(verdict), "settings": settings, "seed": seed, "seconds": seconds})
 
     @abstractmethod
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
 
     @property
@@ -72,11 +74,11 @@ class Scanner(ABC):
         if len(self._shown) < MOST_SHOWN:
             self._shown = (*self._shown, Trigger(trigger.victim, trigger.target, mask, pattern))
 
-    def _checked(self, subject: Subject, samples: Samples, seed: int, time_budget: float | None) -> Verdict:
+    def _checked(self, subject: Subject, samples: Samples, seed: int, time_budget: float | None) -> ScanResult:
         try:
             work = subject.clone()
             with work.frozen():
-                verdict = within(time_budget, lambda: self.scan(work, samples, seed=seed))
+                verdict = run_with_time_limit(time_budget, lambda: self.scan(work, samples, seed=seed))
                 changed = model_change(subject.module, work.module)
             if changed:
                 return self._skipped("changed the model", f"the scanner {changed}")
@@ -85,19 +87,19 @@ class Scanner(ABC):
                 return self._skipped("invalid", f"the scanner {problem}")
             if verdict.flagged is not None:
                 problem = network_problem(subject, samples)
-        except OverBudget as error:
+        except TimeLimitExceeded as error:
             return self._skipped("time-out", f"the scanner {error}")
         except (Exception, SystemExit) as error:  # a scanner is a plugin, and a crash must not end as 1, "flagged"
             kind: Misconduct = "out of memory" if is_out_of_memory(error) else "error"
             return self._skipped(kind, " ".join(one_line(error).split()), kept_traceback(error))
         return self._skipped("invalid", f"the network {problem}") if problem else verdict
 
-    def _skipped(self, skip: Misconduct, reason: str, traceback: str | None = None) -> Verdict:
+    def _skipped(self, skip: Misconduct, reason: str, traceback: str | None = None) -> ScanResult:
         return dataclasses.replace(self.not_judged(reason), skip=skip, traceback=traceback)
 
-    def judged(self, score: float, reason: str, evidence: Sequence[Candidate]) -> Verdict:
+    def judged(self, score: float, reason: str, evidence: Sequence[Candidate]) -> ScanResult:
         """The verdict by a score: flagged above 0; the probability is a plain logistic curve, not calibrated."""
-        return Verdict(
+        return ScanResult(
             scanner=self.name,
             outcome="flagged" if score > 0 else "clean",
             score=score,
@@ -106,6 +108,6 @@ class Scanner(ABC):
             evidence=tuple(evidence),
         )
 
-    def not_judged(self, reason: str) -> Verdict:
+    def not_judged(self, reason: str) -> ScanResult:
         """The verdict for a model that could not be examined."""
-        return Verdict(scanner=self.name, outcome="not judged", score=None, probability=None, reason=reason)
+        return ScanResult(scanner=self.name, outcome="not judged", score=None, probability=None, reason=reason)

@@ -11,23 +11,21 @@ for models as they come: what hardening does to scores is not learned here.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ..core.errors import SettingsError
-from ..core.records import Field, fingerprint, from_dict, record, to_dict
+from ..core.learned_file import read_learned, refuse_other
+from ..core.records import Field, fingerprint, record, to_dict
 from ..core.statistics import PROBABILITY_FLOOR, logistic
 from ..rounds.data_settings import DataSettings
 from .base import Scanner
 from .registry import split_names
-from .result import Calibrated, Verdict
+from .result import Calibrated, ScanResult
 
-FORMAT: Final = 1
 Method = Literal["logistic", "monotone"]
 
 
@@ -137,7 +135,10 @@ class CalibrationMetrics:
 class Calibration:
     """Everything learned, in one file."""
 
-    format: Literal[1] = FORMAT
+    option: ClassVar[str] = "--calibration"
+    again: ClassVar[str] = "calibrate anew"
+    form: ClassVar[int] = 1
+    format: Literal[1] = 1
     scanner: str = Field(description="name, or names with commas between them")
     scanner_settings: dict[str, Any]
     settings_sha256: str = Field(description="of the scanner's name and settings")
@@ -150,7 +151,7 @@ class Calibration:
     metrics: CalibrationMetrics
     provenance: Provenance
 
-    def judge(self, verdict: Verdict, sha256: str) -> Verdict:
+    def judge(self, verdict: ScanResult, sha256: str) -> ScanResult:
         """The scanner's verdict with the learned probability and flag; sha256 of the model's file.
 
         The score is moved by the threshold, so that it is above 0 exactly when the model is flagged. What was not
@@ -187,38 +188,15 @@ class Calibration:
         learned = {"--scanner": self.scanner, **_flat("scanner", self.scanner_settings)}
         used |= _flat("data", to_dict(data))
         learned |= _flat("data", to_dict(self.data))
-        for key in sorted(used.keys() | learned.keys()):
-            if used.get(key) != learned.get(key):
-                raise SettingsError(
-                    f"--calibration: learned with {key} {learned.get(key)!r:.60}, this run has {used.get(key)!r:.60}; "
-                    "use the same scanner, settings and images, or calibrate anew"
-                )
+        refuse_other(self, learned, used)
 
 
 def read_calibration(path: Path) -> Calibration:
     """Read what ``trojai-moth calibrate`` wrote; SettingsError for another format or settings changed by hand."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"--calibration {path}: can not be read ({error})") from None
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise SettingsError(f"--calibration {path}: format {found!r:.40}, this version reads {FORMAT}; calibrate anew")
-    made = from_dict(Calibration, data, source=f"--calibration {path}")
+    made = read_learned(Calibration, path)
     if made.settings_sha256 != settings_fingerprint(made.scanner, made.scanner_settings):
-        raise SettingsError(f"--calibration {path}: its settings do not match their hash; calibrate anew")
+        raise SettingsError(f"{made.option} {path}: its settings do not match their hash; {made.again}")
     return made
-
-
-def refuse_fitted(calibration: Calibration, files: Iterable[tuple[str, str]]) -> None:
-    """SettingsError when a calibration was learned from one of these models, each (model id, sha256 of its file)."""
-    models, known = list(files), calibration.fitted_files
-    fitted = [model_id for model_id, sha256 in models if sha256 in known]
-    if fitted:
-        raise SettingsError(
-            f"--calibration: it was learned from {len(fitted)} of these {len(models)} models ({fitted[0]} first), so "
-            "results would be too good; use other models, or --allow-fitted to have it said beside the results"
-        )
 
 
 def settings_fingerprint(scanner: str, settings: dict[str, Any]) -> str:

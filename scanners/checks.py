@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..core.statistics import PROBABILITY_FLOOR
 from ..core.subject import Subject
 from ..rounds.samples import Samples
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 # Images on which a network has to give numbers before it is called clean or flagged.
 _PROBED = 8
@@ -50,8 +50,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def verdict_problem(verdict: Any, classes: int) -> str | None:
     """What is wrong with a scanner's verdict on a model of so many classes, whoever is to blame."""
-    if not isinstance(verdict, Verdict):
-        return f"returned {type(verdict).__name__}, not a Verdict"
+    if not isinstance(verdict, ScanResult):
+        return f"returned {type(verdict).__name__}, not a ScanResult"
     problem = _judgement_problem(verdict)
     if problem:
         return problem
@@ -62,7 +62,7 @@ def verdict_problem(verdict: Any, classes: int) -> str | None:
     return None
 
 
-def _judgement_problem(verdict: Verdict) -> str | None:
+def _judgement_problem(verdict: ScanResult) -> str | None:
     if verdict.outcome == "not judged":
         return None if verdict.score is None and verdict.probability is None else "judges and does not judge"
     if verdict.score is None or not math.isfinite(verdict.score):

@@ -19,10 +19,10 @@ from ..core.records import to_dict
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from .base import Scanner
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 
-class SeveralScanners(Scanner):
+class CombinedScanner(Scanner):
     """Runs its members one after the other; each sees the same images and seed as if it were alone."""
 
     settings_type: ClassVar[type] = dict
@@ -33,7 +33,7 @@ class SeveralScanners(Scanner):
         super().__init__({name: to_dict(member.settings) for name, member in members})
         self.members = tuple(members)
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Ask every member and combine what they say."""
         verdicts = [(name, member(subject, samples, seed=seed)) for name, member in self.members]
         for _, member in self.members:
@@ -42,11 +42,11 @@ class SeveralScanners(Scanner):
         return combine(self.name, verdicts)
 
 
-def combine(name: str, verdicts: Sequence[tuple[str, Verdict]]) -> Verdict:
+def combine(name: str, verdicts: Sequence[tuple[str, ScanResult]]) -> ScanResult:
     """One verdict from those of several scanners, (scanner's name, verdict), by the rule of this module.
 
     The evidence begins with the scanner that has the largest score and keeps each scanner's own order, since the sizes
-    of different kinds of triggers can not be compared; every candidate says which scanner found it.
+    of different kinds of triggers cannot be compared; every candidate says which scanner found it.
     """
     ranked = sorted(verdicts, key=lambda pair: -pair[1].score if pair[1].score is not None else float("inf"))
     silent = any(verdict.flagged is None for _, verdict in verdicts)
@@ -54,7 +54,7 @@ def combine(name: str, verdicts: Sequence[tuple[str, Verdict]]) -> Verdict:
     scores = [verdict.score for _, verdict in verdicts if verdict.score is not None]
     probabilities = [verdict.probability for _, verdict in verdicts if verdict.probability is not None]
     judged = flagged or not silent
-    return Verdict(
+    return ScanResult(
         scanner=name,
         outcome="flagged" if flagged else "not judged" if silent else "clean",
         score=max(scores) if judged else None,
@@ -67,7 +67,7 @@ def combine(name: str, verdicts: Sequence[tuple[str, Verdict]]) -> Verdict:
     )
 
 
-def _words(verdict: Verdict) -> str:
+def _words(verdict: ScanResult) -> str:
     return f"not judged: {verdict.reason}" if verdict.flagged is None else verdict.reason
 
 

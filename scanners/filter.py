@@ -27,7 +27,7 @@ from ..triggers.known_filters import KnownFilter, best_known_filters, known_filt
 from ..triggers.task import InversionSettings, make_task
 from ..triggers.trigger import Pair
 from .base import Scanner
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 # A probability counts as no nearer to 0 or 1.
 _LEAST = 1e-6
@@ -35,7 +35,7 @@ _NOT_FINITE = "the network's outputs are not finite on images with changed colou
 
 
 @record
-class FilterSettings:
+class FilterScanSettings:
     """Settings of the filter scanner, ours if no source is given; sizes: mean changes of a colour value in [0, 1]."""
 
     known_bound: float = Field(
@@ -58,10 +58,10 @@ class Filter(Scanner):
     """Known photo filters on every class; the evidence lists the most suspicious pairs, kind "filter"."""
 
     name: ClassVar[str] = "filter"
-    settings_type: ClassVar[type] = FilterSettings
-    settings: FilterSettings
+    settings_type: ClassVar[type] = FilterScanSettings
+    settings: FilterScanSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Scored by the pair that a known filter turns most surely; nothing is random, so ``seed`` changes nothing."""
         settings, present = self.settings, sorted(set(samples.train.y.tolist()))
         if len(present) < 2:

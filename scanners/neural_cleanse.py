@@ -31,7 +31,7 @@ from ..triggers.precision import PrecisionChoice
 from ..triggers.task import InversionSettings, make_task
 from ..triggers.trigger import AnyPair, pixels_at, stamp
 from .base import Scanner
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 
 @record
@@ -62,7 +62,7 @@ class NeuralCleanse(Scanner):
     settings_type: ClassVar[type] = NeuralCleanseSettings
     settings: NeuralCleanseSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Invert on the first images of each class of samples.train; test on samples.held."""
         present = sorted(set(samples.train.y.tolist()))
         if len(present) < 2:
@@ -70,7 +70,7 @@ class NeuralCleanse(Scanner):
         modes = ("pairwise", "universal") if self.settings.mode == "both" else (self.settings.mode,)
         verdicts = [getattr(self, mode)(subject, samples, present, seed) for mode in modes]
         worst = max(verdicts, key=lambda verdict: verdict.score)
-        return Verdict(
+        return ScanResult(
             scanner=self.name,
             outcome=worst.outcome,
             score=worst.score,
@@ -79,7 +79,7 @@ class NeuralCleanse(Scanner):
             evidence=tuple(candidate for verdict in verdicts for candidate in verdict.evidence),
         )
 
-    def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
+    def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
         """By size: score = ln(bound / smallest size); with no trigger at all the whole image stands for the size.
 
         By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
@@ -109,7 +109,7 @@ class NeuralCleanse(Scanner):
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
         return self.judged(math.log(bound / max(best.size, 1e-3)), words, found)
 
-    def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> Verdict:
+    def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
         """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
         settings = self.settings
         pairs: list[AnyPair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
@@ -123,7 +123,7 @@ class NeuralCleanse(Scanner):
         sizes = [candidate.size for candidate in found if candidate.size is not None]
         return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
 
-    def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> Verdict:
+    def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> ScanResult:
         indices = anomaly_indices(sizes)
         if indices is None:
             return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ..core.errors import SettingsError
 from ..core.plugins import load_plugins, make_plugin
 from .base import Scanner
-from .combined import SeveralScanners
+from .combined import CombinedScanner
 
 GROUP = "trojai_moth.scanners"
 
@@ -25,12 +25,12 @@ def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
     its name.
     """
     if "," in name:
-        return make_several(name, options)
+        return make_combined(name, options)
     scanner: Scanner = make_plugin(scanners(), "scanner", name, options)
     return scanner
 
 
-def make_several(names: str, options: Mapping[str, Any]) -> Scanner:
+def make_combined(names: str, options: Mapping[str, Any]) -> Scanner:
     """The scanners named in ``a,b`` as one of that name; ``options`` maps each name to its scanner's settings."""
     chosen = split_names(names)
     for key, value in options.items():
@@ -41,7 +41,7 @@ def make_several(names: str, options: Mapping[str, Any]) -> Scanner:
             )
     members = [(name, make_scanner(name, options.get(name, {}))) for name in chosen]
 
-    class Chosen(SeveralScanners):
+    class Chosen(CombinedScanner):
         name: ClassVar[str] = ",".join(chosen)
 
     return Chosen(members)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import Misconduct
 from ..core.records import Field, is_missing, record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Outcome = Literal["flagged", "clean", "not judged"]
 
@@ -46,13 +50,13 @@ class Calibrated:
 
 
 @record
-class Verdict:
+class ScanResult:
     """What a scanner says about one model; evidence is sorted, most suspicious first.
 
     score is above 0 exactly when the model is flagged; probability of being poisoned in [0.02, 0.98]. incomplete: one
     of several scanners could not judge, and the score is that of the others; member_scores: what each of several that
     judged it said, on the same footing as the score. skip: what went wrong where the base class refused to take a
-    judgement; None for a judgement, and for a scanner that itself says why it can not judge. traceback: of what it
+    judgement; None for a judgement, and for a scanner that itself says why it cannot judge. traceback: of what it
     raised, where tracebacks are asked for (``--debug``); else it is no part of the record.
     """
 
@@ -80,3 +84,18 @@ class Verdict:
     def flagged_by(self) -> tuple[str, ...]:
         """Those of several scanners that flag the model, each alone."""
         return tuple(name for name, score in self.member_scores.items() if score > 0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per candidate trigger, most suspicious first, with the fields of :class:`Candidate`."""
+        import pandas as pd
+
+        columns = list(Candidate.__dataclass_fields__)
+        return pd.DataFrame([vars(candidate) for candidate in self.evidence], columns=columns)
+
+    def __repr__(self) -> str:
+        """One line."""
+        sure = "" if self.probability is None else f", probability {self.probability:.2f}"
+        return f"<ScanResult {self.outcome} by {self.scanner}{sure}: {self.reason}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.to_frame().to_html(index=False)}"

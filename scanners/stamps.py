@@ -21,7 +21,7 @@ from ..synthesis.clean_networks import SurrogateSettings, train_surrogate
 from ..triggers.stamps import StampBounds, StampSettings, StampTables, stamp_gap
 from ..triggers.trigger import Pair
 from .base import Scanner
-from .result import Candidate, Verdict
+from .result import Candidate, ScanResult
 
 
 @record
@@ -44,7 +44,7 @@ class Stamps(Scanner):
     settings_type: ClassVar[type] = StampScanSettings
     settings: StampScanSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Score of the most suspicious pair: how far it is within its nearest bound, in log odds."""
         settings = self.settings
         if len(set(samples.train.y.tolist())) < 2:
@@ -79,9 +79,10 @@ class Stamps(Scanner):
     def _words(self, tables: StampTables, pair: Pair, gap: float | None) -> str:
         bounds = self.settings.bounds
         beside = "no clean network was asked" if gap is None else f"gap to clean networks {gap:.1f}"
+        broad = f"breadth {tables.breadth(pair):.2f} (bound {bounds.breadth:.2f}), " if bounds.breadth else ""
         return (
             f"{pair[0]}->{pair[1]} turns with a plain stamp, success {tables.success(pair):.2f} (bound "
-            f"{bounds.success:.2f}), removal {tables.removal(pair):.2f} (bound "
+            f"{bounds.success:.2f}), {broad}removal {tables.removal(pair):.2f} (bound "
             f"{bounds.removal:.2f}), {beside} (bound {bounds.gap:.1f})"
         )
 

@@ -6,7 +6,7 @@ import typing
 from trojai_moth.core import plugins
 from trojai_moth.core.records import Field, record
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 
 
 @record
@@ -31,7 +31,7 @@ class Scripted(Scanner):
         score = {"flagged": 1.0, "clean": -1.0}[word]
         found = Candidate(victim=0, target=1, size=4.0 + score, success=1.0, held_success=0.5, held_images=2,
                           converged=True)  # fmt: skip
-        return Verdict(
+        return ScanResult(
             scanner=self.name, outcome=word, score=score, probability=0.5 + score / 4, reason=f"says {word}",
             evidence=(found,),
         )  # fmt: skip

@@ -20,7 +20,7 @@ from trojai_moth.loading import load_model
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.runs.execute import execute
-from trojai_moth.runs.execution_settings import Fleet
+from trojai_moth.runs.execution_settings import ExecutionSettings
 from trojai_moth.runs.journal import Journal
 from trojai_moth.runs.leases import LeaseTerms
 from trojai_moth.runs.run import RescanSettings, Run
@@ -124,7 +124,7 @@ def make_run(
     )  # fmt: skip
     journal = Journal(out, LeaseTerms(expiry=expiry))
     return Run(
-        read_round(round_dir), chosen, journal, torch.device("cpu"), _never, fleet=fleet or Fleet()
+        read_round(round_dir), chosen, journal, torch.device("cpu"), _never, fleet=fleet or ExecutionSettings()
     )  # fmt: skip
 
 

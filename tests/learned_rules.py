@@ -7,7 +7,7 @@ from toys import AS_STORED
 from trojai_moth.runs.journal import Journal, RunIdentity
 from trojai_moth.runs.records import ScanRecord
 from trojai_moth.scanners.calibration import Estimate, LogisticCurve
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 from trojai_moth.verdict.features import BlindEvidence, PairFeatures
 from trojai_moth.verdict.learned_rule import (
     LearnedRule,
@@ -92,7 +92,7 @@ def write_run(root, round_dir, found):
             data="",
             accuracy=1.0,
             device="cpu",
-            verdict=Verdict(scanner="k-arm", outcome="flagged", score=1.0, probability=0.7, reason="small"),
+            verdict=ScanResult(scanner="k-arm", outcome="flagged", score=1.0, probability=0.7, reason="small"),
             seconds=1.0,
         )
         journal.write(model_id, "before", scan)

@@ -17,7 +17,7 @@ from trojai_moth.rounds.samples import Samples
 from trojai_moth.runs.journal import Journal, RunIdentity
 from trojai_moth.runs.records import Failure, ScanRecord
 from trojai_moth.runs.trigger_files import keep_triggers
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 from trojai_moth.triggers.distance_records import DistanceSettings
 from trojai_moth.triggers.trigger import Trigger
 
@@ -65,7 +65,7 @@ def scan(stream, classes, flagged, words):
         )  # fmt: skip
     found.sort(key=lambda candidate: candidate.size)
     score = 0.8 if flagged else -0.4
-    verdict = Verdict(
+    verdict = ScanResult(
         scanner="neural-cleanse", outcome="flagged" if flagged else "clean", score=score, probability=0.5 + score / 4,
         reason=f"{found[0].victim}->{found[0].target} turns with {found[0].size:.1f} pixels{words}",
         evidence=tuple(found),

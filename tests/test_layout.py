@@ -18,6 +18,7 @@ import trojai_moth
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("trojai_moth", "scanners", "eval")
 FILE_LINES, FUNCTION_LINES = 600, 80
+LONG_FUNCTION = "def f():\n" + "    x = 1\n" * FUNCTION_LINES
 DEVICE_MODULE = "trojai_moth/core/device.py"
 # What --trust-pickle does, and nothing else does.
 UNPICKLING_MODULE = "trojai_moth/loading/trusted.py"
@@ -147,8 +148,8 @@ def test_top_level_is_the_layout():
 @pytest.mark.parametrize(
     ("check", "bad", "good"),
     [
-        (long_parts, "x = 1\n" * 301, "x = 1\n" * 300),
-        (long_parts, "def f():\n" + "    x = 1\n" * 50, "def f():\n" + "    x = 1\n" * 49),
+        (long_parts, "x = 1\n" * (FILE_LINES + 1), "x = 1\n" * FILE_LINES),
+        (long_parts, LONG_FUNCTION, LONG_FUNCTION.rpartition("    x")[0]),
         (unsafe_calls, "import torch\ntorch.load('f')", "import torch\ntorch.save(1, 'f')"),
         (unsafe_calls, "import pickle as p\nread = p.loads", "import json as p\nread = p.loads"),
         (unsafe_calls, "from pickle import load as fine", "from pickle import dumps"),

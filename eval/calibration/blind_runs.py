@@ -10,7 +10,7 @@ from typing import Any
 from ...core.errors import MothError
 from ...core.records import fingerprint
 from ...rounds.config_file import read_config_text
-from ...rounds.model_folder import Case, Skip
+from ...rounds.model_folder import ModelFolder, SkippedModel
 from ...rounds.model_hashes import file_hashes
 from ...rounds.packs import unpacked
 from ...rounds.poisoned_examples import read_poisoned
@@ -101,7 +101,7 @@ def open_blind_run(run_dir: Path, round_dir: Path) -> BlindRun:
     )
 
 
-def injected_pairs(case: Case) -> tuple[Pair, ...]:
+def injected_pairs(case: ModelFolder) -> tuple[Pair, ...]:
     """The (victim, target) pairs of a poisoned model's triggers, each once, in order.
 
     They are those of config.json's triggers; where that does not say them, those of the poisoned example images. Empty
@@ -111,7 +111,7 @@ def injected_pairs(case: Case) -> tuple[Pair, ...]:
         return _injected_pairs(there)
 
 
-def _injected_pairs(case: Case) -> tuple[Pair, ...]:
+def _injected_pairs(case: ModelFolder) -> tuple[Pair, ...]:
     triggers = read_config_text(case.config_file).get("triggers") if case.config_file.exists() else None
     pairs = {pair for trigger in (triggers if isinstance(triggers, list) else []) for pair in _configured(trigger)}
     if pairs:
@@ -133,11 +133,13 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _same_model(by_id: Mapping[str, Case | Skip], model_id: str, sha256: str, run_dir: Path, round_dir: Path) -> Case:
+def _same_model(
+    by_id: Mapping[str, ModelFolder | SkippedModel], model_id: str, sha256: str, run_dir: Path, round_dir: Path
+) -> ModelFolder:
     case = by_id.get(model_id)
-    if not isinstance(case, Case):
+    if not isinstance(case, ModelFolder):
         why = case.reason if case else "it has no such model"
-        raise MothError(f"{round_dir}: {model_id} of {run_dir} can not be found there ({why}); give the run's round")
+        raise MothError(f"{round_dir}: {model_id} of {run_dir} cannot be found there ({why}); give the run's round")
     for _, there in file_hashes([case]):
         if there != sha256:
             raise MothError(

@@ -21,7 +21,7 @@ from ...core.records import Field, record
 from ...scanners.calibration import Estimate, LeftOut, LogisticCurve
 from ...verdict.judge import judge, score_pairs
 from ...verdict.learned_rule import LearnedRule, Retention, RuleMetrics, RuleModel, RuleProvenance, RuleRound
-from ...verdict.records import BlindVerdict
+from ...verdict.records import Verdict
 from ..metrics import clopper_pearson, cross_entropy
 from .blind_runs import BlindRun, LabelledModel
 from .conformal import retention_threshold, with_room, with_tail
@@ -115,7 +115,7 @@ def fit_rule(
 
 def judge_out_of_fold(
     models: Sequence[LabelledModel], folds: Sequence[int], settings: RuleSettings | None = None
-) -> list[BlindVerdict]:
+) -> list[Verdict]:
     """Each model's verdict by a rule that was learned from the models of the other folds (M,), in their order.
 
     Everything is learned anew, threshold and probability too. Folds are the caller's: of twin groups, see
@@ -123,7 +123,7 @@ def judge_out_of_fold(
     rule has seen what it judges. SettingsError where the rest of a fold is too little to learn from.
     """
     numbers = np.array(folds)
-    verdicts: dict[int, BlindVerdict] = {}
+    verdicts: dict[int, Verdict] = {}
     for fold in np.unique(numbers):
         rule = fit_rule([model for model, own in zip(models, numbers, strict=True) if own != fold], settings)
         for position in np.flatnonzero(numbers == fold).tolist():

@@ -163,9 +163,9 @@ def cross_fit(
 def assign_folds(groups: Sequence[str], poisoned: Bools, folds: int) -> NDArray[np.int_]:
     """The fold (M,) in which each model is tested, by GroupKFold: no group is in two of them.
 
-    Groups are dealt out by the hash of their name, so that an order of ids that goes with the labels can not put one
+    Groups are dealt out by the hash of their name, so that an order of ids that goes with the labels cannot put one
     label into one fold. With as many folds as asked for, or else with more, up to one per group, each fold's rest
-    holds both labels; SettingsError where that can not be had.
+    holds both labels; SettingsError where that cannot be had.
     """
     names = sorted(set(groups), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     numbers = np.array([names.index(group) for group in groups])

@@ -14,7 +14,7 @@ from ...core.errors import RunDirectoryError
 from ...core.messages import Progress, silent
 from ...core.records import from_dict, to_dict
 from ...rounds.metadata import MODEL_NAME, metadata_file, read_metadata
-from ...rounds.model_folder import Case, Skip
+from ...rounds.model_folder import ModelFolder, SkippedModel
 from ...runs.execute import execute
 from ...runs.journal import Journal
 from ...runs.records import Failure, ScanRecord
@@ -29,7 +29,7 @@ _NOT_HARDENED = "it is only scanned, to learn a calibration"
 class Scans:
     """Scans of the same cases, one run directory per seed under ``work``; ``settings`` say the first seed."""
 
-    cases: list[Case | Skip]
+    cases: list[ModelFolder | SkippedModel]
     settings: RescanSettings
     seeds: tuple[int, ...]
     work: Path
@@ -116,13 +116,15 @@ def _without_notes_on_hardening() -> Iterator[None]:
 def read_groups(round_dir: Path) -> dict[str, str]:
     """Model id -> group of twins, from METADATA.csv's columns model_name and twin_group; {} where it has no such one.
 
-    A model without a group is left out here and is its own. UnreadableModelError when the file can not be read.
+    A model without a group is left out here and is its own. UnreadableModelError when the file cannot be read.
     """
     rows = read_metadata(metadata_file(round_dir), "twin_group").to_dict("records")
     return {row[MODEL_NAME]: f"twins {row['twin_group']}" for row in rows if row.get("twin_group")}
 
 
-def labelled(cases: Sequence[Case | Skip], labels: Mapping[str, bool]) -> tuple[list[Case | Skip], list[LeftOut]]:
+def labelled(
+    cases: Sequence[ModelFolder | SkippedModel], labels: Mapping[str, bool]
+) -> tuple[list[ModelFolder | SkippedModel], list[LeftOut]]:
     """The cases whose label is known, and the others as left out."""
     known = [case for case in cases if case.model_id in labels]
     unknown = [case.model_id for case in cases if case.model_id not in labels]

@@ -114,7 +114,7 @@ def make_record(
     size: int,
     labels: Sequence[str] | None = None,
 ) -> CardRecord:
-    """Put it together; SettingsError when before and after can not be compared. labels: of the classes, if known."""
+    """Put it together; SettingsError when before and after cannot be compared. labels: of the classes, if known."""
     return CardRecord(
         model_id=before.model_id,
         labels=tuple(labels or map(str, range(before.classes))),

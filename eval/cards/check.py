@@ -9,9 +9,9 @@ from pathlib import Path
 from ...core.errors import SettingsError
 from ...core.records import from_json, record
 from ...triggers.distance_records import DistanceMatrix
-from ...triggers.trigger import Pair
+from ...triggers.trigger import SIZE_FLOOR, Pair
 from ..distance_change import compare_distances
-from ..gain import FLOOR, gains, pair_changes
+from ..gain import gains, pair_changes
 from .card import CardRecord
 from .file import KEY, file_hash, read_key, read_scalars
 
@@ -88,7 +88,7 @@ def compare_pairs(stated: DistanceMatrix, again: DistanceMatrix, tolerance: floa
 def _near(old: float | None, new: float | None, tolerance: float) -> bool:
     if old is None or new is None:
         return old is new
-    return abs(math.log(max(new, FLOOR) / max(old, FLOOR))) <= tolerance
+    return abs(math.log(max(new, SIZE_FLOOR) / max(old, SIZE_FLOOR))) <= tolerance
 
 
 def difference(one: CardRecord, other: CardRecord, names: tuple[str, str]) -> CardDifference:
@@ -129,4 +129,4 @@ def _shared(first: DistanceMatrix, second: DistanceMatrix) -> Sequence[Pair]:
 def _change(before: float | None, after: float | None) -> float:
     if before is None or after is None:
         return 0.0 if before is after else math.inf
-    return abs(math.log(max(after, FLOOR) / max(before, FLOOR)))
+    return abs(math.log(max(after, SIZE_FLOOR) / max(before, SIZE_FLOOR)))

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import SettingsError
-from ...rounds.model_folder import Case
+from ...rounds.model_folder import ModelFolder
 
 # Longer names make no table.
 _LONGEST = 80
 _LIMIT_BYTES = 1 << 20
 
 
-def class_names(case: Case, classes: int, file: Path | None = None) -> tuple[str, ...]:
+def class_names(case: ModelFolder, classes: int, file: Path | None = None) -> tuple[str, ...]:
     """A name for every class, in their order.
 
     file: a name per line, a JSON list of names, or a JSON object from numbers to names. Without it the names of the

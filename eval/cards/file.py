@@ -138,7 +138,7 @@ def _parse(head: str, path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(head)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: its YAML can not be read ({' '.join(str(error).split())[:120]})") from None
+        raise SettingsError(f"{path}: its YAML cannot be read ({' '.join(str(error).split())[:120]})") from None
     if data is not None and not isinstance(data, dict):
         raise SettingsError(f"{path}: its YAML is not a list of keys")
     return data or {}

@@ -132,7 +132,7 @@ def combine(
     """Distances and ``measured`` (field of PairBounds -> pair -> value) in one table.
 
     size: side of the input in pixels. A pair that was censored after hardening is not at risk as far as is known: no
-    trigger was found. SettingsError if the two matrices can not be compared.
+    trigger was found. SettingsError if the two matrices cannot be compared.
     """
     if after is not None:
         compare_distances(before, after)

@@ -26,7 +26,7 @@ _Node = Any
 
 
 @dataclass(frozen=True)
-class Cut:
+class FeatureLayer:
     """A network in two parts: ``features`` up to the output of the module called ``name``, and the ``rest``."""
 
     module: nn.Module
@@ -61,7 +61,7 @@ class Cut:
 
 
 @contextmanager
-def last_cut(subject: Subject, behind: int = 1) -> Iterator[Cut]:
+def last_feature_layer(subject: Subject, behind: int = 1) -> Iterator[FeatureLayer]:
     """The last cut that ``behind`` >= 1 convolutions follow; the module is frozen inside and as before afterwards.
 
     With one, this is what goes into the last convolution of a VGG, into the last block of a ResNet or GoogLeNet and
@@ -77,7 +77,7 @@ def last_cut(subject: Subject, behind: int = 1) -> Iterator[Cut]:
                 f"{subject.architecture}: no place in this network that everything passes and {behind} convolutions "
                 "follow; ask for fewer, or leave out what looks at features"
             )
-        yield Cut(module, names[-1], blank)
+        yield FeatureLayer(module, names[-1], blank)
 
 
 def _cuts(module: nn.Module, blank: Tensor, classes: int, behind: int) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 
 from ...core.errors import MothError
 from ...core.images import ImagePool
+from ...core.messages import Progress, silent
 from ...core.seeding import derive_seed
 from ...core.subject import Subject
 from ...rounds.samples import Samples
@@ -33,7 +34,7 @@ from .bounds import (
     cosine_similarity,
 )
 from .class_leakage import class_leakage
-from .feature_layer import last_cut
+from .feature_layer import last_feature_layer
 from .pasted_bound import PastedSettings, pasted_bounds
 
 _BATCH = 64
@@ -51,13 +52,13 @@ def measure_bounds(
     foregrounds: Sequence[Path] = (),
     backgrounds: Path | None = None,
     surrogate: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> ClassBounds:
     """All bounds of the pairs in ``before``, on the held-back images of ``samples``.
 
-    subject: the network that ``after`` was measured on, or ``before`` without it. What can not be measured, as
+    subject: the network that ``after`` was measured on, or ``before`` without it. What cannot be measured, as
     sign_pixels without foregrounds or trojai, is left out with a note. surrogate: also train one, which takes minutes.
-    SettingsError for distances of another model or two that can not be compared.
+    SettingsError for distances of another model or two that cannot be compared.
     """
     started, images, signs = time.perf_counter(), samples.held, (foregrounds, backgrounds)
     _check(subject, before, after)
@@ -158,7 +159,7 @@ def likeness(subject: Subject, images: ImagePool) -> tuple[dict[str, Values], st
 def class_features(subject: Subject, images: ImagePool) -> tuple[np.ndarray, str]:
     """(N, D) float64: the mean per channel of what goes into the last convolutions, or the logits without any."""
     try:
-        with last_cut(subject) as cut:
+        with last_feature_layer(subject) as cut:
             parts = [cut.features(part.to(subject.device)).mean((2, 3)) for part in images.x.split(_BATCH)]
             return torch.cat(parts).double().cpu().numpy(), cut.name
     except MothError:
@@ -194,7 +195,7 @@ def surrogate_distances(
 
 
 def best_effort(measure: Callable[[], dict[Pair, float | None]], what: str, notes: list[str]) -> Values:
-    """What ``measure`` finds; if it can not, nothing, and a note that says why."""
+    """What ``measure`` finds; if it cannot, nothing, and a note that says why."""
     try:
         return measure()
     except MothError as reason:

@@ -65,7 +65,7 @@ def _accuracy_lines(summary: Summary) -> list[str]:
 def _rate_lines(summary: Summary) -> list[str]:
     if summary.false_positives_before is None:
         return [
-            "Labels: none of the judged models has one, so false and true positive rates can not be given. "
+            "Labels: none of the judged models has one, so false and true positive rates cannot be given. "
             "Rates need METADATA.csv or ground_truth.csv in the round."
         ]
     lines = []

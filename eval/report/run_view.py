@@ -14,13 +14,12 @@ from ...core.records import read_record
 from ...hardeners.trace import HardeningTrace
 from ...runs.journal import Journal, RunIdentity
 from ...runs.records import ScanRecord, Stage
-from ...scanners.result import Verdict
-from ...verdict.records import BlindVerdict
+from ...scanners.result import ScanResult
+from ...verdict.records import Verdict
 from ..cards.card import CardRecord
 from ..cards.text import PAIRS, SIDE_FILE
-from ..labels import read_labels
 from ..protocol_rows import Row, ScoredModel, evaluate
-from ..results import PROTOCOLS, asked_blind, read_results, result_rows
+from ..results import PROTOCOLS, asked_blind, known_labels, result_rows
 from ..summary import Summary, summarise
 
 # Rows that are set on the models that they are counted on belong to `evaluate`, which says so.
@@ -87,17 +86,6 @@ def _flagged_first(rows: pd.DataFrame) -> list[str]:
     return [*rows["model"][flagged], *rows["model"][~flagged]]
 
 
-def known_labels(run_dir: Path, truth: Path | None) -> Mapping[str, bool]:
-    """By model id, True for poisoned."""
-    if truth is not None:
-        return read_labels(truth)
-    file = run_dir / "results.csv"
-    if not file.exists():
-        return {}
-    rows = read_results(file)
-    return {str(row.model): bool(row.label) for row in rows.itertuples() if not pd.isna(row.label)}
-
-
 def protocol_rows(rows: pd.DataFrame, *, blind: bool) -> tuple[Row, ...]:
     """The scanner alone, the oracle, naive hardening and the blind rule over the flagged models with a label.
 
@@ -138,7 +126,7 @@ def _card(folder: Path, model_id: str) -> Path | None:
 
 def _model(journal: Journal, model_id: str, card: Path | None) -> dict[str, Any]:
     scans = {when: journal.read(model_id, when, ScanRecord) for when in STAGES}
-    trace, blind = journal.read(model_id, "harden", HardeningTrace), journal.read(model_id, "blind", BlindVerdict)
+    trace, blind = journal.read(model_id, "harden", HardeningTrace), journal.read(model_id, "blind", Verdict)
     first = scans["before"]
     return {
         "facts": _facts(first) if first else [],
@@ -154,7 +142,7 @@ def _facts(scan: ScanRecord) -> list[list[str]]:
     return [["model file", f"SHA-256 {scan.sha256}"], ["loading", scan.check], ["images", scan.data]]
 
 
-def _scan(verdict: Verdict) -> dict[str, Any]:
+def _scan(verdict: ScanResult) -> dict[str, Any]:
     return {
         "scanner": verdict.scanner,
         "outcome": verdict.outcome,
@@ -177,7 +165,7 @@ def _hardening(trace: HardeningTrace) -> dict[str, Any]:
     }
 
 
-def _blind(verdict: BlindVerdict) -> dict[str, Any]:
+def _blind(verdict: Verdict) -> dict[str, Any]:
     parts = [[part.words, part.feature, _short(part.value), _short(part.contribution)] for part in verdict.decided_by]
     return {"outcome": verdict.outcome, "reason": verdict.reason, "rule": verdict.rule, "parts": parts}
 

@@ -20,7 +20,7 @@ from ...rounds.samples import Samples
 from ...triggers.engine import Engine
 from ...triggers.trigger import AnyPair
 from ..base import Scanner
-from ..result import Candidate, Verdict
+from ..result import Candidate, ScanResult
 from .arms import AREA_224, Arm, Stepper
 from .bandit import Bandit
 from .evidence import held_out, left_out, reverse_arms
@@ -35,7 +35,7 @@ class KArm(Scanner):
     settings_type: ClassVar[type] = KArmSettings
     settings: KArmSettings
 
-    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> Verdict:
+    def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Search on the first images of each class of samples.train; test on samples.held."""
         images = samples.train.first_per_class(self.settings.images_per_class)
         present = sorted(set(images.y.tolist()))
@@ -102,7 +102,7 @@ class KArm(Scanner):
             )
         return evidence, [None if back is None else back.best_size for back in backs]
 
-    def _decide(self, found: list[Arm], evidence: list[Candidate], backs: list[float | None]) -> Verdict:
+    def _decide(self, found: list[Arm], evidence: list[Candidate], backs: list[float | None]) -> ScanResult:
         """By the smallest arm alone, as published; sizes in the words are those of this model's images."""
         best, settings = found[0], self.settings
         bound = settings.universal_bound if best.victim is None else settings.pair_bound

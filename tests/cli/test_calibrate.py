@@ -25,7 +25,7 @@ from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.calibration import read_calibration
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 
 DATA = {"source": "examples", "train_per_class": 3, "held_per_class": 2}
 SMALL = [part for name, value in DATA.items() for part in ("--set", f"data.{name}={value}")]
@@ -55,7 +55,7 @@ class Told(Scanner):
         seeds = [derive_seed(derive_seed(number, subject.model_id), "scan") for number in range(len(by_seed))]
         score = by_seed[seeds.index(seed)] + self.settings.plus
         found = Candidate(victim=0, target=1, size=3.0, success=1.0, held_success=None, held_images=0, converged=True)
-        return Verdict(
+        return ScanResult(
             scanner=self.name, outcome="flagged" if score > 0 else "clean", score=score, probability=logistic(score),
             reason=f"told {score}", evidence=(found,),
         )  # fmt: skip
@@ -231,7 +231,7 @@ def test_scan_says_the_learned_verdict(call, learned, refused, round_dir):
     assert "learned from 1 of these 1 models" in line and "--allow-fitted" in line
     for number in (1, 4):
         result = call("scan", round_dir / IDS[number], *use, "--allow-fitted", "--json", "verdict.json")
-        made, raw = read_record(Verdict, Path("verdict.json")), SCORES[number][0]
+        made, raw = read_record(ScanResult, Path("verdict.json")), SCORES[number][0]
         assert made.flagged == (raw > learned.threshold) and made.score == raw - learned.threshold
         assert made.probability == learned.curve.probability(raw) and made.calibrated.fitted_on
         assert result.exit_code == int(made.flagged) and "learned from this very model" in result.stdout

@@ -196,7 +196,7 @@ def test_diff_says_what_changed(made, copied):
     [
         (f"{START}\nno end\n", "markers"),
         (f"{END}\n{START}\n", "markers"),
-        ("---\na: [1\n---\n", "YAML can not be read"),
+        ("---\na: [1\n---\n", "YAML cannot be read"),
         ("---\n- a\n---\n", "not a list of keys"),
         ("---\nmodel-index: 5\n---\n", "model-index is not a list"),
     ],

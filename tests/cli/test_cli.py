@@ -13,13 +13,12 @@ import torch
 from click.testing import CliRunner
 from fake_round import write_round
 
-from trojai_moth import __version__
 from trojai_moth.cli.main import COMMANDS, main
 from trojai_moth.core.records import read_record
 from trojai_moth.eval.results import read_results
 from trojai_moth.loading import load_model
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 
 SMALL = ["data.source=examples", "data.train_per_class=3", "data.held_per_class=2"]
 SCAN = [*SMALL, "scanner.steps=2", "scanner.screen_steps=2"]
@@ -85,7 +84,7 @@ def refused(call):
 def test_scan_says_its_verdict_by_exit_code(call, model_dir, bound, code, word):
     result = call("scan", model_dir, *sets(*SCAN, bound), "--json", "verdict.json")
     assert result.exit_code == code and f"id-00000000: {word} by neural-cleanse: " in result.stdout
-    verdict = read_record(Verdict, model_dir.parent.__class__("verdict.json"))
+    verdict = read_record(ScanResult, model_dir.parent.__class__("verdict.json"))
     assert verdict.flagged == bool(code) and verdict.settings["steps"] == 2 and verdict.evidence
     assert f"{verdict.evidence[0].size:.1f} pixels" in result.stdout
 
@@ -107,7 +106,8 @@ def test_no_accident_looks_like_a_verdict(call, model_dir, monkeypatch, error, c
     monkeypatch.setattr(Scanner, "__call__", fail)
     result = call("scan", model_dir, *sets(*SMALL))
     assert result.exit_code == code and words in result.stderr
-    assert ("Traceback" in result.stderr) == (error is KeyError)
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in call("--debug", "scan", model_dir, *sets(*SMALL)).stderr
 
 
 @pytest.mark.parametrize(("bound", "code", "verdict"), [(NEVER, 0, "clean"), (ALWAYS, 1, "kept")])
@@ -157,7 +157,7 @@ def test_harden_writes_weights_trace_and_model(call, model_dir, tmp_path):
 def test_distance_is_json_with_null_where_there_is_none(call, model_dir, tmp_path):
     options = sets(*SMALL, "distance.steps=3", "distance.seeds=[1]")
     result = call("distance", model_dir, *options)
-    assert result.exit_code == 0 and "6/6 rows" in result.stderr
+    assert result.exit_code == 0 and "rows (" in result.stderr
     matrix = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(name))
     table = matrix["distances"]
     assert [len(row) for row in table] == [3, 3, 3] and all(table[label][label] is None for label in range(3))
@@ -243,12 +243,6 @@ def test_every_command_explains_itself(call, name):
     assert command.name == name and command.help
 
 
-def test_help_and_version_do_not_wait_for_torch():
-    """Checked by what is imported, since times depend on the machine."""
-    code = "import sys; from trojai_moth.cli.main import main; main(sys.argv[1:], standalone_mode=False); "
-    code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    for option, words in (("--help", list(COMMANDS)), ("--version", [__version__])):
-        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
-        assert all(word in done.stdout for word in words)
+def test_it_is_a_module_too():
     done = subprocess.run([sys.executable, "-m", "trojai_moth", "-h"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage: trojai-moth")

@@ -1,5 +1,6 @@
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_pairs_picture_and_file(call, model_dir, tmp_path):
     assert result.stdout.startswith("d.json: mean ") and f"; {found.censored} of 2 pairs censored" in result.stdout
     # Two of four examples are held back; the other two of four images are augmented copies of theirs.
     assert found.images == (4, 4, 4) and found.data.endswith("; held images")
-    assert "note: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
+    assert "warning: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.format == "PNG"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.json", "d.png"]
@@ -124,14 +125,14 @@ def test_an_interrupted_measurement_goes_on(call, model_dir, tmp_path, monkeypat
         if text.startswith("3/6"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "show_progress", interrupt)
+    monkeypatch.setattr(command, "shown_progress", lambda: nullcontext(interrupt))
     assert call("distance", model_dir, "--out", "d.json", *options).exit_code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["d.partial.json"]
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     other = call("distance", model_dir, "--out", "d.json", *options, "--set", "distance.steps=4")
     assert other.exit_code == 2 and "d.partial.json: was left by" in other.stderr
-    result = call("distance", model_dir, "--out", "d.json", *options)
+    result = call("distance", model_dir, "--out", "d.json", *options, "-v")
     assert result.exit_code == 0 and "3/3 rows" in result.stderr and "/6" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["d.json"]
     assert len(read_record(DistanceMatrix, tmp_path / "d.json").pairs) == 6

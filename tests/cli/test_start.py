@@ -6,19 +6,21 @@ finder notes who imports what is heavy.
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import trojai_moth
-from trojai_moth.cli.main import COMMANDS
+from trojai_moth.cli.main import COMMANDS, main
 
 # Modules beyond those that Python starts with; all commands together, of which some need pydantic for their defaults.
 MOST_FOR_THE_PACKAGE, MOST_FOR_THE_GROUP, MOST_FOR_ALL = 5, 100, 250
 PROBE = """
-import importlib.abc, json, sys, traceback
+import importlib.abc, json, os, sys, traceback
 
 HEAVY = {
     "cv2", "huggingface_hub", "jinja2", "jsonschema", "matplotlib", "numpy", "pandas", "PIL", "ray", "safetensors",
@@ -44,6 +46,7 @@ import trojai_moth
 note(0, "")
 from click.testing import CliRunner
 from trojai_moth.cli.main import main
+assert os.environ["GOMP_SPINCOUNT"], "is read when torch is loaded, so it must be set by now"
 for case in json.loads(sys.argv[1]):
     result = CliRunner().invoke(main, case["arguments"], env=case["environment"], prog_name="trojai-moth")
     note(result.exit_code, result.output)
@@ -123,11 +126,27 @@ def test_help_texts_mistakes_and_completions_are_what_they_should_be(found):
         assert case["code"] == 0 and f"plain,{text}" in case["output"].splitlines(), case["output"]
 
 
+def _commands(context, command):
+    yield command
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from _commands(context, command.get_command(context, name))
+
+
+def test_no_sentence_of_a_help_text_is_long():
+    commands = [*_commands(click.Context(main), main)]
+    assert len(commands) > len(COMMANDS)
+    texts = [text for command in commands for text in (command.help, *(getattr(p, "help", "") for p in command.params))]
+    sentences = [part for text in filter(None, texts) for part in re.split(r"(?<=[.!?])(?<!e\.g\.)\s+|\n\n", text)]
+    assert [sentence for sentence in sentences if len(sentence.split()) > 25] == []
+
+
 def test_the_package_promises_what_it_has():
     """The table that names are found by, __all__, and the imports that only type checkers read."""
     tree = ast.parse(Path(trojai_moth.__file__).read_text(encoding="utf-8"))
     checked = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    imported = {alias.name: node.module for node in checked.body for alias in node.names}
+    imported = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}" for node in checked.body for alias in node.names
+    }
     assert imported == dict(trojai_moth._PUBLIC)
     assert set(trojai_moth.__all__) == {*trojai_moth._PUBLIC, "__version__"} <= set(dir(trojai_moth))
     for name in trojai_moth.__all__:

@@ -20,7 +20,7 @@ from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.registry import hardeners
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.registry import make_scanner, scanners
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 FILE = re.compile(r"^`([\w.]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -58,7 +58,7 @@ def test_the_list_says_kind_name_version_origin_and_what_it_is(monkeypatch):
 def test_the_short_lists(monkeypatch):
     install(monkeypatch, entry(Scripted), entry(ImportError("no x"), name="bad"))
     assert listed("scanners").stdout.splitlines() == [
-        "bad: can not be used: can not be imported: ImportError: no x",
+        "bad: cannot be used: cannot be imported: ImportError: no x",
         "strange: Says what its script says, knowing a hardened model by its weights alone.",
     ]
     assert [line.partition(":")[0] for line in listed("hardeners").stdout.splitlines()] == sorted(hardeners())
@@ -83,8 +83,8 @@ class Nameless(Scanner):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (ImportError("no module\nnamed x"), "can not be imported: ImportError: no module named x"),
-        (SyntaxError("bad"), "can not be imported: SyntaxError: bad"),
+        (ImportError("no module\nnamed x"), "cannot be imported: ImportError: no module named x"),
+        (SyntaxError("bad"), "cannot be imported: SyntaxError: bad"),
         (Scale, "is no scanner: its class must derive from trojai_moth.scanners.base.Scanner"),
         (Scripted(), "is no scanner"),
         (3, "is no scanner"),
@@ -94,7 +94,7 @@ class Nameless(Scanner):
 )
 def test_one_that_can_not_be_used_is_listed_and_in_nobodys_way(kind, words, monkeypatch):
     install(monkeypatch, entry(kind, name="bad", value="bad.place:Bad"), entry(Scripted))
-    assert f"can not be used: {words}" in row(listed().stdout, "bad")
+    assert f"cannot be used: {words}" in row(listed().stdout, "bad")
     assert list(scanners()) == ["strange"] and isinstance(make_scanner("strange", {}), Scripted)
     with pytest.raises(SettingsError, match=re.escape(f"--scanner bad: the scanner 'bad' (bad.place:Bad) {words}")):
         make_scanner("bad", {})
@@ -125,7 +125,7 @@ def test_two_of_one_name_are_listed_and_refused(second, monkeypatch):
         with pytest.raises(MothError, match=re.escape(words)):
             use()
     result = listed(code=2)
-    assert result.stdout.count(f"can not be used: {words}") == 2 and result.stderr.strip() == f"Error: {words}"
+    assert result.stdout.count(f"cannot be used: {words}") == 2 and result.stderr.strip() == f"Error: {words}"
     assert "moth-other, other" in result.stdout and "moth-strange, strange.place" in result.stdout
     assert listed("scanners", code=2).stderr.strip() == f"Error: {words}"
     install(monkeypatch, entry(Scale), entry(Scale), group="trojai_moth.hardeners")
@@ -140,9 +140,9 @@ def test_none_at_all_says_what_to_run_and_only_broken_ones_say_why(find, noun, m
         find()
     assert noun not in [line.split()[0] for line in listed().stdout.splitlines()]
     install(monkeypatch, entry(ImportError("no x"), name="bad"), group=f"trojai_moth.{noun}s")
-    with pytest.raises(MothError, match=rf"the {noun} 'bad' \(strange.place:Thing\) can not be imported: ImportError"):
+    with pytest.raises(MothError, match=rf"the {noun} 'bad' \(strange.place:Thing\) cannot be imported: ImportError"):
         find()
-    assert "can not be used" in row(listed().stdout, "bad")
+    assert "cannot be used" in row(listed().stdout, "bad")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_the_pages_plugin_appears_when_it_is_installed(call):
     expected = ["scanner", "noise", "0.3", "moth-noise, moth_noise"]
     assert re.split(r"  +", row(result.stdout, "noise"))[:4] == expected
     assert "Flags a network that sees one and the same class" in row(result.stdout, "noise")
-    assert "neural-cleanse" in result.stdout and "can not be used" not in result.stdout
+    assert "neural-cleanse" in result.stdout and "cannot be used" not in result.stdout
     assert "moth-noise" not in listed().stdout
 
 
@@ -202,7 +202,7 @@ def test_the_pages_test_passes_and_would_not_for_a_worse_plugin(call, page, tmp_
 def test_a_score_must_agree_with_the_verdict():
     class Liar(Scripted):
         def scan(self, subject, samples, *, seed):
-            return Verdict(scanner="liar", outcome="clean", score=2.0, probability=0.1, reason="trust me")
+            return ScanResult(scanner="liar", outcome="clean", score=2.0, probability=0.1, reason="trust me")
 
     module = torch.nn.Linear(1, 1)
     subject = Subject("x", module, "none", 2, None, torch.device("cpu"), "")
@@ -212,7 +212,7 @@ def test_a_score_must_agree_with_the_verdict():
 
 def test_broken_and_double_plugins_are_named(monkeypatch):
     for entries, words in (
-        ([Entry(ImportError("no module named x"))], r"'scripted' \(tests:Scripted\) can not be imported: ImportError"),
+        ([Entry(ImportError("no module named x"))], r"'scripted' \(tests:Scripted\) cannot be imported: ImportError"),
         ([Entry(), Entry()], "two installed packages offer the scanner 'scripted'"),
         ([], "no scanner is installed"),
     ):

@@ -1,4 +1,4 @@
-"""A plugin's time: interrupted where Python can, looked at afterwards where it can not, and nothing else disturbed."""
+"""A plugin's time: interrupted where Python can, looked at afterwards where it cannot, and nothing else disturbed."""
 
 import importlib
 import signal
@@ -14,12 +14,12 @@ from fake_round import write_round
 from trojai_moth.cli.main import main
 from trojai_moth.core import time_limit
 from trojai_moth.core.records import read_record
-from trojai_moth.core.time_limit import OverBudget, within
+from trojai_moth.core.time_limit import TimeLimitExceeded, run_with_time_limit
 from trojai_moth.eval.results import read_results
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.runs.workers.stopping import SIGNALS, Stopping
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 
 NEVER_S = 60
 # A scan that takes no time and finds what it finds.
@@ -35,8 +35,8 @@ def no_timer_is_left():
 
 def timed(action, seconds=0.1):
     started = time.monotonic()
-    with pytest.raises(OverBudget, match=r"time budget of 0\.1 s"):
-        within(seconds, action)
+    with pytest.raises(TimeLimitExceeded, match=r"time budget of 0\.1 s"):
+        run_with_time_limit(seconds, action)
     return time.monotonic() - started
 
 
@@ -51,9 +51,9 @@ def test_what_hangs_is_interrupted(action):
 
 
 def test_what_is_in_time_is_returned_and_raised():
-    assert within(NEVER_S, lambda: 3) == 3 and within(None, lambda: 4) == 4
+    assert run_with_time_limit(NEVER_S, lambda: 3) == 3 and run_with_time_limit(None, lambda: 4) == 4
     with pytest.raises(ZeroDivisionError):
-        within(NEVER_S, lambda: 1 / 0)
+        run_with_time_limit(NEVER_S, lambda: 1 / 0)
 
 
 def test_catching_everything_once_does_not_help(monkeypatch):
@@ -98,10 +98,10 @@ def test_in_another_thread_late_is_late():
 
     def elsewhere():
         try:
-            within(0.1, lambda: time.sleep(0.3))
-        except OverBudget as error:
+            run_with_time_limit(0.1, lambda: time.sleep(0.3))
+        except TimeLimitExceeded as error:
             seen.append(str(error))
-        seen.append(within(NEVER_S, time_limit.can_interrupt))
+        seen.append(run_with_time_limit(NEVER_S, time_limit.can_interrupt))
 
     thread = threading.Thread(target=elsewhere)
     thread.start()
@@ -117,7 +117,7 @@ def test_handler_and_timer_from_before_are_put_back():
         timed(lambda: time.sleep(NEVER_S))
         assert not rung and 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 29.9
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        assert within(NEVER_S, lambda: time.sleep(0.3) or len(rung)) == 0  # falls due meanwhile
+        assert run_with_time_limit(NEVER_S, lambda: time.sleep(0.3) or len(rung)) == 0  # falls due meanwhile
         end = time.monotonic() + 10
         while not rung and time.monotonic() < end:
             time.sleep(0.01)
@@ -129,20 +129,20 @@ def test_handler_and_timer_from_before_are_put_back():
 
 def test_one_budget_within_another():
     def outer():
-        with pytest.raises(OverBudget, match=r"0\.05 s"):
-            within(0.05, lambda: time.sleep(NEVER_S))
+        with pytest.raises(TimeLimitExceeded, match=r"0\.05 s"):
+            run_with_time_limit(0.05, lambda: time.sleep(NEVER_S))
         time.sleep(NEVER_S)
 
     timed(outer)
-    with pytest.raises(OverBudget, match=r"0\.1 s"):
-        within(0.1, lambda: within(0.3, lambda: time.sleep(NEVER_S)))
+    with pytest.raises(TimeLimitExceeded, match=r"0\.1 s"):
+        run_with_time_limit(0.1, lambda: run_with_time_limit(0.3, lambda: time.sleep(NEVER_S)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_user_who_interrupts_is_heard(number):
     stopping = Stopping()
     with stopping.listening(*SIGNALS), pytest.raises(KeyboardInterrupt):
-        within(NEVER_S, lambda: signal.raise_signal(number))
+        run_with_time_limit(NEVER_S, lambda: signal.raise_signal(number))
     assert stopping.asked
 
 
@@ -188,7 +188,7 @@ LATE = "took longer than its time budget of 0.2 s"
 def test_scan_gives_up(call):
     result = call("scan", "--scanner-budget", "0.2", "--json", "v.json", hangs=SCANNER)
     assert result.exit_code == 2 and f"NOT JUDGED by neural-cleanse: the scanner {LATE}" in result.stdout
-    verdict = read_record(Verdict, Path("v.json"))
+    verdict = read_record(ScanResult, Path("v.json"))
     assert verdict.skip == "time-out" and verdict.seconds < 30
 
 

@@ -25,8 +25,8 @@ from trojai_moth.eval.comparison_chart import write_chart
 from trojai_moth.eval.contest import Contest
 from trojai_moth.hardeners.weights import load_weights
 from trojai_moth.rounds.config_file import CaseConfig
-from trojai_moth.rounds.model_folder import Case
-from trojai_moth.rounds.open_model import OpenedCase
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_folder import OpenedFolder
 from trojai_moth.rounds.poisoned_examples import PoisonedExamples
 
 BEFORE = ((None, 2.0, 10.0), (None, None, 20.0), (4.0, 8.0, None))
@@ -122,8 +122,8 @@ CRASH = (Method(hardener="crash"), named("crash")(ScaleSettings(error="no\nroom"
 def contest(tmp_path):
     """A quick contest on the planted network with a backdoor; Scale.calls is empty at the start."""
     subject, images = make_subject(Erasable()), planted_images(per_class=2)
-    case = Case("id-toy", tmp_path / "model", CaseConfig(architecture="toy", classes=3, size=subject.size))
-    opened = OpenedCase(subject, (images.x * 255).byte(), images, (), "toy", AS_STORED)
+    case = ModelFolder("id-toy", tmp_path / "model", CaseConfig(architecture="toy", classes=3, size=subject.size))
+    opened = OpenedFolder(subject, (images.x * 255).byte(), images, (), "toy", AS_STORED)
     x = images.x[images.y == 0].clone()
     x[:, :, BACKDOOR_ROW, :3] = 1.0
     poisoned = PoisonedExamples(ImagePool(x, torch.zeros(2, dtype=torch.int64)), torch.tensor([2, 2]))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from trojai_moth.core.records import from_json, to_json
-from trojai_moth.eval.gain import FLOOR, Gain, bootstrap_mean, gains, pair_changes
+from trojai_moth.eval.gain import Gain, bootstrap_mean, gains, pair_changes
+from trojai_moth.triggers.trigger import SIZE_FLOOR
 
 
 def matrix(classes, value):
@@ -59,8 +60,8 @@ def test_only_the_pairs_asked_for():
 
 def test_a_size_of_nothing_has_a_finite_ratio():
     found = gains(matrix(2, lambda v, t: 0.0), matrix(2, lambda v, t: 1.0))
-    assert found.arithmetic == pytest.approx(1 / FLOOR - 1)
-    assert gains(matrix(2, flat), matrix(2, lambda v, t: -1e-8)).geometric == pytest.approx(FLOOR / 10 - 1)
+    assert found.arithmetic == pytest.approx(1 / SIZE_FLOOR - 1)
+    assert gains(matrix(2, flat), matrix(2, lambda v, t: -1e-8)).geometric == pytest.approx(SIZE_FLOOR / 10 - 1)
 
 
 def test_the_interval_has_the_width_that_theory_gives_and_depends_on_the_seed_alone():

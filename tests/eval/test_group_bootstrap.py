@@ -1,4 +1,4 @@
-"""Intervals over groups of twins: whole groups are drawn, and what can not be known is said to be unknown."""
+"""Intervals over groups of twins: whole groups are drawn, and what cannot be known is said to be unknown."""
 
 import numpy as np
 import pytest

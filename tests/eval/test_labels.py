@@ -101,7 +101,7 @@ def test_what_can_not_be_understood_is_refused(tmp_path, name, text, message):
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "METADATA.csv").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(MothError, match="can not be read as CSV"):
+    with pytest.raises(MothError, match="cannot be read as CSV"):
         read_labels(tmp_path)
 
 

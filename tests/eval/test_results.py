@@ -10,7 +10,7 @@ from trojai_moth.hardeners.trace import HardeningTrace
 from trojai_moth.runs.journal import Journal, RunIdentity
 from trojai_moth.runs.records import Failure, NotHardened, ScanRecord
 from trojai_moth.runs.run import RescanSettings
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 
 
 def candidate(size, victim=7, target=4):
@@ -21,7 +21,7 @@ def candidate(size, victim=7, target=4):
 
 
 def scan(outcome, *evidence, score=None, probability=None, accuracy=0.9, seconds=1.04):
-    verdict = Verdict(
+    verdict = ScanResult(
         scanner="x", outcome=outcome, score=score, probability=probability, reason=f"because {outcome}",
         evidence=evidence,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.rounds.class_order import check_class_order
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.image_folder import list_labelled, read_stored
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
 
@@ -112,7 +112,7 @@ def test_what_data_says(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     case = read_case(write_model(tmp_path_factory.mktemp("data") / "id-0", per_class=4))
-    return case, open_case(case, CPU)
+    return case, open_folder(case, CPU)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_order_is_checked_where_images_are_composed(tmp_path, extra_data):
     folder = shutil.copytree(extra_data / "pilot-round" / "id-00000000", tmp_path / "id-00000000")
     settings = DataSettings(source="composed", train_per_class=10, held_per_class=2)
     case = read_case(folder)
-    opened = open_case(case, CPU)
+    opened = open_folder(case, CPU)
     collect_samples(case, opened, settings, 0)
     first, second = sorted((folder / "foregrounds").iterdir())[:2]
     spare = first.rename(folder / "spare.png")
@@ -218,7 +218,7 @@ def test_order_is_checked_where_images_are_composed(tmp_path, extra_data):
 def test_backgrounds_of_ones_own_are_used(tmp_path, extra_data):
     pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
     case = read_case(extra_data / "pilot-round" / "id-00000004")
-    opened = open_case(case, CPU)
+    opened = open_folder(case, CPU)
     save(tmp_path / "grounds" / "green.png", 130, (200, 200))
     settings = DataSettings(source="composed", backgrounds=str(tmp_path / "grounds"), train_per_class=3)
     samples = collect_samples(case, opened, settings, 0)

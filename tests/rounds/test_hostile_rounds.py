@@ -11,8 +11,8 @@ from fake_round import write_model, write_round
 
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples, read_image
-from trojai_moth.rounds.model_folder import Case, Skip
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case, read_round
 
 CPU = torch.device("cpu")
@@ -36,14 +36,14 @@ def test_links_out_of_the_models_folder_are_refused(model, tmp_path, name):
     with pytest.raises(UnreadableModelError, match=f"{name}: a link that leads out of its folder"):
         read_case(model)
     (found,) = read_round(model.parent)
-    assert isinstance(found, Skip) and "put the file there" in found.reason
+    assert isinstance(found, SkippedModel) and "put the file there" in found.reason
 
 
 def test_a_linked_example_image_is_refused(model, tmp_path):
     case = read_case(model)
     moved_out(next(iter(sorted(case.examples.iterdir()))), tmp_path)
     with pytest.raises(UnreadableModelError, match="a link that leads out"):
-        open_case(case, CPU)
+        open_folder(case, CPU)
 
 
 def test_links_within_a_folder_and_folders_that_are_links_are_fine(model, tmp_path):
@@ -53,11 +53,11 @@ def test_links_within_a_folder_and_folders_that_are_links_are_fine(model, tmp_pa
     first = next(iter(sorted(images.iterdir())))
     (images / "class_0_example_9.png").symlink_to(first)
     (model / "clean-example-logits.csv").unlink()  # it has no row for the new name
-    assert open_case(read_case(model), CPU).subject.model_id == "id-00000000"
+    assert open_folder(read_case(model), CPU).subject.model_id == "id-00000000"
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "id-00000007").symlink_to(model)
     (found,) = read_round(tmp_path / "elsewhere")
-    assert isinstance(found, Case) and found.model_id == "id-00000007"
+    assert isinstance(found, ModelFolder) and found.model_id == "id-00000007"
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, '{"py/state":' * 50_000 + "1" + "}" * 50_000])
@@ -74,7 +74,7 @@ def test_a_config_is_never_decoded_into_objects(model, tmp_path):
     config = json.loads((model / "config.json").read_text())
     config["x"] = {"py/reduce": [{"py/function": "os.mkdir"}, {"py/tuple": [str(sentinel)]}]}
     (model / "config.json").write_text(json.dumps(config))
-    assert isinstance(read_round(model.parent)[0], Case) and not sentinel.exists()
+    assert isinstance(read_round(model.parent)[0], ModelFolder) and not sentinel.exists()
 
 
 def png_that_claims(width, height):
@@ -94,7 +94,7 @@ def test_images_with_huge_dimensions_are_refused(model, size):
     with pytest.raises(UnreadableModelError, match=r"class_0_example_8\.png: not a readable image"):
         read_image(path)
     with pytest.raises(UnreadableModelError, match="not a readable image"):
-        open_case(read_case(model), CPU)
+        open_folder(read_case(model), CPU)
 
 
 @pytest.mark.parametrize("name", ["id-\n[bold]x", "id-\x1b[2Jx", "id-<script>alert(1)</script>"])
@@ -102,10 +102,10 @@ def test_names_with_newlines_and_markup_stay_in_their_line(tmp_path, name):
     root = write_round(tmp_path / "round", models=1)
     odd = root / name.replace("/", "_")
     odd.mkdir()
-    reasons = [case.reason for case in read_round(root) if isinstance(case, Skip)]
+    reasons = [case.reason for case in read_round(root) if isinstance(case, SkippedModel)]
     assert len(reasons) == 1 and str(UnreadableModelError(reasons[0])).isprintable()
 
 
 def test_pipes_and_devices_in_the_examples_are_not_opened(model):
     os.mkfifo(model / "clean_example_data" / "class_0_example_7.png")
-    assert len(list_examples(model / "clean_example_data")) == len(open_case(read_case(model), CPU).names)
+    assert len(list_examples(model / "clean_example_data")) == len(open_folder(read_case(model), CPU).names)

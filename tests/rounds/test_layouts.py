@@ -11,8 +11,8 @@ from trojai_moth.core.errors import MothError, UnreadableModelError
 from trojai_moth.core.images import list_examples, read_label
 from trojai_moth.eval.labels import errata_lines, read_labels, read_published_labels
 from trojai_moth.rounds.config_file import CaseConfig, read_config, read_config_text
-from trojai_moth.rounds.model_folder import Case, find_names
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder, find_names
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case, read_round
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def recast(folder, **changes):
 
 
 def accuracy(folder):
-    opened = open_case(read_case(folder), CPU)
+    opened = open_folder(read_case(folder), CPU)
     return opened.subject.accuracy(opened.examples.x, opened.examples.y)
 
 
@@ -58,7 +58,7 @@ def test_no_examples_are_said_with_what_would_be_one(folder):
     with pytest.raises(
         UnreadableModelError, match=r"no images named class_C.*give labelled images of its classes with --data"
     ):
-        open_case(read_case(folder), CPU)
+        open_folder(read_case(folder), CPU)
 
 
 def test_capitals_and_nesting_and_prefixes_mean_the_same(folder):
@@ -94,7 +94,7 @@ def test_a_reduced_config_stands_in_where_there_is_no_other(folder):
 def test_no_config_at_all(folder):
     (folder / "config.json").unlink()
     assert read_case(folder).config == CaseConfig() and accuracy(folder) == 1.0
-    opened = open_case(read_case(folder), CPU)
+    opened = open_folder(read_case(folder), CPU)
     assert (opened.subject.architecture, opened.subject.classes) == ("squeezenetv1_1", 3)
 
 
@@ -108,7 +108,7 @@ def test_labels_beside_the_images(folder, suffix):
     (images / "77.png").write_bytes(b"without a label it is no example")
     if suffix == ".jpg":  # a PNG that is called .jpg is not one
         with pytest.raises(UnreadableModelError, match=r"1000\.jpg: not a readable image"):
-            open_case(read_case(folder), CPU)
+            open_folder(read_case(folder), CPU)
     else:
         assert accuracy(folder) == 1.0 and len(list_examples(images)) == 6
 
@@ -152,7 +152,7 @@ def test_models_beside_their_ground_truth(nested, below):
     write_metadata(nested, {"id-00000001": True, "id-00000009": False})
     found = read_round(nested / below)
     assert [case.model_id for case in found] == [f"id-0000000{number}" for number in (0, 1, 2, 9)]
-    assert [isinstance(case, Case) for case in found] == [True, True, True, False]
+    assert [isinstance(case, ModelFolder) for case in found] == [True, True, True, False]
     labels = {f"id-0000000{number}": number == 1 for number in (0, 1, 2, 9)}
     assert read_labels(nested / below) == labels
 

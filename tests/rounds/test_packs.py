@@ -8,11 +8,11 @@ from fake_round import write_model, write_round
 from packed_round import pack_models, write_members
 
 from trojai_moth.core.errors import UnreadableModelError
-from trojai_moth.core.process_identity import own_name
+from trojai_moth.core.process_identity import process_name
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds import packs
-from trojai_moth.rounds.model_folder import Case, Skip
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.pack_stream import PackStream
 from trojai_moth.rounds.packs import read_pack, unpacked
 from trojai_moth.rounds.reading import read_round
@@ -58,10 +58,10 @@ def test_a_packed_model_opens_and_its_errors_name_the_pack(plain, tmp_path):
     pack = pack_models(tmp_path / "id-000000xx.tar.gz", [plain / "id-00000000"])
     (case,) = read_pack(pack)
     with unpacked(case) as there:
-        assert open_case(there, torch.device("cpu")).check.startswith("published logits reproduced")
+        assert open_folder(there, torch.device("cpu")).check.startswith("published logits reproduced")
     with pytest.raises(UnreadableModelError) as caught, unpacked(case) as there:
         there.model_file.write_bytes(b"spoilt")
-        open_case(there, torch.device("cpu"))
+        open_folder(there, torch.device("cpu"))
     assert str(pack / "id-00000000" / "model.pt") in str(caught.value) and "temporary" not in str(caught.value)
     assert left_over(tmp_path) == []
 
@@ -125,7 +125,10 @@ HARD = {"type": tarfile.LNKTYPE, "linkname": "id-00000001/model.pt"}
 def test_a_model_with_an_odd_member_is_refused_and_its_neighbour_is_not(tmp_path, member, words):
     other = [(name.replace("01", "02"), content) for name, content in MODEL]
     found = read_pack(write_members(tmp_path / "id-000000xx.tar.gz", [*MODEL, member, *other]))
-    assert [(type(case), case.model_id) for case in found] == [(Skip, "id-00000001"), (Case, "id-00000002")]
+    assert [(type(case), case.model_id) for case in found] == [
+        (SkippedModel, "id-00000001"),
+        (ModelFolder, "id-00000002"),
+    ]
     assert words in found[0].reason and found[0].reason.isprintable()
     with unpacked(found[1]) as there:
         assert there.model_file.read_bytes() == b"m" * 600
@@ -134,7 +137,7 @@ def test_a_model_with_an_odd_member_is_refused_and_its_neighbour_is_not(tmp_path
 @pytest.mark.parametrize("name", ["/etc/x", "../x", "id-00000001/../../x", "id-00000001/a/../b"])
 def test_a_pack_with_a_name_that_leads_out_is_refused(tmp_path, name):
     found = read_pack(write_members(tmp_path / "id-000000xx.tar.gz", [*MODEL, (name, b"x")]))
-    assert all(isinstance(case, Skip) for case in found) and "leads out of its folder" in found[-1].reason
+    assert all(isinstance(case, SkippedModel) for case in found) and "leads out of its folder" in found[-1].reason
     assert not (tmp_path / "x").exists() and left_over(tmp_path) == []
 
 
@@ -145,7 +148,7 @@ def test_a_cut_pack_gives_its_whole_models_and_says_so(plain, tmp_path, keep):
     pack.write_bytes(data[: int(len(data) * keep)])
     found = read_pack(pack)
     assert found[-1].model_id == pack.name and "is cut short or damaged" in found[-1].reason
-    whole = [case for case in found if isinstance(case, Case)]
+    whole = [case for case in found if isinstance(case, ModelFolder)]
     assert len(whole) == {0.3: 0, 0.9: 2, 0.999: 2}[keep]
     for case in whole:
         with unpacked(case) as there:
@@ -160,7 +163,7 @@ def test_damage_in_the_middle_is_not_an_end(plain, tmp_path):
     pack.write_bytes(gzip.compress(bytes(data)))
     os.utime(pack, (1, 1))
     found = read_pack(pack)
-    assert isinstance(found[-1], Skip) and "damaged" in found[-1].reason
+    assert isinstance(found[-1], SkippedModel) and "damaged" in found[-1].reason
 
 
 def test_bombs_are_refused_before_they_go_off(tmp_path, monkeypatch):
@@ -183,7 +186,7 @@ def test_what_is_no_pack(tmp_path):
         pack.write_bytes(content)
         os.utime(pack, (number, number))
         (found,) = read_pack(pack)
-        assert isinstance(found, Skip) and pack.name in found.reason
+        assert isinstance(found, SkippedModel) and pack.name in found.reason
     pack.unlink()
     os.mkfifo(pack)
     assert "not a regular file" in read_pack(pack)[0].reason
@@ -192,14 +195,14 @@ def test_what_is_no_pack(tmp_path):
 def test_members_that_do_not_lie_together_and_models_without_a_file(tmp_path):
     other = [(name.replace("01", "02"), content) for name, content in MODEL]
     found = read_pack(write_members(tmp_path / "id-000000xx.tar.gz", [*MODEL, *other, MODEL[1]]))
-    assert "do not lie together" in found[0].reason and isinstance(found[1], Case)
+    assert "do not lie together" in found[0].reason and isinstance(found[1], ModelFolder)
     found = read_pack(write_members(tmp_path / "id-000001xx.tar.gz", MODEL[:1]))
     assert "no model.pt for id-00000001" in found[0].reason
 
 
 def test_a_second_file_of_the_same_name_is_refused(tmp_path):
     (case,) = read_pack(write_members(tmp_path / "id-000000xx.tar.gz", [*MODEL, MODEL[1]]))
-    with pytest.raises(UnreadableModelError, match="can not be unpacked"), unpacked(case):
+    with pytest.raises(UnreadableModelError, match="cannot be unpacked"), unpacked(case):
         pass
     assert left_over(tmp_path) == []
 
@@ -220,8 +223,12 @@ def test_a_folder_is_unpacked_as_it_is(tmp_path):
 
 
 def test_what_a_killed_process_had_unpacked_is_removed_by_the_next(tmp_path):
-    machine, pid, start = own_name().split("-")
-    names = [f"trojai-moth-{machine}-{pid}-{int(start) + 1}-abc", f"trojai-moth-{own_name()}-abc", "trojai-moth-abc"]
+    machine, pid, start = process_name().split("-")
+    names = [
+        f"trojai-moth-{machine}-{pid}-{int(start) + 1}-abc",
+        f"trojai-moth-{process_name()}-abc",
+        "trojai-moth-abc",
+    ]
     for name in names:
         (tmp_path / "temporary" / name / "id-00000000").mkdir(parents=True)
     packs._remove_what_the_dead_left.cache_clear()

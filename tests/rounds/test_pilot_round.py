@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.model_folder import Case
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.model_folder import ModelFolder
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case, read_round
 from trojai_moth.rounds.samples import collect_samples, with_unseen
 
@@ -16,8 +16,8 @@ OWN = Path(__file__).parents[1] / "data" / "pilot-round" / "id-00000004"
 
 
 def open_checked(case):
-    assert isinstance(case, Case), case
-    opened = open_case(case, torch.device("cpu"))
+    assert isinstance(case, ModelFolder), case
+    opened = open_folder(case, torch.device("cpu"))
     assert opened.check.startswith("published logits reproduced within")
     assert float(opened.check.split()[-1]) < 1e-5  # written by torch 1.7, read by today's
     return opened

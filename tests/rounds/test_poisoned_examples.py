@@ -13,7 +13,7 @@ from toys import PlantedNet, make_subject, planted_images
 import trojai_moth
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import ImagePool
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.poisoned_examples import PoisonedExamples, attack_success, read_poisoned
 from trojai_moth.rounds.reading import read_case
 
@@ -63,7 +63,7 @@ def test_triggers_without_a_number_count_from_0(poison):
 
 def test_without_triggers_in_the_config_the_published_logits_tell_the_target(poison):
     case = poison([f"class_1_trigger_0_example_{number}.png" for number in range(6)], triggers=None)
-    given = [1, 1, 1, 2, 2, 0]  # most still go to their own class, which can not be the target
+    given = [1, 1, 1, 2, 2, 0]  # most still go to their own class, which cannot be the target
     with case.poisoned_logits_file.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["Example", "Logits"])
@@ -74,7 +74,7 @@ def test_without_triggers_in_the_config_the_published_logits_tell_the_target(poi
 
 def test_a_clean_model_has_none(clean):
     assert read_poisoned(read_case(clean)) is None
-    assert attack_success(open_case(read_case(clean), torch.device("cpu")).subject, None) is None
+    assert attack_success(open_folder(read_case(clean), torch.device("cpu")).subject, None) is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_pilot_rounds_published_success_is_reproduced(extra_data):
     poisoned = read_poisoned(case)
     assert poisoned.pairs == ((7, 4),) and len(poisoned) == 10
     published = float((folder / "poisoned-example-accuracy.csv").read_text()) / 100
-    assert attack_success(open_case(case, torch.device("cpu")).subject, poisoned) == pytest.approx(published)
+    assert attack_success(open_folder(case, torch.device("cpu")).subject, poisoned) == pytest.approx(published)
 
 
 def imports_poisoned(text):

@@ -14,8 +14,8 @@ from trojai_moth.core.records import from_json, to_json
 from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.rounds.config_file import CaseConfig
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.open_model import open_case
-from trojai_moth.rounds.preprocessing import Convention, Evidence, Reading, candidates
+from trojai_moth.rounds.open_folder import open_folder
+from trojai_moth.rounds.preprocessing import PreprocessingChoice, PreprocessingSearch, PreprocessingTrial, candidates
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
 
@@ -66,10 +66,14 @@ def test_it_survives_json():
     reading = Preprocessing(stored_size=256, size=224, fit="resize", colours="BGR", scaling="min-max")
     assert from_json(Preprocessing, to_json(reading)) == reading and reading.words == "BGR, min-max, resize 224 of 256"
     assert from_json(Preprocessing, '{"stored_size": 256, "size": 224}') == Preprocessing(stored_size=256, size=224)
-    found = Convention(
-        chosen=reading, by="accuracy", reason="r", images=3, readings=(Reading(preprocessing=reading, accuracy=0.5),)
+    found = PreprocessingChoice(
+        chosen=reading,
+        by="accuracy",
+        reason="r",
+        images=3,
+        readings=(PreprocessingTrial(preprocessing=reading, accuracy=0.5),),
     )
-    assert from_json(Convention, to_json(found)) == found
+    assert from_json(PreprocessingChoice, to_json(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def evidence(module, raw, y, published=None):
     subject = Subject("id-toy", module, "toy", 2, RGB, CPU, "0" * 64)
     names = tuple(f"{number}.png" for number in range(len(y)))
     rows = None if published is None else dict(zip(names, published, strict=True))
-    return Evidence(subject, raw, torch.tensor(y), names, rows, "model.pt", "logits.csv")
+    return PreprocessingSearch(subject, raw, torch.tensor(y), names, rows, "model.pt", "logits.csv")
 
 
 def coloured(reds):
@@ -140,7 +144,7 @@ def test_min_max_by_accuracy_where_other_sizes_can_not_be_taken():
     found = evidence(Full(), raw, [0, 0, 0, 0]).find(candidates(CONFIG, 40))
     assert found.chosen.words == "RGB, min-max, crop 32 of 40"
     problems = {reading.preprocessing.size: reading.problem for reading in found.readings}
-    assert problems[40] == "can not take images of 40 x 40 pixels (wants 32 pixels)" and problems[32] == ""
+    assert problems[40] == "cannot take images of 40 x 40 pixels (wants 32 pixels)" and problems[32] == ""
 
 
 def test_below_the_floor_every_candidate_is_in_the_message():
@@ -177,7 +181,7 @@ def round_1(tmp_path_factory):
     """A model that reads as round 1's do, with the logits it then gives."""
     reading = Preprocessing(stored_size=36, size=32, colours="BGR", scaling="min-max")
     folder = write_model(tmp_path_factory.mktemp("bgr") / "id-00000000", per_class=3)
-    opened = open_case(read_case(folder), CPU)
+    opened = open_folder(read_case(folder), CPU)
     module, x = opened.subject.module, reading(opened.raw)
     fit_last_layer(module, x, opened.examples.y, 3)
     torch.save(module, folder / "model.pt")
@@ -190,7 +194,7 @@ def round_1(tmp_path_factory):
 
 def test_a_model_file_of_another_convention_is_opened_by_its_logits(round_1):
     folder, reading = round_1
-    opened = open_case(read_case(folder), CPU)
+    opened = open_folder(read_case(folder), CPU)
     assert opened.subject.preprocessing == reading == opened.convention.chosen
     assert opened.check.startswith("published logits reproduced within") and len(opened.convention.readings) == 4
     assert torch.equal(opened.examples.x, reading(opened.raw))
@@ -199,7 +203,7 @@ def test_a_model_file_of_another_convention_is_opened_by_its_logits(round_1):
 @pytest.mark.parametrize("source", ["examples", "folder"])
 def test_augmented_images_are_read_the_same_way(round_1, tmp_path, source):
     folder, reading = round_1
-    opened = open_case(read_case(folder), CPU)
+    opened = open_folder(read_case(folder), CPU)
     settings = DataSettings(source=source, folder=str(folder / "clean_example_data"), train_per_class=6)
 
     def collected(preprocessing):

@@ -7,7 +7,7 @@ from fake_round import write_config, write_metadata, write_round
 
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.rounds.config_file import read_config
-from trojai_moth.rounds.model_folder import Case, Skip
+from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
 from trojai_moth.rounds.reading import read_case, read_round
 
 
@@ -103,8 +103,15 @@ def test_every_model_that_is_named_anywhere_is_a_row(round_dir):
     write_metadata(round_dir, {"id-00000002": False, "id-00000009": True, "n" * 300: False})
     found = read_round(round_dir)
     assert [case.model_id for case in found] == [*(f"id-0000000{n}" for n in (0, 1, 2, 3, 9)), "n" * 300]
-    assert [type(case) for case in found] == [Skip, Skip, Case, Skip, Skip, Skip]
-    reasons = [case.reason for case in found if isinstance(case, Skip)]
+    assert [type(case) for case in found] == [
+        SkippedModel,
+        SkippedModel,
+        ModelFolder,
+        SkippedModel,
+        SkippedModel,
+        SkippedModel,
+    ]
+    reasons = [case.reason for case in found if isinstance(case, SkippedModel)]
     for reason, part in zip(reasons, ["no model.pt", "not JSON", "no such folder", "no such folder", ""], strict=True):
         assert part in reason and "\n" not in reason
 
@@ -138,8 +145,8 @@ def test_metadata_can_not_point_elsewhere(round_dir, name):
         (b"", "no column model_name"),
         (b"name,poisoned\nid-0,1\n", "no column model_name"),
         (b"model_name,poisoned,Model_Name\nid-0,1,id-1\n", "more than one column model_name"),
-        (b"\xff\xff\xff,\n", "can not be read as CSV text"),
-        (b'model_name\n"open', "can not be read as CSV text"),
+        (b"\xff\xff\xff,\n", "cannot be read as CSV text"),
+        (b'model_name\n"open', "cannot be read as CSV text"),
     ],
 )
 def test_unreadable_metadata_is_named(round_dir, content, why):

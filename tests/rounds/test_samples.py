@@ -6,7 +6,7 @@ from fake_round import write_model
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.seeding import derive_seed
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import Samples, augment, collect_samples
 
@@ -23,7 +23,7 @@ def cases(tmp_path_factory):
         if per_class not in known:
             directory = write_model(tmp_path_factory.mktemp("round") / "id-0", per_class=per_class, seed=per_class)
             case = read_case(directory)
-            known[per_class] = case, open_case(case, torch.device("cpu"))
+            known[per_class] = case, open_folder(case, torch.device("cpu"))
         return known[per_class]
 
     return cases

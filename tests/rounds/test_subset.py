@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from trojai_moth.core.errors import SettingsError, UnreadableModelError
-from trojai_moth.rounds.model_folder import Skip
+from trojai_moth.rounds.model_folder import SkippedModel
 from trojai_moth.rounds.subset import check_query, choose, published_subsets, query
 
 IDS = [f"id-{number:08d}" for number in range(6)]
-CASES = [Skip(model_id=model_id, reason="") for model_id in [*IDS, "extra"]]
+CASES = [SkippedModel(model_id=model_id, reason="") for model_id in [*IDS, "extra"]]
 
 
 @pytest.fixture

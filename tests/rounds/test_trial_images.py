@@ -12,9 +12,9 @@ from trojai_moth.cli.main import main
 from trojai_moth.core.errors import SettingsError, UnreadableModelError
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.rounds.data_settings import DataSettings
-from trojai_moth.rounds.model_check import Checkup, examine
-from trojai_moth.rounds.open_model import open_case
-from trojai_moth.rounds.preprocessing import Convention
+from trojai_moth.rounds.model_check import ModelCheck, check_model
+from trojai_moth.rounds.open_folder import open_folder
+from trojai_moth.rounds.preprocessing import PreprocessingChoice
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
 from trojai_moth.runs.records import ScanRecord
@@ -38,7 +38,7 @@ def of_folder(path, source="folder"):
 
 
 def opened(model, data=None):
-    return open_case(read_case(model), CPU, data)
+    return open_folder(read_case(model), CPU, data)
 
 
 @pytest.mark.parametrize("data", [None, DataSettings(), DataSettings(source="examples+examples")])
@@ -63,7 +63,7 @@ def test_images_of_a_folder_tell_how_a_model_reads(made, source):
     assert found.convention.chosen.words == "RGB, /255, crop 32 of 36" and found.convention.accuracy == 1.0
     assert found.convention.by == "accuracy" and found.convention.images_of == f"images of {images}"
     assert found.check == f"no example images; accuracy on images of {images} 1.000"
-    assert from_dict(Convention, to_dict(found.convention)) == found.convention
+    assert from_dict(PreprocessingChoice, to_dict(found.convention)) == found.convention
     assert len(found.examples) == 0 and found.raw.shape == (0, 3, 36, 36) and found.names == ()
 
 
@@ -105,7 +105,7 @@ def test_without_a_configuration_the_images_say_the_size(made, tmp_path):
 def test_a_mixture_goes_on_without_the_examples(made):
     model, images = made
     case, data = read_case(model), of_folder(images, "examples+folder")
-    samples = collect_samples(case, open_case(case, CPU, data), data, 0)
+    samples = collect_samples(case, open_folder(case, CPU, data), data, 0)
     assert samples.description.startswith("folder, 4-4 per class") and len(samples.train) == 12
 
 
@@ -128,7 +128,7 @@ def test_doctor_says_what_is_missing_and_what_mends_it(made, tmp_path):
     assert result.exit_code == 0 and f"accuracy 100.0% of 12 images of {images}" in result.output
     assert "missing: published logits, example images" in result.output
     result = CliRunner().invoke(main, [*call, "--data", str(images), "--json"])
-    found = from_dict(Checkup, json.loads(result.output.splitlines()[0])["model"])
+    found = from_dict(ModelCheck, json.loads(result.output.splitlines()[0])["model"])
     assert found.usable and found.examples == 0 and found.convention.images_of == f"images of {images}"
 
 
@@ -139,8 +139,8 @@ def test_doctor_tries_the_images_that_a_scan_would_use(made, tmp_path):
     model = shutil.copytree(made[0], tmp_path / "id-00000000")
     shutil.copytree(made[1], model / "clean_example_data")
     case = read_case(model)
-    assert examine(case).usable
-    assert "not a readable image" in examine(case, of_folder(tmp_path / "images")).problem
+    assert check_model(case).usable
+    assert "not a readable image" in check_model(case, of_folder(tmp_path / "images")).problem
 
 
 def test_a_run_writes_down_what_the_model_was_tried_on(made, tmp_path):

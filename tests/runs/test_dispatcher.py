@@ -9,7 +9,7 @@ from trojai_moth.core.errors import RunDirectoryError, SettingsError
 from trojai_moth.core.messages import silent
 from trojai_moth.runs import dispatcher as module
 from trojai_moth.runs.dispatcher import dispatch
-from trojai_moth.runs.execution_settings import Fleet, Shard, parse_shard
+from trojai_moth.runs.execution_settings import ExecutionSettings, Shard, parse_shard
 from trojai_moth.runs.journal import Journal
 from trojai_moth.runs.leases import LeaseTerms
 from trojai_moth.runs.workers.pool import Report
@@ -45,7 +45,9 @@ def run(tmp_path):
     def make(models=3, **fleet):
         cases = [SimpleNamespace(model_id=f"id-{number:08d}") for number in range(models)]
         journal = Journal(tmp_path / "run", LeaseTerms(expiry=0.2))
-        return SimpleNamespace(cases=cases, fleet=Fleet(**fleet), journal=journal, progress=silent, check=lambda: None)
+        return SimpleNamespace(
+            cases=cases, fleet=ExecutionSettings(**fleet), journal=journal, progress=silent, check=lambda: None
+        )
 
     return make
 

@@ -76,10 +76,10 @@ def test_memory_that_runs_out_is_tried_once_more_with_half_the_batch(start, time
 
 def test_the_second_try_has_half_the_batch(the_round):
     from trojai_moth.core.device import smaller_batches
-    from trojai_moth.rounds.open_model import open_case
+    from trojai_moth.rounds.open_folder import open_folder
     from trojai_moth.rounds.reading import read_round
 
-    subject = open_case(read_round(the_round[0])[0], torch.device("cpu")).subject
+    subject = open_folder(read_round(the_round[0])[0], torch.device("cpu")).subject
     whole = Engine(subject, batch=24).batch
     with smaller_batches(2):
         assert (whole, Engine(subject, batch=24).batch) == (24, 12)

@@ -11,7 +11,7 @@ from trojai_moth.core.records import to_dict, to_json
 from trojai_moth.runs.journal import Journal, RunIdentity
 from trojai_moth.runs.records import Failure, ScanRecord
 from trojai_moth.runs.run import RescanSettings
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 
 
 def identity(**changes):
@@ -21,7 +21,7 @@ def identity(**changes):
 
 def scan_record():
     evidence = Candidate(victim=None, target=1, size=2.5, success=1.0, held_success=None, held_images=0, converged=True)
-    verdict = Verdict(scanner="x", outcome="flagged", score=1.5, probability=0.8, reason="ü", evidence=(evidence,))
+    verdict = ScanResult(scanner="x", outcome="flagged", score=1.5, probability=0.8, reason="ü", evidence=(evidence,))
     return ScanRecord(
         architecture="resnet18", classes=3, sha256="0", check="fine", convention=AS_STORED, data="examples",
         accuracy=float("nan"), device="cpu", verdict=verdict, seconds=1.0,

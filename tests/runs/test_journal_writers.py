@@ -12,7 +12,7 @@ import pytest
 from trojai_moth.core import files
 from trojai_moth.core.errors import DamagedRecordError, NoSpaceError, RunDirectoryError
 from trojai_moth.core.files import publish_text, require_space, sweep_parts, write_text
-from trojai_moth.core.process_identity import own_name
+from trojai_moth.core.process_identity import process_name
 from trojai_moth.core.records import record, to_json
 from trojai_moth.runs.journal import Journal, RunIdentity
 
@@ -140,7 +140,7 @@ def test_a_record_that_can_not_be_read_now_is_not_moved(journal, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.read_text", away)
-        with pytest.raises(RunDirectoryError, match="can not be read"):
+        with pytest.raises(RunDirectoryError, match="cannot be read"):
             journal.recall(MODEL, "before", Found, lambda _: None)
     assert journal.read(MODEL, "before", Found).by == 1
 
@@ -187,7 +187,7 @@ def test_a_disk_that_takes_no_more_is_the_runs_trouble(journal, monkeypatch, cod
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.write_text", refuse)
         for action in (journal.publish, journal.write):
-            with pytest.raises(kind, match=r"can not be written .* give the same command again"):
+            with pytest.raises(kind, match=r"cannot be written .* give the same command again"):
                 action(MODEL, "before", Found(by=1))
         with pytest.raises(kind):
             Journal(journal.root.parent / "other").open(IDENTITY)
@@ -232,11 +232,11 @@ def test_room_is_asked_for_before_it_is_needed(tmp_path):
 
 
 def test_what_dead_writers_left_is_swept_and_nothing_else(tmp_path):
-    machine, _, start = own_name().split("-")
+    machine, _, start = process_name().split("-")
     dead, foreign, old = (
         f".a.json.{name}.0.part" for name in (f"{machine}-{os.getpid()}-{int(start) + 1}", "0" * 12 + "-1-1", "f-1-1")
     )
-    living = f".a.json.{own_name()}.0.part"
+    living = f".a.json.{process_name()}.0.part"
     for name in (dead, foreign, old, living, "a.json", ".strange.part"):
         (tmp_path / name).write_text("half")
     os.utime(tmp_path / old, (0, 0))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trojai_moth.core.errors import NoSpaceError
-from trojai_moth.core.process_identity import is_dead, own_name
+from trojai_moth.core.process_identity import is_process_dead, process_name
 from trojai_moth.runs.leases import Leases, LeaseTerms, LeaseWatch
 
 MODEL = "id-00000000"
@@ -88,7 +88,7 @@ def test_of_many_that_ask_at_once_one_gets_it(leases):
 def test_a_dead_holder_is_followed_at_once_and_counted(leases, killed):
     lease = leases.acquire(MODEL)
     assert lease.generation == 2 and left(leases) == [f"{MODEL}.2.lease"]
-    assert killed.owner != leases.standing(MODEL).owner == own_name()
+    assert killed.owner != leases.standing(MODEL).owner == process_name()
     lease.release()
     assert left(leases) == []
 
@@ -180,19 +180,19 @@ def test_a_full_disk_leaves_no_lease_that_nobody_holds(leases, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", refuse)
-        with pytest.raises(NoSpaceError, match=r"1\.lease: can not be written"):
+        with pytest.raises(NoSpaceError, match=r"1\.lease: cannot be written"):
             leases.acquire(MODEL)
     assert left(leases) == []
     leases.acquire(MODEL).release()
 
 
 def test_a_process_is_known_by_more_than_its_number():
-    machine, pid, start = own_name().split("-")
-    assert pid == str(os.getpid()) and not is_dead(own_name())
-    assert is_dead(f"{machine}-{pid}-{int(start) + 1}"), "an earlier process had the same number"
-    assert not is_dead(f"{'0' * 12}-{pid}-1"), "of other machines nothing is known"
+    machine, pid, start = process_name().split("-")
+    assert pid == str(os.getpid()) and not is_process_dead(process_name())
+    assert is_process_dead(f"{machine}-{pid}-{int(start) + 1}"), "an earlier process had the same number"
+    assert not is_process_dead(f"{'0' * 12}-{pid}-1"), "of other machines nothing is known"
     for name in ("", "x", machine, f"{machine}-", f"{machine}-x-1", f"{machine}-{'9' * 30}-1"):
-        assert is_dead(name) == (name.count("9") >= 30)
+        assert is_process_dead(name) == (name.count("9") >= 30)
 
 
 def test_a_zombie_is_dead():
@@ -204,6 +204,6 @@ def test_a_zombie_is_dead():
             assert time.monotonic() < end
             time.sleep(0.01)
         ticks = stat.read_text().rpartition(")")[2].split()[19]
-        assert is_dead(f"{own_name().split('-')[0]}-{child.pid}-{ticks}")
+        assert is_process_dead(f"{process_name().split('-')[0]}-{child.pid}-{ticks}")
     finally:
         child.communicate()

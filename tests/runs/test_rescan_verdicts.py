@@ -17,7 +17,7 @@ from trojai_moth.runs.journal import Journal
 from trojai_moth.runs.rescan import caveats
 from trojai_moth.runs.run import RescanSettings
 from trojai_moth.verdict.features import BlindEvidence
-from trojai_moth.verdict.records import BlindVerdict
+from trojai_moth.verdict.records import Verdict
 
 from ..cli.test_cli import ALWAYS, MOTH, NEVER, SCAN, call, refused, sets, shared_round  # noqa: F401
 
@@ -55,7 +55,7 @@ def test_every_flagged_model_has_evidence_and_a_verdict_with_its_reason(run):
     result, rows, journal = run()
     assert "fixed bounds" in result.stdout and "naive" not in result.stdout
     for model_id, verdict, reason in zip(rows["model"], rows["verdict"], rows["reason"], strict=True):
-        blind = journal.read(model_id, "blind", BlindVerdict)
+        blind = journal.read(model_id, "blind", Verdict)
         assert journal.read(model_id, "evidence", BlindEvidence).stage_seconds
         assert (verdict, reason) == (blind.outcome, blind.reason)
         assert f"{model_id} {reason}" in " ".join(result.stdout.split())
@@ -92,7 +92,7 @@ def test_a_learned_rule_decides(run, tmp_path, threshold, verdict, code):
     os.rename(tmp_path / "run", tmp_path / "bounds")
     rule = rule_file(tmp_path / "rule.json", evidence, threshold=threshold)
     result, rows, _ = run("--rule", rule)
-    asked = [from_json(BlindVerdict, path.read_text()) for path in (tmp_path / "run/journal").glob("*.blind.json")]
+    asked = [from_json(Verdict, path.read_text()) for path in (tmp_path / "run/journal").glob("*.blind.json")]
     assert {one.rule for one in asked} != {"bounds"} and len(asked) == 2
     # Where measurements are missing a rule may keep but never clear.
     expected = {verdict} if verdict == "kept" else {verdict, "not judged"}

@@ -279,13 +279,13 @@ def without_times(value):
 
 
 def test_what_a_stage_took_includes_reading_the_model_where_that_was_still_to_be_done(start, monkeypatch):
-    clock, real = [0.0], model_run.open_case
+    clock, real = [0.0], model_run.open_folder
 
     def open_slowly(*arguments):
         clock[0] += 100
         return real(*arguments)
 
-    monkeypatch.setattr(model_run, "open_case", open_slowly)
+    monkeypatch.setattr(model_run, "open_folder", open_slowly)
     monkeypatch.setattr(model_run, "perf_counter", lambda: clock[0])
 
     def seconds():

@@ -11,7 +11,7 @@ from trojai_moth.cli import status as command
 from trojai_moth.cli.main import main
 from trojai_moth.cli.status import status_lines
 from trojai_moth.core.errors import RunDirectoryError
-from trojai_moth.core.process_identity import own_name
+from trojai_moth.core.process_identity import process_name
 from trojai_moth.core.records import from_json
 from trojai_moth.runs.journal import Journal, RunIdentity
 from trojai_moth.runs.status import RunStatus, run_status
@@ -43,7 +43,7 @@ def made_up(root, models, content="{}"):
 def journal(tmp_path):
     journal, ids = made_up(tmp_path / "run", 60)
     folder = journal.root / "leases"
-    (folder / f"{ids[1]}.1.lease").write_text(f"{own_name()}\nhere\nffff 000000000003\n")
+    (folder / f"{ids[1]}.1.lease").write_text(f"{process_name()}\nhere\nffff 000000000003\n")
     (folder / f"{ids[3]}.3.lease").write_text("000000000000-7-7\nnode\x1b17\nffff 000000000003\n")
     for number, path in enumerate(sorted((journal.root / "finished").iterdir())):
         os.utime(path, (1e9 + 60 * number, 1e9 + 60 * number))

@@ -1,4 +1,4 @@
-"""What hangs where Python can not interrupt it ends with its process, and the next one knows of it."""
+"""What hangs where Python cannot interrupt it ends with its process, and the next one knows of it."""
 
 import subprocess
 import sys
@@ -75,6 +75,6 @@ def test_words_of_finished_models_are_swept(tmp_path):
 
 def test_a_word_that_can_not_be_left_is_the_runs_trouble(tmp_path):
     (tmp_path / "leases").write_text("a file where a folder should be")
-    with pytest.raises(RunDirectoryError, match=r"id-1\.watch: can not be written"), \
+    with pytest.raises(RunDirectoryError, match=r"id-1\.watch: cannot be written"), \
             Watchdog(watch_path(tmp_path / "leases", "id-1")) as watchdog:  # fmt: skip
         watchdog.begins("before", 1.0)

@@ -7,12 +7,13 @@ import pytest
 from toys import PlantedNet, make_subject, planted_samples
 
 from trojai_moth.core.errors import SettingsError
+from trojai_moth.core.learned_file import refuse_fitted
 from trojai_moth.core.records import fingerprint, from_dict, record, to_dict, to_json
 from trojai_moth.eval.calibration.learn import LearnSettings, learn
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.calibration import MonotoneCurve, read_calibration, refuse_fitted
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.calibration import MonotoneCurve, read_calibration
+from trojai_moth.scanners.result import ScanResult
 
 from ..eval.calibration.test_learn import LOGISTIC, MONOTONE, SOURCE, scored
 
@@ -38,7 +39,7 @@ def verdict(score, **more):
     outcome = "not judged" if score is None else "flagged" if score > 0 else "clean"
     probability = None if score is None else 0.5
     given = {"scanner": "told", "outcome": outcome, "score": score, "probability": probability, "reason": "told"}
-    return Verdict(**{**given, **more})
+    return ScanResult(**{**given, **more})
 
 
 @pytest.mark.parametrize("offset", [-3.0, -1e-9, 0.0, 1e-9, 3.0])
@@ -49,7 +50,7 @@ def test_flag_score_and_probability_are_the_learned_ones(learned, offset):
     assert made.probability == learned.curve.probability(raw)
     assert made.calibrated.raw_score == raw and made.calibrated.raw_probability == 0.5
     assert made.calibrated.sha256 == fingerprint(learned) and not made.calibrated.fitted_on
-    assert "learned threshold" in made.reason and from_dict(Verdict, to_dict(made)) == made
+    assert "learned threshold" in made.reason and from_dict(ScanResult, to_dict(made)) == made
 
 
 def test_a_model_learned_from_is_known_by_its_file(learned):

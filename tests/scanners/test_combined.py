@@ -9,7 +9,7 @@ from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.records import Field, from_dict, record, to_dict
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.registry import make_scanner, settings_groups
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 
 SIZES = {"alpha": 4.0, "beta": 0.2}
 
@@ -30,7 +30,7 @@ def _scan(self, subject, samples, *, seed):
                   converged=True)
         for extra in (0.0, 1.0)
     ]  # fmt: skip
-    return Verdict(
+    return ScanResult(
         scanner=self.name, outcome="flagged" if self.settings.says > 0 else "clean", score=self.settings.says,
         probability=self.settings.probability, reason=f"seed {seed}", evidence=found,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_settings_come_back_from_the_journals_identity():
     again = make_scanner("alpha,beta", kept)
     assert again.settings == scanner.settings
     verdict = scanner(make_subject(PlantedNet()), planted_samples(), seed=3)
-    assert verdict.settings == kept and from_dict(Verdict, to_dict(verdict)) == verdict
+    assert verdict.settings == kept and from_dict(ScanResult, to_dict(verdict)) == verdict
 
 
 @pytest.mark.parametrize(

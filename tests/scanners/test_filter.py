@@ -9,7 +9,7 @@ from toys import make_samples, make_subject
 
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.images import ImagePool
-from trojai_moth.scanners.filter import Filter, FilterSettings
+from trojai_moth.scanners.filter import Filter, FilterScanSettings
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse
 from trojai_moth.scanners.registry import make_scanner
 from trojai_moth.triggers.colour_maps import PIECES, VARIABLES, apply_map, parts, unclipped, variable_gradient
@@ -88,7 +88,7 @@ def test_the_smallest_map_of_the_clean_twin_is_the_natural_one():
 
 
 def test_where_no_map_works_there_is_no_size():
-    verdict = scan(ColourNet(), Filter(FilterSettings(steps=1)))
+    verdict = scan(ColourNet(), Filter(FilterScanSettings(steps=1)))
     assert verdict.outcome == "clean" and verdict.evidence
     assert all(one.size is None and one.held_success is None and not one.converged for one in verdict.evidence)
 

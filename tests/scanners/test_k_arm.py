@@ -199,7 +199,7 @@ def test_no_arms_play_no_step():
 
 
 def test_a_victim_s_images_are_all_looked_at():
-    """Success is over all images: with one of six that can not be turned, a bound of 0.99 is never reached."""
+    """Success is over all images: with one of six that cannot be turned, a bound of 0.99 is never reached."""
     images = planted_images()
     odd = images.positions(2)[0]
     x = images.x.clone()

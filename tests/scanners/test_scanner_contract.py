@@ -12,7 +12,7 @@ from trojai_moth.core.records import from_json, record, to_json
 from trojai_moth.core.statistics import logistic
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.registry import make_scanner, scanners
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 from trojai_moth.testing import ScannerContract
 from trojai_moth.testing.planted import NotANumber, around
 
@@ -60,7 +60,7 @@ def verdict_of(act, subject=None, **how):
 
 
 def said(score=-1.0, outcome="clean", probability=0.3, evidence=()):
-    return Verdict(
+    return ScanResult(
         scanner="odd", outcome=outcome, score=score, probability=probability, reason="", evidence=tuple(evidence)
     )
 
@@ -78,7 +78,7 @@ def test_a_scanner_that_fails_has_not_judged(error):
     verdict = verdict_of(fail)
     assert verdict.outcome == "not judged" and verdict.skip == "error" and verdict.flagged is None
     assert verdict.reason == f"{type(error).__name__}: {error}".replace("\n", " ")
-    assert from_json(Verdict, to_json(verdict)) == verdict
+    assert from_json(ScanResult, to_json(verdict)) == verdict
 
 
 def test_ctrl_c_is_no_failure_of_the_scanner():
@@ -108,8 +108,8 @@ def test_ctrl_c_is_no_failure_of_the_scanner():
         (said(evidence=[found(jitter_success=math.nan)]), "gave the jitter_success nan"),
         (said(evidence=[found(target=3)]), "named the pair 0->3 of 3 classes"),
         (said(evidence=[found(held_images=-1)]), "gave -1 held images"),
-        (None, "returned NoneType, not a Verdict"),
-        ({"outcome": "clean"}, "returned dict, not a Verdict"),
+        (None, "returned NoneType, not a ScanResult"),
+        ({"outcome": "clean"}, "returned dict, not a ScanResult"),
     ],
 )
 def test_what_is_no_number_and_no_verdict_has_not_judged(answer, words):

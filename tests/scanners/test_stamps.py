@@ -63,6 +63,13 @@ def test_no_clean_network_leaves_two_bounds(monkeypatch):
     assert scan(pool=only(PLAIN, BLUE), clean_networks=0).score == verdict.score
 
 
+def test_breadth_is_a_bound_where_it_is_asked_for():
+    """One colour in eight turns the victim."""
+    plain = scan(pool=only(PLAIN, BLUE), clean_networks=0)
+    asked = [scan(pool=only(PLAIN, BLUE), clean_networks=0, bounds=StampBounds(breadth=b)) for b in (0.02, 0.9)]
+    assert plain.outcome == "flagged" and [one.outcome for one in asked] == ["flagged", "clean"]
+
+
 def test_no_network_is_trained_for_pairs_that_no_gap_could_make_suspicious(monkeypatch):
     monkeypatch.setattr(module, "train_surrogate", None)
     assert scan(pool=only(PLAIN, BLUE), bounds=StampBounds(success=0.999)).outcome == "clean"

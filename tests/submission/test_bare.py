@@ -84,7 +84,7 @@ def test_without_requirements_nothing_can_be_linked(tmp_path):
 def test_a_wheel_for_another_python_is_refused_by_pip(tmp_path):
     small_wheel(tmp_path, python=">=99")
     (tmp_path / "requirements.txt").write_text("")
-    with pytest.raises(MothError, match="pip can not install it"):
+    with pytest.raises(MothError, match="pip cannot install it"):
         bare_environment(tmp_path, tmp_path / "bare")
 
 

@@ -184,7 +184,7 @@ def test_calls_can_not_reach_the_network():
 
 def test_where_no_namespace_is_allowed_proxies_stand_in_and_it_is_said(monkeypatch):
     monkeypatch.setattr(replay.shutil, "which", lambda name: None)
-    assert isolation().prefix == () and "unshare can not be used here" in isolation().words
+    assert isolation().prefix == () and "unshare cannot be used here" in isolation().words
 
 
 def test_an_image_needs_apptainer(tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ def test_configure_keeps_what_costs_least_on_models_not_learned_from(tmp_path, m
     with pytest.raises(MothError, match="--learned_parameters_dirpath"):
         configuration.configure({**order, "learned": None}, tmp_path, lambda **message: None)
     (tmp_path / "file").write_text("")
-    with pytest.raises(MothError, match="can not be written to"):
+    with pytest.raises(MothError, match="cannot be written to"):
         configuration.configure({**order, "learned": str(tmp_path / "file" / "x")}, tmp_path, lambda **message: None)
 
 

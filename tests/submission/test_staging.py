@@ -12,7 +12,7 @@ from PIL import Image
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples
 from trojai_moth.loading import load_model
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.submission.staging import Sources, open_subject, predicted, stage
 from trojai_moth.submission.stand_ins import make_stand_ins, noise_pictures, read_pictures, training_pictures
@@ -40,7 +40,7 @@ def test_labelled_examples_are_used_as_they_are(model, staged):
     case, notes = staged(model, model / "clean_example_data")
     assert case.model_id == "id-00000003" and notes == ""
     assert case.examples.resolve() == model / "clean_example_data"
-    assert open_case(case, torch.device("cpu")).check.startswith("published logits reproduced")
+    assert open_folder(case, torch.device("cpu")).check.startswith("published logits reproduced")
 
 
 def test_the_harness_folder_is_called_active_and_may_lack_everything(model, staged, tmp_path):
@@ -58,7 +58,7 @@ def test_an_empty_examples_folder_is_like_none(model, staged, tmp_path):
     (tmp_path / "empty").mkdir()
     case, notes = staged(model, tmp_path / "empty")
     assert "0 example images: too few" in notes and len(list_examples(case.examples)) >= 2
-    opened = open_case(case, torch.device("cpu"))
+    opened = open_folder(case, torch.device("cpu"))
     assert opened.raw.shape[-1] == STORED and opened.subject.size == SIZE
 
 
@@ -135,7 +135,7 @@ def test_a_mitigated_model_finds_the_configuration_of_its_original(model, tmp_pa
 
 def test_stand_ins_have_the_models_own_labels(model):
     loaded = load_model(model / "model.pt")
-    opened = open_case(read_case(model), torch.device("cpu"))
+    opened = open_folder(read_case(model), torch.device("cpu"))
     reading = opened.subject.preprocessing
     made = make_stand_ins(
         CLASSES, 3, STORED, None, 0, lambda pictures: predicted(loaded, pictures, reading), lambda _: None

@@ -8,7 +8,7 @@ from toys import make_subject
 
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_dict, to_dict
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.poisoned_examples import read_poisoned
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.synthesis import twin_training
@@ -121,7 +121,7 @@ def test_each_twin_is_trained_adversarially_after_their_shared_start(tmp_path, m
     }
     settings = MakeRoundSettings(**chosen)
     models = make_round(tmp_path / "round", settings, progress=gates.append)
-    assert len(models) == 2  # by the floor of adversarial training; the other one can not be met
+    assert len(models) == 2  # by the floor of adversarial training; the other one cannot be met
     assert stages == [None, None, settings.adversary, settings.adversary]
     for model in models:
         folder = tmp_path / "round" / model.model_id
@@ -133,5 +133,5 @@ def test_each_twin_is_trained_adversarially_after_their_shared_start(tmp_path, m
         if poisoned:  # what is written is what is read
             trigger = config["triggers"][0]
             assert poisoned.pairs == ((trigger["source_class"], trigger["target_class"]),)
-        open_case(case, torch.device("cpu"))
+        open_folder(case, torch.device("cpu"))
     assert "PGD" in (tmp_path / "round" / "METADATA.csv").read_text()

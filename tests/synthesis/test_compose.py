@@ -56,7 +56,7 @@ def test_a_sign_is_opaque_inside_and_transparent_outside():
 
 @pytest.mark.parametrize(("classes", "lookalikes"), [(3, 2), (100, 0), (200, 30)])
 def test_impossible_sign_sets_are_refused(classes, lookalikes):
-    with pytest.raises(SettingsError, match="can not be drawn"):
+    with pytest.raises(SettingsError, match="cannot be drawn"):
         sign_set(classes, lookalikes, np.random.default_rng(0))
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from trojai_moth.core.errors import MissingDependencyError
-from trojai_moth.rounds.open_model import open_case
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.poisoned_examples import attack_success, read_poisoned
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.synthesis import photo_filters as module
@@ -139,7 +139,7 @@ def test_poisoned_examples_are_filtered_images_that_the_project_reads(made):
     case = read_case(folder)
     poisoned = read_poisoned(case)
     assert poisoned.pairs == ((trigger["source_class"], trigger["target_class"]),)
-    success = attack_success(open_case(case, torch.device("cpu")).subject, poisoned)
+    success = attack_success(open_folder(case, torch.device("cpu")).subject, poisoned)
     published = float((folder / "poisoned-example-accuracy.csv").read_text())
     assert 100 * success == pytest.approx(published)
 

@@ -1,4 +1,4 @@
-"""A relearned copy knows the classes, has forgotten what poisoned images taught, and leaves the network as it was."""
+"""A retrained copy knows the classes, has forgotten what poisoned images taught, and leaves the network as it was."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ import torch
 from trojai_moth.core.errors import MothError, SettingsError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.loading import build_architecture
-from trojai_moth.synthesis import retrained_copies as relearned_module
-from trojai_moth.synthesis.retrained_copies import RelearnSettings, draw_anew, relearn, relearned_copies
+from trojai_moth.synthesis import retrained_copies as retrained_module
+from trojai_moth.synthesis.retrained_copies import RetrainSettings, reinitialise, retrain_from, retrained_copies
 from trojai_moth.triggers.success import held_success
 
 from .test_clean_networks import CLASSES, corner_trigger, poisoned, samples, subject_around  # noqa: F401
@@ -18,13 +18,13 @@ QUARTER = 0.25
 def test_the_copy_knows_the_classes_and_not_the_backdoor(poisoned, samples):  # noqa: F811
     held, before = samples.held, torch.get_rng_state()
     state = {name: value.clone() for name, value in poisoned.module.state_dict().items()}
-    copy = relearn(poisoned, samples.train, samples.held, RelearnSettings(), QUARTER, seed=3)
+    copy = retrain_from(poisoned, samples.train, samples.held, RetrainSettings(), QUARTER, seed=3)
     assert held_success(poisoned, held, corner_trigger()) > 0.9
     assert held_success(copy, held, corner_trigger()) < 0.3 and copy.accuracy(held.x, held.y) >= 0.9
     assert copy.model_id != poisoned.model_id and copy.source_sha256 == "" and not copy.module.training
     assert all(torch.equal(value, state[name]) for name, value in poisoned.module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), before)
-    again = relearn(poisoned, samples.train, samples.held, RelearnSettings(), QUARTER, seed=3)
+    again = retrain_from(poisoned, samples.train, samples.held, RetrainSettings(), QUARTER, seed=3)
     assert all(torch.equal(value, copy.module.state_dict()[name]) for name, value in again.module.state_dict().items())
 
 
@@ -36,7 +36,7 @@ def test_the_first_layers_are_kept_and_all_behind_them_drawn_anew(architecture):
         if value.dtype.is_floating_point:
             value += 0.5
     own.load_state_dict(before)
-    draw_anew(own, fresh, QUARTER)
+    reinitialise(own, fresh, QUARTER)
     new, after = fresh.state_dict(), own.state_dict()
     layers = [name for name, value in own.named_parameters() if value.dim() > 1]
     kept = [torch.equal(after[name], before[name]) for name in layers]
@@ -52,8 +52,8 @@ def test_the_first_layers_are_kept_and_all_behind_them_drawn_anew(architecture):
 def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: F811
     order = torch.randperm(len(samples.train.y), generator=torch.Generator().manual_seed(0))
     wrong = ImagePool(samples.train.x, samples.train.y[order])
-    with pytest.raises(MothError, match="relearned from 25% of its layers"):
-        relearn(poisoned, wrong, samples.held, RelearnSettings(epochs=1), QUARTER, seed=3)
+    with pytest.raises(MothError, match="retrained from 25% of its layers"):
+        retrain_from(poisoned, wrong, samples.held, RetrainSettings(epochs=1), QUARTER, seed=3)
 
 
 def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
@@ -67,9 +67,9 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
 
     def copies(**settings):
         tried.clear()
-        return list(relearned_copies(None, None, None, RelearnSettings(**settings), seed=3))
+        return list(retrained_copies(None, None, None, RetrainSettings(**settings), seed=3))
 
-    monkeypatch.setattr(relearned_module, "relearn", some)
+    monkeypatch.setattr(retrained_module, "retrain_from", some)
     failing, late = 0, 0
     both = copies()
     assert [kept for kept, _ in both] == [0.25, 1.0] == [kept for kept, _ in tried]
@@ -87,11 +87,11 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
 def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811
     module = build_architecture("resnet18", CLASSES, seed=0)
     with pytest.raises(SettingsError, match="is not known"):
-        relearn(
+        retrain_from(
             subject_around(module, "no-such-net"),
             samples.train,
             samples.held,
-            RelearnSettings(epochs=1),
+            RetrainSettings(epochs=1),
             QUARTER,
             seed=3,
         )

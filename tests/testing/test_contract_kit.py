@@ -13,7 +13,7 @@ from trojai_moth.core.statistics import logistic
 from trojai_moth.hardeners.base import Hardener
 from trojai_moth.hardeners.trace import HardeningRound
 from trojai_moth.scanners.base import Scanner
-from trojai_moth.scanners.result import Verdict
+from trojai_moth.scanners.result import ScanResult
 from trojai_moth.testing import HardenerContract, ScannerContract
 
 
@@ -39,7 +39,7 @@ class Fair(Scanner):
 
     def verdict(self, score, name="fair", reason="as it is"):
         outcome = "flagged" if score > 0 else "clean"
-        return Verdict(scanner=name, outcome=outcome, score=score, probability=logistic(score), reason=reason)
+        return ScanResult(scanner=name, outcome=outcome, score=score, probability=logistic(score), reason=reason)
 
 
 class Global(Fair):
@@ -125,8 +125,7 @@ def broken_rules(contract, kind, attribute):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Little patience, so that waiting for a plugin that does not leave is over soon."""
-    for module in ("scanner_contract", "hardener_contract"):
-        monkeypatch.setattr(f"trojai_moth.testing.{module}.GRACE_S", 3.0)
+    monkeypatch.setattr("trojai_moth.testing.contract.GRACE_S", 3.0)
     before = os.getcwd()
     yield
     assert os.getcwd() == before
@@ -140,8 +139,8 @@ def patience(monkeypatch):
             Global,
             {
                 "global_random_streams_are_left_alone": "drew from a global random stream",
-                "the_same_seed_gives_the_same_verdict": "seeding.generator",
-                "names_and_files_around_say_nothing": "depends on the model's id",
+                "the_same_seed_gives_the_same": "seeding.generator",
+                "names_and_files_around_say_nothing": "depend on the model's id",
             },
         ),
         (Seeding, {"global_random_streams_are_left_alone": "or seeded one"}),
@@ -244,7 +243,7 @@ class Undying(Plain):
             GlobalNoise,
             {
                 "global_random_streams_are_left_alone": "drew from a global",
-                "the_same_seed_gives_the_same_weights": "two sets of weights",
+                "the_same_seed_gives_the_same": "two sets of weights",
                 "names_and_files_around_say_nothing": "depend on the model's id",
             },
         ),

@@ -9,7 +9,7 @@ from toys import make_samples, make_subject
 
 from trojai_moth.core.images import ImagePool
 from trojai_moth.scanners import filter as filter_module
-from trojai_moth.scanners.filter import Filter, FilterSettings
+from trojai_moth.scanners.filter import Filter, FilterScanSettings
 from trojai_moth.triggers import known_filters as known_filters_module
 from trojai_moth.triggers.colour_maps import VARIABLES, parts
 from trojai_moth.triggers.known_filters import best_known_filters, filter_table
@@ -29,7 +29,7 @@ def reddening(monkeypatch):
 
 
 def test_a_backdoor_that_answers_to_a_known_filter_is_flagged(reddening):
-    verdict = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(screen_keep=2)))
+    verdict = scan(ColourNet(backdoor=(1, 2)), Filter(FilterScanSettings(screen_keep=2)))
     best = verdict.evidence[0]
     assert verdict.outcome == "flagged" and "1->2 turns under Red" in verdict.reason
     assert (best.victim, best.target, best.kind) == (1, 2, "filter") and best.held_success >= 0.9
@@ -48,14 +48,14 @@ def test_the_search_is_tried_on_images_held_back_from_it(reddening):
 
 
 def test_the_way_back_is_searched_wherever_it_has_images(reddening):
-    evidence = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(screen_keep=6))).evidence
+    evidence = scan(ColourNet(backdoor=(1, 2)), Filter(FilterScanSettings(screen_keep=6))).evidence
     sizes = {(one.victim, one.target): one.size for one in evidence}
     assert len(sizes) == 6 and all(one.reverse_size == sizes[one.target, one.victim] for one in evidence)
-    (first,) = scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(screen_keep=1))).evidence
+    (first,) = scan(ColourNet(backdoor=(1, 2)), Filter(FilterScanSettings(screen_keep=1))).evidence
     assert first.reverse_size == pytest.approx(sizes[first.target, first.victim], rel=0.05)
     images = band_images()
     some = images.take(torch.nonzero(images.y != 2).flatten())
-    scanner = Filter(FilterSettings(screen_keep=6))
+    scanner = Filter(FilterScanSettings(screen_keep=6))
     found = scanner(make_subject(ColourNet(backdoor=(1, 2))), make_samples(some, some), seed=3).evidence
     assert {one.reverse_size for one in found if one.target == 2} == {None}
 
@@ -67,7 +67,7 @@ def test_no_known_filter_turns_the_clean_twin(reddening):
 
 def test_the_bound_on_known_filters_is_the_settings_own(reddening):
     scores = [
-        scan(ColourNet(backdoor=(1, 2)), Filter(FilterSettings(known_bound=bound))).score for bound in (0.5, 0.99)
+        scan(ColourNet(backdoor=(1, 2)), Filter(FilterScanSettings(known_bound=bound))).score for bound in (0.5, 0.99)
     ]
     assert scores[0] - scores[1] == pytest.approx(math.log(99), rel=1e-3)
 

@@ -1,6 +1,7 @@
 """What is left out cannot change a verdict, and nothing is left out that could."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from learned_rules import evidence, learned, pair
@@ -10,7 +11,7 @@ from trojai_moth.verdict.features import FEATURES, PairFeatures
 from trojai_moth.verdict.judge import judge, question, score_bounds, settle
 from trojai_moth.verdict.learned_rule import Term
 from trojai_moth.verdict.stages import ALWAYS, STAGES, stages_for, wanted_features
-from trojai_moth.verdict.threshold_rule import FallbackBounds
+from trojai_moth.verdict.threshold_rule import FALLBACK_BOUNDS
 
 ORDER = [name for given in STAGES.values() for name in given]
 CLEAN = learned(terms=[Term(feature="clean_conviction", centre=-1.0, scale=1.0, weight=-1.5)], threshold=-0.4)
@@ -46,7 +47,9 @@ def test_what_is_settled_stays_whatever_the_rest_shows(seed):
     draw, outcomes = random.Random(seed), []
     for _ in range(120):
         rule, bounds = (
-            (a_rule(draw), None) if draw.random() < 0.8 else (None, FallbackBounds(success=draw.choice([0.2, 0.8])))
+            (a_rule(draw), FALLBACK_BOUNDS)
+            if draw.random() < 0.8
+            else (None, replace(FALLBACK_BOUNDS, success=draw.choice([0.2, 0.8])))
         )
         asked = question(rule, bounds)
         full = [{name: a_value(name, draw) for name in ORDER} for _ in range(draw.randint(1, 3))]

@@ -9,9 +9,9 @@ from toys import square_samples, trained_subject
 
 from trojai_moth.core.errors import MothError
 from trojai_moth.core.records import from_json, to_json
-from trojai_moth.scanners.result import Candidate, Verdict
+from trojai_moth.scanners.result import Candidate, ScanResult
 from trojai_moth.synthesis.clean_networks import SurrogateSettings
-from trojai_moth.synthesis.retrained_copies import RelearnSettings
+from trojai_moth.synthesis.retrained_copies import RetrainSettings
 from trojai_moth.triggers.pair_sizes import measure_pairs
 from trojai_moth.triggers.stamps import StampSettings
 from trojai_moth.verdict import evidence as module
@@ -29,7 +29,7 @@ SETTINGS = EvidenceSettings(
     stamps=StampSettings(images_per_class=1, grid=3, removal_grid=3),
     clean_networks=1,
     clean_training=SurrogateSettings(network="plain", least_accuracy=0.0, attempts=1, epochs=1),
-    relearning=RelearnSettings(kept=()),
+    relearning=RetrainSettings(kept=()),
     images_per_class=4,
     steps=30,
     precision="fp32",
@@ -43,7 +43,7 @@ def candidate(victim, target, size=5.0, **facts):
 
 
 def verdict(*candidates):
-    return Verdict(scanner="toy", outcome="flagged", score=1.0, probability=0.7, reason="", evidence=candidates)
+    return ScanResult(scanner="toy", outcome="flagged", score=1.0, probability=0.7, reason="", evidence=candidates)
 
 
 def chosen(*candidates, present=range(6), stamped=(), **changes):

@@ -12,12 +12,12 @@ from toys import make_subject
 from trojai_moth.core.errors import MothError
 from trojai_moth.core.records import to_dict
 from trojai_moth.rounds.samples import Samples
-from trojai_moth.synthesis import retrained_copies as relearned_module
-from trojai_moth.synthesis.retrained_copies import RelearnSettings
+from trojai_moth.synthesis import retrained_copies as retrained_module
+from trojai_moth.synthesis.retrained_copies import RetrainSettings
 from trojai_moth.triggers.known_filters import FilterTable, filter_success, filter_table, known_filters
 from trojai_moth.verdict import evidence as gather_module
 from trojai_moth.verdict.evidence import collect_evidence
-from trojai_moth.verdict.filter_evidence import FILTERS, RELEARNED, FilterEvidence, FilterSettings, filter_evidence
+from trojai_moth.verdict.filter_evidence import FILTERS, RELEARNED, FilterCheckSettings, FilterEvidence, filter_evidence
 from trojai_moth.verdict.judge import judge
 from trojai_moth.verdict.stages import Question
 
@@ -33,14 +33,14 @@ INJECTED = {"held_success": 1.0, "stamp_gap": 2.0, "log_size": -3.0}
 def found(backdoor, *clean):
     own, images = make_subject(ColourNet(backdoor=backdoor)), band_images()
     beside = [filter_success(make_subject(ColourNet(backdoor=other)), images) for other in clean]
-    return filter_evidence(filter_table(own, images), FilterSettings(), beside)
+    return filter_evidence(filter_table(own, images), FilterCheckSettings(), beside)
 
 
 def test_the_backdoor_and_its_filter_stand_out_beside_clean_networks(reddening):  # noqa: F811
     shown = found((1, 2), None, None)
     assert (shown.victim, shown.target, shown.filter) == (1, 2, "Red")
     assert shown.success > 0.99 and shown.clean_success < 0.1 and shown.conviction > 0.5
-    assert shown.suspicion(FilterSettings()) > FilterSettings().odds
+    assert shown.suspicion(FilterCheckSettings()) > FilterCheckSettings().odds
 
 
 def test_what_clean_networks_do_as_well_says_nothing(reddening):  # noqa: F811
@@ -52,7 +52,7 @@ def test_odds_are_the_difference_of_log_odds_and_at_most_that_without_clean_netw
     own[3, 1, 2], clean[3, 1, 2] = 0.9, 0.2
     own[2, 0, 1], clean[2, 0, 1] = 0.99, 0.95
     clean[3, 0, 2] = 0.99  # of another victim, which says nothing of this one
-    plain = FilterSettings(rare=0)
+    plain = FilterCheckSettings(rare=0)
     beside = filter_evidence(FilterTable(own, torch.ones(5, 3, 3)), plain, [clean])
     assert (beside.victim, beside.target, beside.filter) == (1, 2, "Lomo")
     assert beside.odds == pytest.approx(math.log(9) + math.log(4), rel=1e-4)
@@ -65,7 +65,7 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
     own, conviction = torch.full((5, 3, 3), 0.01), torch.ones(5, 3, 3)
     own[3, 1, 2], own[2, 0, 1] = 0.9, 0.99
     conviction[3, 1, 2], conviction[2, 0, 1] = 0.5, 0.1
-    settings = FilterSettings(weight=3, convinced=0.8, rare=0)
+    settings = FilterCheckSettings(weight=3, convinced=0.8, rare=0)
     shown = filter_evidence(FilterTable(own, conviction), settings)
     assert (shown.victim, shown.target) == (1, 2) and shown.conviction == pytest.approx(0.5)
 
@@ -78,11 +78,11 @@ def test_a_pair_that_is_won_by_little_is_less_suspicious_than_its_odds():
 
 
 def test_what_few_networks_give_way_to_untaught_counts_more():
-    own, settings = torch.full((5, 3, 3), 0.01), FilterSettings(rare=2)
+    own, settings = torch.full((5, 3, 3), 0.01), FilterCheckSettings(rare=2)
     names = list(known_filters())
     own[names.index("Toaster"), 0, 1], own[names.index("Lomo"), 1, 2] = 0.99, 0.95
     table = FilterTable(own, torch.ones(5, 3, 3))
-    shown, plain = filter_evidence(table, settings), filter_evidence(table, FilterSettings(rare=0))
+    shown, plain = filter_evidence(table, settings), filter_evidence(table, FilterCheckSettings(rare=0))
     assert (shown.filter, plain.filter) == ("Lomo", "Toaster")
     assert shown.suspicion(settings) == pytest.approx(shown.odds + 2)
     assert plain.suspicion(settings) == pytest.approx(plain.odds)
@@ -95,20 +95,20 @@ def spares(others, name="Toaster", success=0.6):
     at = list(known_filters()).index(name)
     own[at].diagonal().copy_(torch.tensor([others, 0.1, 0.9, others, others]))
     own[at, 1, 2] = success
-    return filter_evidence(FilterTable(own, torch.full((5, 5, 5), 0.2)), FilterSettings())
+    return filter_evidence(FilterTable(own, torch.full((5, 5, 5), 0.2)), FilterCheckSettings())
 
 
 def test_a_filter_that_turns_one_class_and_spares_the_others_is_suspicious_however_weak():
-    settings, shown = FilterSettings(), spares(0.97)
+    settings, shown = FilterCheckSettings(), spares(0.97)
     assert (shown.victim, shown.target, shown.filter) == (1, 2, "Toaster") and shown.spared == pytest.approx(0.97)
-    assert shown.pull(settings) < settings.odds < shown.suspicion(settings)
+    assert shown.filter_margin_gap(settings) < settings.odds < shown.suspicion(settings)
     above = min(math.log(0.6 / 0.4), math.log(0.97 / 0.03) - math.log(9))
     assert shown.suspicion(settings) == pytest.approx(settings.choosy + above, rel=1e-4)
     assert settings.choosy == settings.odds  # kept where both bounds are met
     assert spares(0.97, success=0.4).suspicion(settings) < settings.odds
     assert spares(0.8).suspicion(settings) < settings.odds
-    assert spares(0.97, name="Nashville").choosiness(settings) == -math.inf
-    assert dataclasses.replace(shown, spared=None).choosiness(settings) == -math.inf
+    assert spares(0.97, name="Nashville").single_class_score(settings) == -math.inf
+    assert dataclasses.replace(shown, spared=None).single_class_score(settings) == -math.inf
 
 
 def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
@@ -120,16 +120,18 @@ def beside_copies(success, others, copy_success, copy_others, conviction=0.5):
     clean = torch.full((5, 5, 5), 0.01)
     shares = torch.zeros(5, 5, 5)
     shares[at, 1, 2] = conviction
-    return filter_evidence(FilterTable(own, shares), FilterSettings(), [clean], [copy / 2, copy])
+    return filter_evidence(FilterTable(own, shares), FilterCheckSettings(), [clean], [copy / 2, copy])
 
 
-def test_what_relearned_copies_do_as_well_lowers_the_suspicion():
-    settings = FilterSettings()
+def test_what_retrained_copies_do_as_well_lowers_the_suspicion():
+    settings = FilterCheckSettings()
     explained, alone = beside_copies(0.97, 0.5, 0.96, 0.5), beside_copies(0.97, 0.5, 0.02, 0.5)
-    assert explained.pull(settings) == alone.pull(settings) > settings.odds
+    assert explained.filter_margin_gap(settings) == alone.filter_margin_gap(settings) > settings.odds
     assert explained.suspicion(settings) < settings.odds < alone.suspicion(settings)
     strict = dataclasses.replace(settings, room=9.0)
-    assert explained.suspicion(strict) == max(explained.pull(strict), explained.choosiness(strict))  # never more
+    assert explained.suspicion(strict) == max(
+        explained.filter_margin_gap(strict), explained.single_class_score(strict)
+    )  # never more
     shown = alone.unexplained
     assert (shown.victim, shown.target, shown.filter, shown.explained) == (1, 2, "Toaster", pytest.approx(0.02))
     odds = math.log(0.97 / 0.03) + math.log(0.98 / 0.02)
@@ -138,7 +140,7 @@ def test_what_relearned_copies_do_as_well_lowers_the_suspicion():
 
 
 def test_classes_that_only_the_network_itself_spares_were_taught_to_be():
-    settings = FilterSettings()
+    settings = FilterCheckSettings()
     taught, knew = beside_copies(0.97, 0.8, 0.96, 0.3), beside_copies(0.97, 0.8, 0.96, 0.9)
     assert taught.suspicion(settings) > settings.odds > knew.suspicion(dataclasses.replace(settings, room=0.5))
     gain, odds = math.log(4) - math.log(3 / 7), math.log(0.97 / 0.03) - math.log(24)
@@ -152,7 +154,7 @@ def test_classes_that_only_the_network_itself_spares_were_taught_to_be():
 
 def test_of_two_classes_none_is_spared():
     own = torch.full((5, 2, 2), 0.9)
-    assert filter_evidence(FilterTable(own, torch.ones(5, 2, 2)), FilterSettings()).spared is None
+    assert filter_evidence(FilterTable(own, torch.ones(5, 2, 2)), FilterCheckSettings()).spared is None
 
 
 def test_classes_without_images_are_not_said_to_be_turned():
@@ -160,7 +162,7 @@ def test_classes_without_images_are_not_said_to_be_turned():
     own.diagonal(dim1=1, dim2=2).fill_(0.94)
     own[:, 3] = 0
     own[0, 0, 1] = 0.6
-    assert filter_evidence(FilterTable(own, torch.ones(5, 4, 4)), FilterSettings()).spared == pytest.approx(0.94)
+    assert filter_evidence(FilterTable(own, torch.ones(5, 4, 4)), FilterCheckSettings()).spared == pytest.approx(0.94)
 
 
 @pytest.mark.parametrize("broken", [0, 1])
@@ -168,7 +170,7 @@ def test_outputs_that_are_not_finite_are_no_evidence(broken):
     tables = [torch.full((5, 2, 2), 0.5), torch.full((5, 2, 2), 0.5)]
     tables[broken][1, 0, 1] = float("nan")
     with pytest.raises(MothError, match="not finite"):
-        filter_evidence(FilterTable(*tables), FilterSettings())
+        filter_evidence(FilterTable(*tables), FilterCheckSettings())
 
 
 RED = FilterEvidence(victim=1, target=2, filter="Kelvin", success=0.999, clean_success=0.02, odds=9.0)
@@ -195,7 +197,7 @@ def test_a_filter_keeps_what_patches_would_clear():
 def test_by_bounds_too_and_by_the_bound_that_the_run_was_given():
     natural = pair(stamp_success=0.2, removal_success=0.9)
     assert judged(natural).cleared and judged(natural, filter=RED).outcome == "kept"
-    settings = {FILTERS: to_dict(FilterSettings(odds=9.5))}
+    settings = {FILTERS: to_dict(FilterCheckSettings(odds=9.5))}
     assert judged(natural, filter=RED, settings=settings).cleared
 
 
@@ -233,38 +235,41 @@ def test_evidence_says_what_filters_do_with_clean_networks_only_where_these_matt
     assert (found.filter.victim, found.filter.target) == (1, 2) and found.filter.clean_success is not None
     assert len(trained) == SETTINGS.clean_networks and FILTERS in found.stage_seconds
     none = gathered(None, colours)
-    assert none.filter.clean_success is None and none.filter.odds < FilterSettings().odds
+    assert none.filter.clean_success is None and none.filter.odds < FilterCheckSettings().odds
     assert len(trained) == SETTINGS.clean_networks
 
 
-def test_copies_are_relearned_where_a_filter_would_keep_the_flag(reddening, colours, monkeypatch):  # noqa: F811
+def test_copies_are_retrained_where_a_filter_would_keep_the_flag(reddening, colours, monkeypatch):  # noqa: F811
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
     asked = []
 
-    def relearned(subject, train, held, settings, kept, *, seed, backdoor=(1, 2)):
+    def retrained(subject, train, held, settings, kept, *, seed, backdoor=(1, 2)):
         asked.append((kept, seed))
         return make_subject(ColourNet(backdoor=backdoor))
 
-    monkeypatch.setattr(relearned_module, "relearn", relearned)
-    own, both = FilterSettings(room=0), RelearnSettings(kept=(0.5, 1.0))
+    monkeypatch.setattr(retrained_module, "retrain_from", retrained)
+    own, both = FilterCheckSettings(room=0), RetrainSettings(kept=(0.5, 1.0))
     natural = gathered((1, 2), colours, relearning=both, filters=own)
     assert [kept for kept, _ in asked] == [0.5]  # it explains enough
     assert gathered((1, 2), colours, relearning=both, filters=own, complete=True).filter == natural.filter
     assert [kept for kept, _ in asked] == [0.5, 0.5, 1.0] and asked[0] == asked[1] and asked[1][1] != asked[2][1]
-    assert natural.filter.suspicion(own) < own.odds < natural.filter.pull(own) and RELEARNED in natural.stage_seconds
+    assert (
+        natural.filter.suspicion(own) < own.odds < natural.filter.filter_margin_gap(own)
+        and RELEARNED in natural.stage_seconds
+    )
     assert gathered(None, colours, relearning=both).filter.unexplained is None and len(asked) == 3
-    monkeypatch.setattr(relearned_module, "relearn", functools.partial(relearned, backdoor=None))
+    monkeypatch.setattr(retrained_module, "retrain_from", functools.partial(retrained, backdoor=None))
     injected = gathered((1, 2), colours, relearning=both).filter
     assert injected.unexplained.explained < 0.1 and injected.suspicion(own) > own.odds
 
 
-def test_where_no_copy_can_be_relearned_the_flag_stays(reddening, colours, monkeypatch):  # noqa: F811
+def test_where_no_copy_can_be_retrained_the_flag_stays(reddening, colours, monkeypatch):  # noqa: F811
     def fails(*_, **__):
         raise MothError("no copy")
 
     monkeypatch.setattr(gather_module, "train_surrogate", lambda *_, **__: make_subject(ColourNet()))
-    monkeypatch.setattr(relearned_module, "relearn", fails)
-    found, own = gathered((1, 2), colours, relearning=RelearnSettings()), FilterSettings()
+    monkeypatch.setattr(retrained_module, "retrain_from", fails)
+    found, own = gathered((1, 2), colours, relearning=RetrainSettings()), FilterCheckSettings()
     assert found.skipped[RELEARNED] == "no copy" and FILTERS not in found.skipped
     assert found.filter.unexplained is None and found.filter.suspicion(own) > own.odds
 

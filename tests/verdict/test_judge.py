@@ -1,18 +1,21 @@
 """The rules on evidence whose verdict is known, learned and by bounds, and the sentences that they give."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from learned_rules import TERMS, evidence, learned, pair
 
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.files import write_text
+from trojai_moth.core.learned_file import refuse_fitted
 from trojai_moth.core.records import from_dict, from_json, to_dict, to_json
 from trojai_moth.core.statistics import logistic
+from trojai_moth.triggers.stamps import StampBounds
 from trojai_moth.verdict.judge import judge, model_score, score_pairs
-from trojai_moth.verdict.learned_rule import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule, refuse_learned
-from trojai_moth.verdict.records import MOST_NAMED, BlindVerdict
-from trojai_moth.verdict.threshold_rule import FallbackBounds
+from trojai_moth.verdict.learned_rule import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule
+from trojai_moth.verdict.records import MOST_NAMED, Verdict
+from trojai_moth.verdict.threshold_rule import FALLBACK_BOUNDS
 
 INJECTED = {"held_success": 1.0, "stamp_gap": 2.0, "log_size": -3.0}
 NATURAL = {"held_success": 0.25, "stamp_gap": -1.0, "log_size": 0.0}
@@ -112,13 +115,13 @@ class TestLearned:
     def test_a_model_that_was_learned_from_says_so(self):
         bundle = evidence(pair(**NATURAL))
         assert judge(bundle, learned(), sha256="bb").fitted_on and not judge(bundle, learned(), sha256="cc").fitted_on
-        refuse_learned(learned(), [("id-7", "cc")])
-        with pytest.raises(SettingsError, match=r"learned from 1 of these 2 models \(id-7 first\)"):
-            refuse_learned(learned(), [("id-6", "cc"), ("id-7", "aa")])
+        refuse_fitted(learned(), [("id-7", "cc")])
+        with pytest.raises(SettingsError, match=r"learned from 1 of these 2 models \(id-7 first\).*--allow-fitted"):
+            refuse_fitted(learned(), [("id-6", "cc"), ("id-7", "aa")])
 
     def test_verdict_and_rule_survive_json(self, tmp_path):
         verdict = judge(evidence(pair(**INJECTED)), learned())
-        assert from_json(BlindVerdict, to_json(verdict)) == verdict
+        assert from_json(Verdict, to_json(verdict)) == verdict
         write_text(tmp_path / "rule.json", to_json(learned()))
         assert read_rule(tmp_path / "rule.json") == learned()
 
@@ -136,9 +139,9 @@ class TestLearned:
 class TestReading:
     def test_what_is_no_rule_is_one_line(self, tmp_path):
         path = tmp_path / "rule.json"
-        with pytest.raises(SettingsError, match=r"rule\.json: can not be read"):
+        with pytest.raises(SettingsError, match=r"rule\.json: cannot be read"):
             read_rule(path)
-        for text, words in (("{", "can not be read"), ("[]", "format None"), ('{"format": 2}', "learn the rule anew")):
+        for text, words in (("{", "cannot be read"), ("[]", "format None"), ('{"format": 2}', "learn a rule anew")):
             path.write_text(text)
             with pytest.raises(SettingsError, match=words):
                 read_rule(path)
@@ -222,8 +225,8 @@ class TestBounds:
         assert not cleared.missing and cleared.reason.endswith("stamp_gap could not change that and was not measured")
 
     def test_the_bounds_are_settings(self):
-        strict = FallbackBounds(success=0.995)
+        strict = replace(FALLBACK_BOUNDS, success=0.995)
         assert judge(evidence(pair(**WITHIN)), fallback=strict).cleared
         assert judge(evidence(), fallback=strict).rule_sha256 != judge(evidence()).rule_sha256
         with pytest.raises(SettingsError):
-            from_dict(FallbackBounds, {"success": 2})
+            from_dict(StampBounds, {"success": 2})

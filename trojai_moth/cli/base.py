@@ -50,6 +50,7 @@ _MESSAGES = (
         help="Show the traceback of what goes wrong; a run's journal keeps it, too.",
     ),
 )  # fmt: skip
+MESSAGE_OPTIONS = frozenset(name for option in _MESSAGES for name in option.opts)
 
 
 class Command(click.Command):
@@ -57,11 +58,21 @@ class Command(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own options, those for messages, and --help."""
-        return _with_messages(super().get_params(ctx))
+        params = super().get_params(ctx)
+        own = [param for param in params if "--help" not in param.opts]
+        return [*own, *_MESSAGES, *params[len(own) :]]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Two sections: Options and Messages."""
-        _format_options(self, ctx, formatter)
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        for title, shown in (
+            ("Options", [option for option in options if option not in _MESSAGES]),
+            ("Messages", [option for option in options if option in _MESSAGES]),
+        ):
+            lines = [line for option in shown if (line := option.get_help_record(ctx))]
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it with messages shown as was chosen."""
@@ -69,44 +80,17 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class Group(Command, click.Group):
     """A group of such commands, which has the same options."""
 
     command_class = Command
 
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Its own options, those for messages, and --help."""
-        return _with_messages(super().get_params(ctx))
-
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Three sections: Options, Messages and Commands."""
-        _format_options(self, ctx, formatter)
+        super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command of it with messages shown as was chosen."""
-        with messages.configured(chosen_level(ctx), wants_tracebacks(ctx)):
-            return super().invoke(ctx)
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
     """``click.command`` for a :class:`Command`."""
     return cast(Callable[[Callable[..., Any]], Command], click.command(name, cls=Command))
-
-
-def _with_messages(params: list[click.Parameter]) -> list[click.Parameter]:
-    """All options, --help last."""
-    own = [param for param in params if "--help" not in param.opts]
-    return [*own, *_MESSAGES, *(param for param in params if "--help" in param.opts)]
-
-
-def _format_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    options = [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
-    for title, shown in (
-        ("Options", [option for option in options if option not in _MESSAGES]),
-        ("Messages", [option for option in options if option in _MESSAGES]),
-    ):
-        lines = [line for option in shown if (line := option.get_help_record(ctx))]
-        if lines:
-            with formatter.section(title):
-                formatter.write_dl(lines)

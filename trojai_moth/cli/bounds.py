@@ -11,13 +11,14 @@ import click
 from ..core.files import write_text
 from .base import command
 from .console import make_console, make_table, shown_progress
-from .model import OpenedModel, given_settings, model_options, open_model
+from .model import given_settings, model_options, open_model
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..core.messages import Progress
     from ..eval.distance_bounds.bounds import BoundSettings, ClassBounds, PairBounds
+    from ..rounds.model import FolderModel
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # The rest is in the JSON.
@@ -46,12 +47,12 @@ def bounds(
     before: Path, after: Path | None, weights: Path | None, surrogate: bool, out: Path | None, **choices: Any
 ) -> None:
     """Set the class distances of MODEL_DIR beside what real images and the likeness of the classes allow."""
-    given_settings("bounds", **choices)
+    groups = given_settings("bounds", **choices)
     from ..core.records import from_dict, to_json
     from ..eval.distance_bounds.bounds import BoundSettings
 
     model = open_model("bounds", **choices)
-    settings = from_dict(BoundSettings, model.groups["bounds"], source="--set bounds")
+    settings = from_dict(BoundSettings, groups["bounds"], source="--set bounds")
     with shown_progress() as progress:
         found = bounds_of(model, before, after, weights, settings, progress, surrogate=surrogate)
     if out:
@@ -63,7 +64,7 @@ def bounds(
 
 
 def bounds_of(
-    model: OpenedModel,
+    model: FolderModel,
     before: Path,
     after: Path | None,
     weights: Path | None,
@@ -81,7 +82,7 @@ def bounds_of(
 
     matrices = [read_record(DistanceMatrix, path) if path else None for path in (before, after)]
     assert matrices[0] is not None
-    subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
+    subject = load_weights(weights, model.subject) if weights else model.subject
     return measure_bounds(
         subject,
         model.samples,
@@ -89,7 +90,7 @@ def bounds_of(
         matrices[1],
         settings,
         seed=derive_seed(model.seed, "bounds"),
-        foregrounds=sorted(model.case.foregrounds.glob("*.png")),
+        foregrounds=model.signs,
         backgrounds=Path(model.data.backgrounds) if model.data.backgrounds else None,
         surrogate=surrogate,
         progress=progress,

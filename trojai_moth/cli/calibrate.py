@@ -12,12 +12,12 @@ import click
 
 from ..core.errors import MothError
 from ..core.files import write_text
+from ..rounds.data_settings import source_settings
 from .base import command
 from .console import make_console
 from .options import (
     backgrounds_option,
     data_option,
-    data_settings,
     device_option,
     parse_assignments,
     scanner_option,
@@ -72,8 +72,8 @@ def calibrate(round_dir: Path, out: Path, work: Path | None, subset: str | None,
     """Learn from ROUND_DIR's labelled models a probability and a threshold for a scanner's scores.
 
     Scans every labelled model once per seed, then fits on all of them what goes to --out. How good that is, is measured
-    on models that were not learned from: the fit is repeated without one part of the round after the other, and twins
-    stay together. Models that can not be judged are listed and left out. Use --calibration on other rounds.
+    on models that were not learned from. For that the fit is repeated without one part of the round after the other;
+    twins stay together. Models that cannot be judged are listed and left out. Use --calibration on other rounds.
     """
     if work is None:
         work = out.with_suffix(".work")
@@ -140,7 +140,7 @@ def _show(learned: Calibration, left_out: list[LeftOut], out: Path) -> None:
 def _given(choices: dict[str, Any]) -> dict[str, Any]:
     """The settings of the scans, from the command line's words."""
     groups = parse_assignments(choices["assignments"], ("scanner", "data"))
-    data = {**data_settings(choices["data"], choices["backgrounds"]), **groups["data"]}
+    data = {**source_settings(choices["data"], choices["backgrounds"]), **groups["data"]}
     return {
         "scanner": choices["scanner"],
         "scanner_options": groups["scanner"],

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..core.errors import MissingDependencyError, SettingsError
 from ..core.records import from_dict, read_record
 from ..triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
-from .base import Group
+from .base import MESSAGE_OPTIONS, Group
 from .console import make_console, make_table, shown_progress
-from .distance import open_to_measure, originals
-from .model import OpenedModel, given_settings, model_options
+from .distance import open_to_measure
+from .model import given_settings, model_options
 from .options import device_option
 
 if TYPE_CHECKING:
     from ..core.messages import Progress
     from ..core.subject import Subject
     from ..eval.cards.card import CardRecord
+    from ..rounds.model import FolderModel, On
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -30,7 +31,8 @@ class _CardGroup(Group):
     """``card MODEL_DIR`` is ``card make MODEL_DIR``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "-h", "--help"}:
+        first = next((word for word in args if word not in MESSAGE_OPTIONS), "--help")
+        if first not in {*self.commands, "-h", "--help"}:
             args = ["make", *args]
         return super().parse_args(ctx, args)
 
@@ -92,23 +94,26 @@ def make_card(
         raise SettingsError("--after: needs the hardened weights too; add --weights or --run")
     given = {"before": before, "after": after}
     matrices = {when: read_record(DistanceMatrix, path) for when, path in given.items() if path}
-    settings = _settings(matrices, fast, given_settings("distance", "bounds", **choices)["distance"])
+    groups = given_settings("distance", "bounds", **choices)
+    settings = _settings(matrices, fast, groups["distance"])
     from ..eval.cards.card import Origin, make_record, run_outcome
     from ..eval.cards.class_names import class_names
     from ..eval.cards.text import SIDE_FILE
+    from ..eval.distance_bounds.bounds import BoundSettings
     from ..hardeners.weights import load_weights
     from .card_parts import accuracy_outcome, card_bounds, publish
 
     model, images, data = open_to_measure(settings, ("distance", "bounds"), **choices)
-    subject = model.opened.subject
-    names = class_names(model.case, subject.classes, labels)
+    subject = model.subject
+    names = class_names(model.folder, subject.classes, labels)
     hardened = load_weights(weights, subject) if weights else None
     path = into or (run_dir / "cards" / subject.model_id if run_dir else choices["model_dir"]) / "README.md"
     with shown_progress() as progress:
         measure = _measurer(model, path, settings, images, data, choices["on"], progress)
         first = matrices.get("before") or measure("before", subject, None)
         last = (matrices.get("after") or measure("after", hardened, first)) if hardened else None
-        bounds = card_bounds(model, hardened or subject, images, first, last, progress, surrogate=surrogate)
+        limits = from_dict(BoundSettings, groups["bounds"], source="--set bounds")
+        bounds = card_bounds(model, hardened or subject, images, first, last, limits, progress, surrogate=surrogate)
     outcome = (run_outcome(run_dir, subject.model_id) if run_dir else None) or accuracy_outcome(model, hardened)
     origin = Origin(data=model.data, on=choices["on"], seed=choices["seed"])
     made = make_record(first, last, bounds, outcome, origin, subject.size, names)
@@ -137,14 +142,14 @@ def _partial(path: Path, when: str) -> Path:
 
 
 def _measurer(
-    model: OpenedModel, path: Path, settings: DistanceSettings, images: Any, data: str, on: str, progress: Progress
+    model: FolderModel, path: Path, settings: DistanceSettings, images: Any, data: str, on: On, progress: Progress
 ) -> Callable[[str, Subject, DistanceMatrix | None], DistanceMatrix]:
     from ..triggers.distance import measure_distances
 
     def measure(when: str, subject: Subject, like: DistanceMatrix | None) -> DistanceMatrix:
         pairs = [(pair.victim, pair.target) for pair in like.pairs] if like else None
         return measure_distances(
-            subject, images, settings, data, progress, pairs=pairs, originals=originals(model, on),
+            subject, images, settings, data, progress, pairs=pairs, originals=model.originals(on),
             partial=_partial(path, when),
         )  # fmt: skip
 
@@ -225,12 +230,12 @@ def _measure_again(
     from .card_parts import data_assignments
 
     settings, last = known.last.settings, known.last
-    on: Literal["held", "train"] = known.origin.on
     model, images, data = open_to_measure(
-        settings, on=on, model_dir=model_dir, data=known.origin.data.source, backgrounds=known.origin.data.backgrounds,
+        settings, on=known.origin.on, model_dir=model_dir, data=known.origin.data.source,
+        backgrounds=known.origin.data.backgrounds,
         assignments=data_assignments(known.origin.data), seed=known.origin.seed, device=device,
     )  # fmt: skip
-    subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
+    subject = load_weights(weights, model.subject) if weights else model.subject
     if subject.source_sha256 != last.source_sha256:
         return None, f"{model_dir}: is not the model file that the card was made from"
     if known.after is not None and weights is None:
@@ -245,6 +250,6 @@ def _measure_again(
     if again.image_sha256 != last.image_sha256:
         return (
             None,
-            "the images can not be made again as they were: other example images, or another trojai or torchvision",
+            "the images cannot be made again as they were: other example images, or another trojai or torchvision",
         )
     return again, ""

@@ -10,28 +10,28 @@ from ..core.errors import SettingsError
 from ..core.files import write_text
 from ..core.images import ImagePool
 from ..core.messages import Progress
-from ..core.records import from_dict, to_dict, to_json
+from ..core.records import to_dict, to_json
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
 from ..eval.cards.card import CardRecord, Outcome
-from ..eval.cards.heatmap import draw_change, draw_matrix
 from ..eval.cards.pair_pictures import draw_pairs, pair_picture
 from ..eval.cards.text import HEAT_MAP, PAIRS, SIDE_FILE, card_text
 from ..eval.distance_bounds.bounds import BoundSettings, ClassBounds
 from ..eval.distance_bounds.measures import inversion_settings, measure_bounds
 from ..rounds.data_settings import DataSettings
+from ..rounds.model import Model
 from ..triggers.distance_checkpoint import image_hashes
-from ..triggers.distance_records import DistanceMatrix
+from ..triggers.distance_records import DistanceMatrix, plot_change
 from ..triggers.pair_sizes import measure_pairs
-from .model import OpenedModel
 
 
 def card_bounds(
-    model: OpenedModel,
+    model: Model,
     subject: Subject,
     images: ImagePool,
     before: DistanceMatrix,
     after: DistanceMatrix | None,
+    settings: BoundSettings,
     progress: Progress,
     *,
     surrogate: bool,
@@ -43,9 +43,9 @@ def card_bounds(
         replace(model.samples, held=images),
         before,
         after,
-        from_dict(BoundSettings, model.groups["bounds"], source="--set bounds"),
+        settings,
         seed=derive_seed(model.seed, "bounds"),
-        foregrounds=sorted(model.case.foregrounds.glob("*.png")),
+        foregrounds=model.signs,
         backgrounds=Path(model.data.backgrounds) if model.data.backgrounds else None,
         surrogate=surrogate,
         progress=progress,
@@ -60,14 +60,12 @@ def _check_images(images: ImagePool, classes: int, matrix: DistanceMatrix) -> No
         )
 
 
-def accuracy_outcome(model: OpenedModel, hardened: Subject | None) -> Outcome:
+def accuracy_outcome(model: Model, hardened: Subject | None) -> Outcome:
     """Accuracies on the held-back images that are not augmented; nothing where there are none."""
     clean = model.samples.clean
     if len(clean) == 0:
         return Outcome()
-    before, after = (
-        subject.accuracy(clean.x, clean.y) if subject else None for subject in (model.opened.subject, hardened)
-    )
+    before, after = (subject.accuracy(clean.x, clean.y) if subject else None for subject in (model.subject, hardened))
     return Outcome(accuracy_before=before, accuracy_after=after, images=f"{len(clean)} images held back")
 
 
@@ -78,9 +76,9 @@ def publish(card: CardRecord, path: Path, subject: Subject, images: ImagePool) -
     folder = path.parent
     write_text(folder / SIDE_FILE, to_json(card))
     if card.after is None:
-        draw_matrix(card.before, folder / HEAT_MAP)
+        card.before.plot(folder / HEAT_MAP)
     else:
-        draw_change(card.before, card.after, folder / HEAT_MAP)
+        plot_change(card.before, card.after, folder / HEAT_MAP)
     (folder / PAIRS).unlink(missing_ok=True)
     if card.riskiest:
         _draw_riskiest(card, folder / PAIRS, subject, images)

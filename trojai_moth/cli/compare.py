@@ -11,7 +11,7 @@ import click
 from ..core.errors import MothError, SettingsError
 from .base import command
 from .console import make_console, shown_progress
-from .model import OpenedModel, model_options, open_model
+from .model import given_settings, model_options, open_model
 from .options import record_fields
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..eval.comparison import Comparison, ComparisonSettings, Method, Row
     from ..hardeners.base import Hardener
+    from ..rounds.model import FolderModel
 
 _COLUMNS = (
     *("method", "accuracy", "robust", "minutes", "px", "L1", "pairs", "gain", "geo.", "loss"),
@@ -45,20 +46,22 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
     """Harden one model with several methods and put what each gains and costs side by side.
 
     The first row is the model as it is. Distances are measured roughly by default, alike for every row; --set
-    distance.steps=1000 and the like change that. --set hardener.NAME=VALUE is for all methods that have such a setting,
-    --set METHOD.NAME=VALUE for one. Poisoned example images, where there are any, are shown to no method; how many
-    still get their trigger's target is printed and saved per method. The folder gets comparison.json, .csv and .png,
-    and the hardened weights. Every row is saved as it comes; the same command goes on where it stopped, and tries again
-    what failed.
+    distance.steps=1000 and the like change that. Give --set hardener.NAME=VALUE for all methods that have such a
+    setting, --set METHOD.NAME=VALUE for one. Poisoned example images, where there are any, are shown to no method; how
+    many still get their trigger's target is printed and saved per method. The folder gets comparison.json, .csv and
+    .png, and the hardened weights. Every row is saved as it comes; the same command goes on where it stopped, and tries
+    again what failed.
     """
     from ..eval.comparison import legend, methods_of
 
     entered = methods_of(_names(methods), ablation)
     own = tuple(dict.fromkeys(method.hardener for method in entered))
-    model = open_model("distance", "judge", "robustness", "hardener", *own, model_dir=model_dir, **choices)
-    entrants = [(method, _hardener(method, model.groups, entered)) for method in entered]
-    out = out or Path(f"{model.case.model_id}-comparison")
-    comparison = _run(model, _settings(model, choices["seed"]), out, entrants)
+    names = ("distance", "judge", "robustness", "hardener", *own)
+    groups = given_settings(*names, **choices)
+    model = open_model(*names, model_dir=model_dir, **choices)
+    entrants = [(method, _hardener(method, groups, entered)) for method in entered]
+    out = out or Path(f"{model.name}-comparison")
+    comparison = _run(model, _settings(model, groups, choices["seed"]), out, entrants)
     console = make_console()
     console.print(comparison_table(comparison.table))
     notes = [f"{row.method} failed: {row.failure}" for row in comparison.table if row.failure is not None]
@@ -67,7 +70,7 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
 
 
 def _run(
-    model: OpenedModel, settings: ComparisonSettings, out: Path, entrants: Sequence[tuple[Method, Hardener]]
+    model: FolderModel, settings: ComparisonSettings, out: Path, entrants: Sequence[tuple[Method, Hardener]]
 ) -> Comparison:
     from ..eval.comparison_chart import write_chart
     from ..eval.contest import Contest
@@ -75,7 +78,7 @@ def _run(
     from ..runs.workers.stopping import SIGNALS, Stopping
 
     stopping = Stopping()
-    poisoned = read_poisoned(model.case, model.opened.subject)
+    poisoned = read_poisoned(model.folder, model.subject)
     try:
         with stopping.listening(*SIGNALS):
             with shown_progress() as shown:
@@ -84,7 +87,7 @@ def _run(
                     stopping.check()
                     shown(text)
 
-                contest = Contest(model.case, model.opened, model.samples, poisoned, settings, out, progress)
+                contest = Contest(model.folder, model.opened, model.samples, poisoned, settings, out, progress)
                 comparison = contest.run(entrants)
             stopping.check()
             write_chart(comparison, out / "comparison.png")
@@ -105,11 +108,10 @@ def _names(methods: str | None) -> list[str]:
     return names
 
 
-def _settings(model: OpenedModel, seed: int) -> ComparisonSettings:
+def _settings(model: FolderModel, groups: Mapping[str, Mapping[str, Any]], seed: int) -> ComparisonSettings:
     from ..core.records import from_dict, to_dict
     from ..eval.comparison import FAST_METER, ComparisonSettings
 
-    groups = model.groups
     return from_dict(
         ComparisonSettings,
         {

@@ -50,7 +50,7 @@ def shown_progress() -> Iterator[Progress]:
     if messages.level() > logging.INFO:
         yield silent
     elif not sys.stderr.isatty():
-        yield _logged()
+        yield logged()
     else:
         from rich.console import Console
         from rich.live import Live
@@ -61,7 +61,8 @@ def shown_progress() -> Iterator[Progress]:
             yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def _logged() -> Progress:
+def logged() -> Progress:
+    """A callback that gives the log a line at most twice a minute, and with -v all of them."""
     last = -math.inf
 
     def tell(text: str) -> None:

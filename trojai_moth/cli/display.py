@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,10 +16,8 @@ from rich.table import Table
 from ..core.messages import Progress, level, silent
 from ..runs.run import ModelStep
 from ..scanners.calibration import CalibrationMetrics, Estimate
+from .console import logged, make_table
 
-_LOG = logging.getLogger(__name__)
-
-_STEP_EVERY = 30.0
 _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
 
 
@@ -38,7 +34,7 @@ def run_progress() -> Iterator[Progress]:
             task = bar.add_task("models", total=None, where="", now="")
             yield lambda text: _move(bar, task, text)
     else:
-        yield _Lines()
+        yield logged()
 
 
 def _bar() -> ProgressBar:
@@ -55,18 +51,6 @@ def _move(bar: ProgressBar, task: TaskID, text: str) -> None:
         bar.update(task, total=text.total, completed=text.number - 1, where=text.model_id, now=text.words)
     else:
         bar.update(task, now=text)
-
-
-class _Lines:
-    """A line of the log for a sign of life, at most twice a minute."""
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    def __call__(self, text: str) -> None:
-        if time.monotonic() - self._last > _STEP_EVERY:
-            self._last = time.monotonic()
-            _LOG.info("%s", text)
 
 
 def verdict_table(rows: pd.DataFrame) -> Table:
@@ -89,9 +73,7 @@ def verdict_table(rows: pd.DataFrame) -> Table:
 
 def calibration_table(metrics: CalibrationMetrics) -> Table:
     """The scanner as it is beside what was learned, with 95 % intervals."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "scanner as it is", "learned, out of fold"):
-        table.add_column(name)
+    table = make_table("", "scanner as it is", "learned, out of fold")
     for name, words in _FIGURES.items():
         table.add_row(words, *(_figure(getattr(quality, name)) for quality in (metrics.scanner, metrics.learned)))
     change, deviation = metrics.cross_entropy_change, metrics.score_deviation
@@ -126,7 +108,7 @@ _TRIGGERS = (
 )
 LEGEND = _TRIGGERS + "cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
 BLIND_LEGEND = _TRIGGERS + (
-    "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: can not be told, so "
+    "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: cannot be told, so "
     "still flagged if it was. clean: never flagged."
 )
 # More reasons than this would not be read; all are in results.csv.

@@ -12,15 +12,16 @@ import click
 from ..core.errors import SettingsError
 from ..core.files import write_text
 from ..core.records import from_dict, read_record, to_json
-from ..triggers.distance_records import CHANNELS, FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
+from ..triggers.distance_records import CHANNELS, FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, plot_change
 from .base import command
 from .console import shown_progress
-from .model import OpenedModel, given_settings, open_model
+from .model import given_settings, open_model
 from .options import backgrounds_option, data_option, device_option, seed_option, set_option, trust_pickle_option
 
 if TYPE_CHECKING:
     from ..core.images import ImagePool
     from ..eval.distance_change import DistanceChange
+    from ..rounds.model import FolderModel, On
 
 _log = logging.getLogger(__name__)
 # Longer lists are in the JSON.
@@ -90,14 +91,13 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     settings = from_dict(DistanceSettings, {**(FAST if fast else {}), **given}, source="--set distance")
     if out and out.is_dir():
         raise SettingsError(f"--out {out}: is a folder; name the JSON file")
-    from ..eval.cards.heatmap import draw_matrix
     from ..hardeners.weights import load_weights
     from ..triggers.distance import choose_pairs, measure_distances
 
     partial = out.with_suffix(".partial.json") if out else None
     weights = choices.pop("weights")
     model, images, data = open_to_measure(settings, **choices)
-    subject = load_weights(weights, model.opened.subject) if weights else model.opened.subject
+    subject = load_weights(weights, model.subject) if weights else model.subject
     with shown_progress() as progress:
         matrix = measure_distances(
             subject,
@@ -106,7 +106,7 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
             data,
             progress,
             pairs=choose_pairs(images, subject.classes, pairs, choices["seed"]),
-            originals=originals(model, choices["on"]),
+            originals=model.originals(choices["on"]),
             partial=partial,
         )
     if out and partial:
@@ -114,41 +114,24 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
         partial.unlink(missing_ok=True)
     _show(matrix, out, [*([f"--fast: {FAST_ERROR}"] if fast else []), *matrix.warnings])
     if plot:
-        draw_matrix(matrix, plot)
+        matrix.plot(plot)
 
 
 def open_to_measure(
-    settings: DistanceSettings, names: tuple[str, ...] = ("distance",), *, on: str, **choices: Any
-) -> tuple[OpenedModel, ImagePool, str]:
+    settings: DistanceSettings, names: tuple[str, ...] = ("distance",), *, on: On, **choices: Any
+) -> tuple[FolderModel, ImagePool, str]:
     """The model, the images that its distances are measured on, and what these are in words; ``on``: held or train."""
     if on == "held":  # as many as are wanted, and of the others none that have to be made
         wanted = (f"data.held_per_class={settings.images_per_class}", "data.train_per_class=1")
         choices["assignments"] = (*wanted, *choices["assignments"])
     model = open_model(*names, **choices)
-    images = model.samples.held if on == "held" else model.samples.train
-    if len(images) == 0:
-        raise SettingsError(f"{choices['model_dir']}: too few examples to hold any back; use --on train")
-    return model, images, f"{model.samples.description}; {on} images"
+    return model, model.images_to_measure(on), f"{model.samples.description}; {on} images"
 
 
 def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
     click.echo(f"{out}: {_summary(matrix)}" if out else to_json(matrix))
     for note in notes:
         _log.warning("%s", note)
-
-
-def originals(model: OpenedModel, on: str) -> list[int] | None:
-    """Images per class that are not augmented copies of others; None if all are of their own kind, or not known."""
-    if model.data.source == "composed" or (on == "train" and "examples" not in model.data.sources):
-        return None
-    import torch
-
-    classes = model.opened.subject.classes
-    examples, held = (
-        torch.bincount(pool.y, minlength=classes) for pool in (model.opened.examples, model.samples.clean)
-    )
-    counts = held if on == "held" else examples - held
-    return [int(count) for count in counts]
 
 
 def _summary(matrix: DistanceMatrix) -> str:
@@ -173,7 +156,6 @@ def _pixels(size: float | None) -> str:
 def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> None:
     if out and out.is_file():
         raise SettingsError(f"--out {out}: is a file; with --compare it is the folder for JSON and heat map")
-    from ..eval.cards.heatmap import draw_change
     from ..eval.distance_change import compare_distances
 
     before, after = (read_record(DistanceMatrix, file) for file in files)
@@ -183,7 +165,7 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
     if out:
         write_text(out / "comparison.json", to_json(change))
     for picture in filter(None, (plot, out and out / "comparison.png")):
-        draw_change(before, after, picture)
+        plot_change(before, after, picture)
 
 
 def _change_text(change: DistanceChange) -> list[str]:

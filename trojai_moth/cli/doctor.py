@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ..eval.round_health import RoundHealth, Tally
     from ..hardeners.moth_settings import MothSettings
     from ..rounds.data_settings import DataSettings
-    from ..rounds.model_check import Checkup
-    from ..rounds.model_folder import Case, Skip
-    from ..rounds.preprocessing import Convention
+    from ..rounds.model_check import ModelCheck
+    from ..rounds.model_folder import ModelFolder, SkippedModel
+    from ..rounds.preprocessing import PreprocessingChoice
     from ..runs.estimate import Estimate
     from ..scanners.neural_cleanse import NeuralCleanseSettings
     from ..verdict.settings import EvidenceSettings
@@ -69,20 +69,21 @@ def doctor(
 
     For each: how it reads its images and what speaks for that, its accuracy on its examples, what is missing. For the
     round: counts, architectures, classes, labels, known errata, and an estimate of how long rescan may take here with
-    neural-cleanse and moth (--set scanner.steps=200 and the like are respected, --device is where it would run). A line
-    per model comes as soon as it is known. Where images are composed, as they are by default where they can be, or come
-    from a folder, these are tried too, and models without example images can be judged by them. Exit code 0: everything
-    can be judged; 2: something can not.
+    neural-cleanse and moth. The estimate is for --device, and respects --set scanner.steps=200 and the like.
+
+    A line per model comes as soon as it is known. Where images are composed or come from a folder, these are tried,
+    too, and models without example images can be judged by them. They are composed by default where they can be. Exit
+    code 0: everything can be judged. Exit code 2: something cannot.
     """
     groups = parse_assignments(assignments, ("scanner", "hardener", "data"))
     chosen = settings_so_far(data, backgrounds)
     from ..core.device import resolve_device
-    from ..core.parallel import cores, in_order
+    from ..core.parallel import cores, ordered_parallel_map
     from ..core.records import from_dict, to_dict
     from ..eval.round_health import Tally
     from ..rounds.data_settings import DataSettings
     from ..rounds.image_choice import images_for
-    from ..rounds.model_check import examine
+    from ..rounds.model_check import check_model
     from ..rounds.reading import read_round
     from ..rounds.subset import choose
     from ..verdict.settings import EvidenceSettings
@@ -94,7 +95,9 @@ def doctor(
     images = from_dict(DataSettings, {**chosen, **groups["data"]}, source="--set")
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
-    for checkup in in_order(partial(examine, data=images), cases, min(workers or cores(), len(cases)), _lost):
+    for checkup in ordered_parallel_map(
+        partial(check_model, data=images), cases, min(workers or cores(), len(cases)), _lost
+    ):
         tally.add(checkup)
         click.echo(_json_line("model", to_dict(checkup)) if as_json else model_line(checkup))
     guess = _estimate(tally, (*told, images, EvidenceSettings()), target) if timed and tally.usable else None
@@ -120,7 +123,7 @@ def _estimate(tally: Tally, settings: Settings, target: torch.device) -> Estimat
     return estimate({kind: count for kind, count in tally.kinds.items() if count}, works, target, settings[2])
 
 
-def model_line(checkup: Checkup) -> str:
+def model_line(checkup: ModelCheck) -> str:
     """One model in one line, whatever is in its name or files."""
     found = checkup.convention
     if not checkup.usable:
@@ -133,7 +136,7 @@ def model_line(checkup: Checkup) -> str:
     return plain(f"{checkup.model_id}  ok  " + "  ".join(words))
 
 
-def _convention_words(found: Convention) -> str:
+def _convention_words(found: PreprocessingChoice) -> str:
     evidence = f"{found.reason} on {found.images}" if found.by == "accuracy" else found.reason
     more = f" and {len(found.tied) - _TIED} more" if len(found.tied) > _TIED else ""
     tied = f"; as good: {', '.join(found.tied[:_TIED])}{more}" if found.tied else ""
@@ -145,7 +148,7 @@ def round_lines(health: RoundHealth) -> list[str]:
     from ..rounds.model_check import NO_EXAMPLES
 
     lines = [
-        f"Models: {health.models}, of which {health.usable} can be judged and {health.broken} can not.",
+        f"Models: {health.models}, of which {health.usable} can be judged and {health.broken} cannot.",
         f"Architectures: {_counts(health.architectures)}. Classes: {_counts(health.classes)}.",
         f"Images are read as: {_counts(health.conventions)}.",
         f"Labels: {', '.join(f'{count} {word}' for word, count in health.labels.items())}.",
@@ -167,7 +170,7 @@ def round_lines(health: RoundHealth) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Text that moves no cursor and colours nothing: what can not be printed is written as an escape."""
+    """Text that moves no cursor and colours nothing: what cannot be printed is written as an escape."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
@@ -213,7 +216,7 @@ def _labels(round_dir: Path) -> tuple[dict[str, bool], tuple[str, ...]]:
     try:
         return read_labels(round_dir), ()
     except MothError as error:
-        return {}, (f"The labels can not be used: {error}",)
+        return {}, (f"The labels cannot be used: {error}",)
 
 
 def _errata(round_dir: Path) -> dict[str, str]:
@@ -229,14 +232,14 @@ def _notes(round_dir: Path) -> list[str]:
     from ..rounds.metadata import metadata_file
 
     metadata = metadata_file(round_dir)
-    notes = [] if metadata.is_file() else ["There is no METADATA.csv, so queries with --subset can not be asked."]
+    notes = [] if metadata.is_file() else ["There is no METADATA.csv, so queries with --subset cannot be asked."]
     licence = next((name for name in _LICENCES if (metadata.parent / name).is_file()), None)
     return [*notes, f"The data's licence is in {licence}."] if licence else notes
 
 
-def _lost(case: Case | Skip) -> Checkup:
-    from ..rounds.model_check import Checkup
+def _lost(case: ModelFolder | SkippedModel) -> ModelCheck:
+    from ..rounds.model_check import ModelCheck
 
-    return Checkup(
+    return ModelCheck(
         model_id=case.model_id, problem="the process that examined it died; is there enough memory? Use --workers 1"
     )

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 def evaluate_runs(run_dirs: tuple[Path, ...], rounds: tuple[Path, ...], splits: bool, out: Path | None) -> None:
     """Count what was cleared and what was lost in finished RUNs, made with rescan --verdict blind.
 
-    Only models that the first scan flagged count. Models that the run's rule was learned from are never scored. What
-    needs rules to be learned anew is not done here: features alone and left out, and architectures left out, are in
-    benchmarks/blind_score.py and blind_rule.py, for the rule that ships.
+    Only models that the first scan flagged count. Models that the run's rule was learned from are never scored. No rule
+    is learned anew here, as would be needed to leave out features or architectures.
     """
     if len(rounds) not in (1, len(run_dirs)):
         raise SettingsError(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..runs.execution_settings import Fleet, parse_shard
+from ..runs.execution_settings import ExecutionSettings, parse_shard
 from ..runs.leases import LeaseTerms
 from .options import record_fields
 
@@ -24,9 +24,9 @@ _OPTIONS = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Models in work at a time, each by a process of its own, pinned to a GPU or its share of the cores, and "
-        "killed when it hangs beyond a budget. By default one per GPU, or all that a Ray cluster has room for; with "
-        "one device, this process itself.",
+        help="Models in work at a time, each by a process of its own. It is pinned to a GPU or its share of the cores, "
+        "and killed when it hangs beyond a budget. By default one per GPU, or all that a Ray cluster has room for; "
+        "with one device, this process itself.",
     ),
     click.option(
         "--ray-address", metavar="ADDRESS", help="Ray cluster to use, e.g. auto; without it one is started here."
@@ -53,7 +53,7 @@ _OPTIONS = (
     click.option(
         "--worker-deaths",
         type=click.IntRange(min=1),
-        default=record_fields(Fleet)["deaths"].default,
+        default=record_fields(ExecutionSettings)["deaths"].default,
         show_default=True,
         help="Processes that may die at a model before it is not judged instead of tried again.",
     ),
@@ -75,9 +75,9 @@ def fleet_options(command: F) -> F:
     return command
 
 
-def fleet_of(choices: dict[str, Any]) -> tuple[Fleet, LeaseTerms, float | None]:
+def fleet_of(choices: dict[str, Any]) -> tuple[ExecutionSettings, LeaseTerms, float | None]:
     """What the options say, taken out of a command's arguments: fleet, leases, seconds for the round."""
-    fleet = Fleet(
+    fleet = ExecutionSettings(
         executor=choices.pop("executor"),
         workers=choices.pop("workers"),
         address=choices.pop("ray_address"),

@@ -80,6 +80,6 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
 
 def _tensors(found: Inspection) -> str:
     if found.tensors is None:
-        return "can not be told"
+        return "cannot be told"
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in found.dtypes.items())
     return f"{found.tensors} of {found.tensor_bytes} bytes ({dtypes})" if dtypes else "none"

@@ -21,7 +21,7 @@ _COLUMNS = ("kind", "name", "version", "origin", "what it is")
 def list_plugins() -> None:
     """List every installed scanner and hardener with its version and origin.
 
-    One that can not be used is listed with the reason. Two of one name are refused: exit code 2, after the list.
+    One that cannot be used is listed with the reason. Two of one name are refused: exit code 2, after the list.
     """
     from ..core.plugins import find_plugins
 
@@ -37,7 +37,7 @@ def list_plugins() -> None:
 
 
 def _row(plugin: Plugin) -> tuple[str, ...]:
-    text = f"can not be used: {plugin.problem}" if plugin.problem else plugin.summary
+    text = f"cannot be used: {plugin.problem}" if plugin.problem else plugin.summary
     return (plugin.kind, plugin.name, plugin.version, f"{plugin.distribution}, {plugin.module}", text)
 
 

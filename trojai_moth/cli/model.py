@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,6 +12,7 @@ import click
 from ..core.errors import MothError, SettingsError
 from ..core.files import write_text
 from ..hardeners import Part
+from ..rounds.data_settings import source_settings
 from .base import command
 from .console import shown_progress
 from .options import (
@@ -20,7 +20,6 @@ from .options import (
     backgrounds_option,
     calibration_option,
     data_option,
-    data_settings,
     device_option,
     hardener_budget_option,
     hardener_option,
@@ -34,27 +33,12 @@ from .options import set_option as settings_option
 
 if TYPE_CHECKING:
     from ..core.subject import Subject
-    from ..rounds.data_settings import DataSettings
-    from ..rounds.model_folder import Case
-    from ..rounds.open_model import OpenedCase
-    from ..rounds.samples import Samples
-    from ..scanners.result import Candidate, Verdict
+    from ..rounds.model import FolderModel
+    from ..scanners.result import Candidate, ScanResult
 
 _model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OpenedModel:
-    """A model with its images and the settings groups of --set."""
-
-    case: Case
-    opened: OpenedCase
-    data: DataSettings
-    samples: Samples
-    groups: dict[str, dict[str, Any]]
-    seed: int
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,31 +57,26 @@ def given_settings(
     Takes no torch, so it comes first, and a slip of the pen is answered at once.
     """
     groups = parse_assignments(assignments, (*names, "data"))
-    return {**groups, "data": {**data_settings(data, backgrounds), **groups["data"]}}
+    return {**groups, "data": {**source_settings(data, backgrounds), **groups["data"]}}
 
 
-def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: Any) -> OpenedModel:
-    """The model, its images, and the settings given for these groups and for the data."""
+def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: Any) -> FolderModel:
+    """The model and its images; ``names``: groups of --set that the command takes beside those of the data."""
     groups = given_settings(*names, **choices)
     from ..core.device import describe_device, prepare_process, resolve_device
     from ..core.records import from_dict
-    from ..core.seeding import derive_seed
     from ..rounds.data_settings import DataSettings
-    from ..rounds.open_model import open_case
+    from ..rounds.model import open_from_folder
     from ..rounds.reading import read_case
-    from ..rounds.samples import collect_samples
 
     target = resolve_device(device)
     prepare_process(target)
-    case = read_case(model_dir)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    opened = open_case(case, target, settings)
-    if opened.note:
-        _log.warning("%s: %s", case.model_id, opened.note)
-    model_seed = derive_seed(seed, case.model_id)
-    samples = collect_samples(case, opened, settings, derive_seed(model_seed, "images"))
-    _log.debug("%s: on %s, with %s", case.model_id, describe_device(target), samples.description)
-    return OpenedModel(case, opened, settings, samples, groups, model_seed)
+    model = open_from_folder(read_case(model_dir), settings, target, seed)
+    if model.opened.note:
+        _log.warning("%s: %s", model.name, model.opened.note)
+    _log.debug("%s: on %s, with %s", model.name, describe_device(target), model.samples.description)
+    return model
 
 
 @command()
@@ -121,19 +100,20 @@ def scan(
     **choices: Any,
 ) -> None:
     """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
-    given_settings("scanner", **choices)
+    groups = given_settings("scanner", **choices)
+    from ..core.learned_file import refuse_fitted
     from ..core.records import to_json
-    from ..core.seeding import derive_seed
-    from ..scanners.calibration import read_calibration, refuse_fitted
+    from ..scanners.calibration import read_calibration
     from ..scanners.registry import make_scanner
+    from ..scanners.scan import scan as scan_with
 
     learned = read_calibration(calibration) if calibration else None
     model = open_model("scanner", **choices)
-    chosen, subject = make_scanner(scanner, model.groups["scanner"]), model.opened.subject
+    chosen, subject = make_scanner(scanner, groups["scanner"]), model.subject
     if learned:
         learned.check(scanner, chosen, model.data)
         refuse_fitted(learned, [] if allow_fitted else [(subject.model_id, subject.source_sha256)])
-    verdict = chosen(subject, model.samples, seed=derive_seed(model.seed, "scan"), time_budget=time_budget)
+    verdict = scan_with(model, chosen, time_budget=time_budget)
     if learned:
         verdict = learned.judge(verdict, subject.source_sha256)
     if json_file:
@@ -143,7 +123,7 @@ def scan(
     raise SystemExit(_EXIT_CODES[verdict.outcome])
 
 
-def _verdict_text(model_id: str, verdict: Verdict) -> list[str]:
+def _verdict_text(model_id: str, verdict: ScanResult) -> list[str]:
     lines = [f"{model_id}: {verdict.outcome.upper()} by {verdict.scanner}: {verdict.reason}"]
     lines += [f"  {_candidate_text(candidate)}" for candidate in verdict.evidence[:5]]
     if verdict.calibrated and verdict.probability is not None:
@@ -210,19 +190,15 @@ def harden_model(
         raise SettingsError(f"--out {out}: must end in .safetensors")
     if without and hardener != "moth":
         raise SettingsError(f"--without {without[0]}: only moth has parts to leave out, not {hardener}")
-    given_settings("hardener", **choices)
+    groups = given_settings("hardener", **choices)
     from ..core.records import to_json
-    from ..core.seeding import derive_seed
-    from ..hardeners.registry import make_hardener
+    from ..hardeners.harden import harden
     from ..hardeners.weights import save_trojai_model, save_weights
-    from ..rounds.samples import with_unseen
 
     model = open_model("hardener", **choices)
-    options = model.groups["hardener"] | ({"without": without} if without else {})
-    chosen, seed = make_hardener(hardener, options), derive_seed(model.seed, "harden")
-    samples = with_unseen(model.samples, model.case, model.opened, model.data, derive_seed(model.seed, "images"))
+    options = groups["hardener"] | ({"without": without} if without else {})
     with shown_progress() as progress:
-        hardened = chosen(model.opened.subject, samples, seed=seed, progress=progress, time_budget=hardener_budget)
+        hardened = harden(model, hardener, settings=options, progress=progress, time_budget=hardener_budget)
     save_weights(hardened, out)
     write_text(out.with_suffix(".json"), to_json(hardened.trace))
     if model_pt:
@@ -238,15 +214,15 @@ def harden_model(
         click.echo(line)
 
 
-def _attack_lines(model: OpenedModel, hardened: Subject) -> list[str]:
+def _attack_lines(model: FolderModel, hardened: Subject) -> list[str]:
     """How well the injected trigger works before and after; nothing for a model without poisoned examples."""
     from ..rounds.poisoned_examples import attack_success, read_poisoned
 
     try:
-        poisoned = read_poisoned(model.case, model.opened.subject)
+        poisoned = read_poisoned(model.folder, model.subject)
     except MothError as error:  # what was hardened is worth more than this figure
         return [f"attack success not measured: {error}"]
-    before, after = (attack_success(subject, poisoned) for subject in (model.opened.subject, hardened))
+    before, after = (attack_success(subject, poisoned) for subject in (model.subject, hardened))
     if poisoned is None or before is None or after is None:
         return []
     return [f"attack success {before:.0%} -> {after:.0%} on {len(poisoned)} poisoned example images"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SOURCES = ("examples", "composed")
 # Which of them is for round_data to say.
 AUTO = "auto"
 
@@ -38,8 +36,8 @@ hardener_option = click.option(
     "--hardener", default="moth", show_default=True, help="Hardener to use; `trojai-moth hardeners` lists them."
 )
 _IMAGES = (
-    "Images to invert on and harden with: the round's examples and augmentations of them; new ones composed from the "
-    "model's foregrounds/ (needs trojai); a folder of labelled images of any size; or several in equal parts, e.g. "
+    "Images for trigger inversion and hardening. examples: those of the model, and augmentations of them. composed: "
+    "new ones of the model's foregrounds/ (needs trojai). FOLDER: labelled images of any size. Several in equal parts: "
     "examples+composed."
 )
 data_option = click.option(
@@ -55,8 +53,9 @@ round_data_option = click.option(
 subset_option = click.option(
     "--subset",
     metavar="IDS|FILE|NAME|QUERY",
-    help="Only these models: ids with commas between them, a file of ids, a published list (moth-false-positives: 32 "
-    "of round 4; natural-filters: 49 of round 2), or a query over METADATA.csv, e.g. 'number_classes > 20'.",
+    help="Only these models: ids with commas between them, a file of ids, a published list, or a query over "
+    "METADATA.csv such as 'number_classes > 20'. Published lists: moth-false-positives (32 of round 4) and "
+    "natural-filters (49 of round 2).",
 )
 backgrounds_option = click.option(
     "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
@@ -117,7 +116,7 @@ model_budget_option = click.option(
 allow_fitted_option = click.option(
     "--allow-fitted",
     is_flag=True,
-    help="Go on when the calibration was learned from these very models; results then say so.",
+    help="Go on when calibration or rule was learned from these very models; results then say so.",
 )
 
 
@@ -130,20 +129,6 @@ def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def data_settings(data: str, backgrounds: str | None) -> dict[str, str | None]:
-    """The settings that --data and --backgrounds stand for; SettingsError for what is neither known nor a folder."""
-    parts = [data] if os.path.isdir(data) and data not in _SOURCES else data.split("+")
-    folders = [part for part in parts if part not in _SOURCES]
-    wrong = next((part for part in folders if not os.path.isdir(part)), None)
-    if wrong is not None or len(folders) > 1:
-        raise SettingsError(
-            f"--data {data}: {wrong if wrong is not None else folders[1]} is neither examples, composed nor the only "
-            "folder; write one of them, or several with + between them"
-        )
-    source = "+".join(part if part in _SOURCES else "folder" for part in parts)
-    return {"source": source, "folder": folders[0] if folders else None, "backgrounds": backgrounds}
 
 
 def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict[str, dict[str, Any]]:

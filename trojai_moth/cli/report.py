@@ -21,8 +21,8 @@ _truth = click.option(
 @click.option(
     "--cards",
     type=_FOLDER,
-    help="Folder of model cards, MODEL/README.md, for heat maps, similar pairs, and pictures of the first models; "
-    "default: cards/ of the run, where `card --run` writes them.",
+    help="Folder of model cards, MODEL/README.md, which add heat maps, similar pairs, and pictures of the first "
+    "models. Default: cards/ of the run, where `card --run` writes them.",
 )
 @click.option("--format", "form", type=click.Choice(["html", "markdown"]), default="html", show_default=True)
 @click.option(

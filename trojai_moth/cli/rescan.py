@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     "--verdict",
     type=click.Choice(["blind", "naive"]),
     show_default="blind; naive with --harden clean-only",
-    help="blind: by what plain stamps of one colour do to the model and to clean networks of the same classes, which "
-    "tells a natural trigger from an injected one. naive: cleared when the second scan is clean, as in the paper.",
+    help="blind: by evidence. Patches of one colour are tried on the model and on clean networks of the same classes, "
+    "to tell natural triggers from injected ones. naive: cleared when the second scan is clean, as in the "
+    "paper.",
 )
 @click.option(
     "--rule",
@@ -83,7 +84,7 @@ def rescan(
 
     A flagged model is cleared, kept, or not judged, which leaves it flagged. Writes results.csv, summary.json,
     report.md, the journal and the hardened weights to the run directory. Exit code 0: every model was judged and none
-    is flagged in the end; 1: one is; 2: error, or a model could not be judged and none is flagged.
+    is flagged in the end. Exit code 1: one is flagged. Exit code 2: error, or none is flagged but one was not judged.
     """
     fleet, leases, budget = fleet_of(choices)
     settings = settings_of(choices)

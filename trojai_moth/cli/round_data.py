@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .options import AUTO, data_settings
+from ..rounds.data_settings import source_settings
+from .options import AUTO
 
 
 def left_to_round(data: str, assignments: Iterable[str]) -> bool:
@@ -13,5 +14,5 @@ def left_to_round(data: str, assignments: Iterable[str]) -> bool:
 
 
 def settings_so_far(data: str, backgrounds: str | None) -> dict[str, str | None]:
-    """As data_settings, where auto is examples until the round has said more."""
-    return data_settings("examples" if data == AUTO else data, backgrounds)
+    """As source_settings, where auto is examples until the round has said more."""
+    return source_settings("examples" if data == AUTO else data, backgrounds)

@@ -28,8 +28,8 @@ _SHOWN_HOLDERS = 20
 def status(run_dir: Path, as_json: bool, watch: bool) -> None:
     """Say where RUN, the run directory of a rescan, stands: while it goes on, from any machine, and after.
 
-    Finished, failed by kind and not yet done models, records of each stage, which processes are at which model, how
-    many models an hour are finished, and how long the rest will take at that rate. It only reads.
+    Counts the models that are finished, failed (by kind) and left, and the records of each stage. Says which process is
+    at which model, how many models an hour are finished, and how long the rest will take at that rate. It only reads.
     """
     from ..core.records import to_json
     from ..runs.journal import Journal

@@ -45,8 +45,8 @@ def submission() -> None:
 def check(target: Path, name: str | None, run: bool, json_file: Path | None, **choices: Any) -> None:
     """Replay the harness's checks and command lines on a submission's folder or built image.
 
-    A folder is run in a bare virtual environment, or with its recipe carried out in a root file system, without a
-    network or a home. Exit code 0: nothing found; 1: something was; 2: error.
+    A folder is run in a bare virtual environment, or with its recipe carried out in a root file system. It gets neither
+    a network nor a home. Exit code 0: nothing found; 1: something was; 2: error.
     """
     from ..submission.rules import check_folder, check_name
 

@@ -135,7 +135,7 @@ def release_memory(device: torch.device) -> None:
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
     """The global random streams of the CPU and of this device begin at ``seed`` inside; as before afterwards.
 
-    For what can not be given a generator, as dropout.
+    For what cannot be given a generator, as dropout.
     """
     accelerators: list[int] = []
     if device.type == "cuda":

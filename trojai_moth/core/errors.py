@@ -18,7 +18,7 @@ class MothError(Exception):
 
 
 class UnreadableModelError(MothError):
-    """A model file or directory that can not be loaded safely or does not behave as its round says."""
+    """A model file or directory that cannot be loaded safely or does not behave as its round says."""
 
 
 class SettingsError(MothError):
@@ -30,7 +30,7 @@ class MissingDependencyError(MothError):
 
 
 class RunDirectoryError(MothError):
-    """A run directory that can not be continued, because it was made with other settings or is damaged."""
+    """A run directory that cannot be continued, because it was made with other settings or is damaged."""
 
 
 class DamagedRecordError(RunDirectoryError):
@@ -46,11 +46,11 @@ class UnfinishedRunError(MothError):
 
 
 class WorkerError(MothError):
-    """Workers can not be started or reached."""
+    """Workers cannot be started or reached."""
 
 
 class PluginError(MothError):
-    """An installed hardener raised, ran out of time or returned what can not be used; ``kind`` says which."""
+    """An installed hardener raised, ran out of time or returned what cannot be used; ``kind`` says which."""
 
     def __init__(self, text: str, kind: Misconduct) -> None:
         super().__init__(text)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import NoSpaceError, RunDirectoryError, UnreadableModelError
-from .process_identity import is_dead, own_name
+from .process_identity import is_process_dead, process_name
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def publish_text(path: Path, text: str) -> bool:
 def _filled(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
     """A temporary file beside ``path`` with its content on disk; gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{own_name()}.{next(_counter)}{PART}")
+    temporary = path.with_name(f".{path.name}.{process_name()}.{next(_counter)}{PART}")
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -84,13 +84,13 @@ def _filled(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
 
 
 def written(path: Path, write: Callable[[], T]) -> T:
-    """What ``write`` returns; a disk that is full or can not be written to is the run's trouble, not the model's."""
+    """What ``write`` returns; a disk that is full or cannot be written to is the run's trouble, not the model's."""
     try:
         return write()
     except OSError as error:
         kind = NoSpaceError if error.errno in _NO_SPACE else RunDirectoryError
         raise kind(
-            f"{path}: can not be written ({error.strerror or error}); mend that and give the same command again"
+            f"{path}: cannot be written ({error.strerror or error}); mend that and give the same command again"
         ) from None
 
 
@@ -125,7 +125,7 @@ def sweep_parts(folder: Path) -> int:
 
 def _writer_is_dead(path: Path) -> bool:
     parts = path.name.split(".")
-    return len(parts) > 3 and is_dead(parts[-3])
+    return len(parts) > 3 and is_process_dead(parts[-3])
 
 
 def _time_of(path: Path) -> float | None:

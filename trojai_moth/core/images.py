@@ -35,6 +35,10 @@ class ImagePool:
     def __len__(self) -> int:
         return len(self.y)
 
+    def __repr__(self) -> str:
+        """One line, without the images."""
+        return f"<ImagePool {len(self)} images, {' x '.join(map(str, self.x.shape[1:]))}>"
+
     def positions(self, label: int) -> Tensor:
         """Indices (n,) of the images of one class, in order."""
         return torch.nonzero(self.y == label).flatten()

@@ -25,7 +25,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(
+def ordered_parallel_map(
     ask: Callable[[Item], Answer], items: Iterable[Item], workers: int, lost: Callable[[Item], Answer]
 ) -> Iterator[Answer]:
     """``ask(item)`` for every item, in order, by so many processes of one thread each; one worker is this process.

@@ -17,7 +17,7 @@ from .records import from_dict
 class Plugin:
     """One registered class. ``kind`` scanner or hardener; ``value`` where it is, as ``module:class``.
 
-    ``problem`` completes "the scanner 'x' ..." and says why it can not be used; None for one that can.
+    ``problem`` completes "the scanner 'x' ..." and says why it cannot be used; None for one that can.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Plugin:
 
 
 class PluginTable(dict[str, Any]):
-    """Usable classes by name, and beside them ``broken``: those that can not be used."""
+    """Usable classes by name, and beside them ``broken``: those that cannot be used."""
 
     def __init__(self, plugins: list[Plugin]) -> None:
         super().__init__({plugin.name: plugin.loaded for plugin in plugins if plugin.problem is None})
@@ -101,7 +101,7 @@ def _load(entry: EntryPoint, noun: str, base: type) -> Plugin:
     try:
         loaded = entry.load()
     except (Exception, SystemExit) as error:  # whatever a stranger's module does when it is imported
-        return replace(plugin, problem=f"can not be imported: {one_line(error)}")
+        return replace(plugin, problem=f"cannot be imported: {one_line(error)}")
     problem = _misfit(loaded, noun, base)
     return replace(plugin, problem=problem) if problem else replace(plugin, loaded=loaded)
 

@@ -19,7 +19,7 @@ _GONE = ("Z", "X")
 _START_FIELD = 19
 
 
-def own_name() -> str:
+def process_name() -> str:
     """The name of this process: letters, digits and two dashes."""
     return _name(os.getpid())
 
@@ -30,7 +30,7 @@ def _name(pid: int) -> str:
     return f"{_machine()}-{pid}-{state[1] if state else secrets.token_hex(4)}"
 
 
-def is_dead(name: str) -> bool:
+def is_process_dead(name: str) -> bool:
     """Whether the process of this name is certainly gone: it was of this machine, and is no longer there."""
     machine, _, rest = name.partition("-")
     pid, _, start = rest.partition("-")

@@ -91,6 +91,15 @@ class Subject:
         """Side of the input in pixels."""
         return self.preprocessing.size
 
+    @property
+    def words(self) -> str:
+        """E.g. ``id-00000001: resnet50, 20 classes, 224 pixels, cpu``."""
+        return f"{self.model_id}: {self.architecture}, {self.classes} classes, {self.size} pixels, {self.device}"
+
+    def __repr__(self) -> str:
+        """One line, without the network's layers."""
+        return f"<Subject {self.words}>"
+
     @torch.no_grad()
     def logits(self, x: Tensor, batch: int = 64) -> Tensor:
         """Images (N, 3, size, size) in [0, 1] -> logits (N, classes), in inference mode, on the subject's device."""

@@ -2,7 +2,7 @@
 
 In the main thread of a POSIX system a timer's signal raises ``OutOfTime`` inside the plugin, and again every second
 until it leaves, so that one that catches everything leaves too. A single call into C, such as one torch operation, is
-not cut short: the signal waits until it returns. Elsewhere, in another thread or on Windows, Python can not interrupt:
+not cut short: the signal waits until it returns. Elsewhere, in another thread or on Windows, Python cannot interrupt:
 there the clock is read when the plugin is done, and what comes too late is not taken, but one that never ends is not
 ended. Everywhere, what a plugin returns or raises after its time counts as late.
 """
@@ -31,7 +31,7 @@ class OutOfTime(BaseException):
     """Raised by the timer in the middle of a plugin; not an Exception, which plugins catch for reasons of their own."""
 
 
-class OverBudget(Exception):
+class TimeLimitExceeded(Exception):
     """What was run took longer than it was given."""
 
 
@@ -41,8 +41,8 @@ def check_budget(seconds: float | None) -> None:
         raise SettingsError(f"time budget {seconds}: write a positive number of seconds")
 
 
-def within(seconds: float | None, action: Callable[[], T]) -> T:
-    """What ``action()`` returns; OverBudget when that takes more than so many seconds (None: no limit).
+def run_with_time_limit(seconds: float | None, action: Callable[[], T]) -> T:
+    """What ``action()`` returns; TimeLimitExceeded when that takes more than so many seconds (None: no limit).
 
     An interrupted action may have left anything that it was changing half changed. Of torch's global state the gradient
     mode and the number of threads are put back. Ctrl-C passes through.
@@ -66,7 +66,7 @@ def within(seconds: float | None, action: Callable[[], T]) -> T:
         if not late():
             return result
     _put_back(gradients, threads)
-    raise OverBudget(f"took longer than its time budget of {seconds:g} s") from None
+    raise TimeLimitExceeded(f"took longer than its time budget of {seconds:g} s") from None
 
 
 def can_interrupt() -> bool:

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, final
 
 from ..core.device import is_out_of_memory
 from ..core.errors import MothError, PluginError, SettingsError, one_line
+from ..core.messages import Progress, silent
 from ..core.records import to_dict
 from ..core.subject import Subject
-from ..core.time_limit import OverBudget, check_budget, within
+from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
 from .accuracy_audit import Audit, audit
 from .checks import hardening_problem
-from .trace import Hardened, HardeningRound, HardeningTrace, Progress
+from .trace import Hardened, HardeningRound, HardeningTrace
 
 
 class Hardener(ABC):
@@ -36,23 +37,24 @@ class Hardener(ABC):
         samples: Samples,
         *,
         seed: int,
-        progress: Progress | None = None,
+        progress: Progress = silent,
         time_budget: float | None = None,
     ) -> Hardened:
         """Harden a copy of the subject; SettingsError if there are no images to watch the accuracy on.
 
         time_budget: seconds after which it is given up, see :mod:`~trojai_moth.core.time_limit`; None: no limit.
-        PluginError, with the kind, if the hardener raises, takes longer or leaves weights that can not be used.
+        PluginError, with the kind, if the hardener raises, takes longer or leaves weights that cannot be used.
         """
         check_budget(time_budget)
         if len(samples.clean) == 0:
             raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
         started = time.perf_counter()
         work, clean = subject.clone(), samples.clean
-        told = progress or (lambda _: None)
         with _named_failures(self.name):
             before = work.accuracy(clean.x, clean.y)
-            rounds, stopped = within(time_budget, lambda: self.harden(work, samples, seed=seed, progress=told))
+            rounds, stopped = run_with_time_limit(
+                time_budget, lambda: self.harden(work, samples, seed=seed, progress=progress)
+            )
             rounds = list(rounds)
             problem = hardening_problem(subject, work, rounds, stopped)
             if problem:
@@ -96,7 +98,7 @@ def _named_failures(name: str) -> Iterator[None]:
     """What a hardener fails with, as a PluginError; what it says in our own words, and Ctrl-C, pass through."""
     try:
         yield
-    except OverBudget as error:
+    except TimeLimitExceeded as error:
         raise PluginError(f"the hardener {name} {error}", "time-out") from None
     except MothError:
         raise

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
@@ -29,8 +30,8 @@ from .base import Hardener
 from .moth_settings import MothSettings
 from .moth_warmup import WarmUp, pairwise_warm_up, warm_up
 from .pair_scheduler import PairScheduler
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer
 from .trigger_batches import small_enough
 
 
@@ -62,13 +63,13 @@ class _Course:
         # Starts are kept per directed pair: (victim, target) is never swapped, and tensors are copied, not shared.
         self.starts: dict[Pair, tuple[Tensor, Tensor]] = {}
 
-    def round(self, number: int) -> tuple[Sequence[Visit], float | None]:
+    def round(self, number: int) -> tuple[Sequence[PairVisit], float | None]:
         """Pick pairs, then turns of inversion and training on them. Round 0 trains on the universal triggers."""
         if number == 0:
             return [], self._train_on_universal()
         directed = self._pick(number)
         images = self.trainer.per_class(sorted({victim for victim, _ in directed}), self.settings.images_per_direction)
-        visits: list[Visit] = []
+        visits: list[PairVisit] = []
         losses = []
         result: InversionResult | None = None
         for turn in range(self.settings.turns):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.images import ImagePool
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import generator
 from ..core.subject import Subject
@@ -20,8 +21,8 @@ from ..rounds.samples import Samples
 from .attention_maps import activations_at, attention_distance, attention_places
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit, cross_entropy
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer, cross_entropy
 
 
 @record
@@ -60,7 +61,7 @@ class Nad(Hardener):
                 teacher.logits(batch.x, len(batch))
             return value + settings.attention_weight * attention_distance(ours, theirs) if places else value
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             return (), trainer.fit(trainer.clean_batch, trainer.epoch_steps, loss)
 
         return trainer.run(settings.epochs, play, progress)

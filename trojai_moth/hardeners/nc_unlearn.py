@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.statistics import anomaly_indices
@@ -21,8 +22,8 @@ from ..rounds.samples import Samples
 from ..triggers.trigger import Trigger
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit, stamped
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer, stamped
 from .trigger_batches import fresh_triggers, in_full
 
 
@@ -57,7 +58,7 @@ class NcUnlearn(Hardener):
         chosen = suspicious(self._invert(trainer, seed), settings.outlier_index)
         if not chosen:
             return [], "no universal trigger works, so there is none to unlearn"
-        visits: list[Visit] = [(None, trigger.target, trigger.size) for trigger in chosen]
+        visits: list[PairVisit] = [(None, trigger.target, trigger.size) for trigger in chosen]
 
         def batch() -> ImagePool:
             # Images of any class are stamped, the target's own too, as in the paper.
@@ -67,7 +68,7 @@ class NcUnlearn(Hardener):
             *parts, rest = [images.take(torch.arange(start, end)) for start, end in pairwise(cuts)]
             return concatenate([*map(stamped, parts, chosen), rest])
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             return visits, trainer.fit(batch, trainer.epoch_steps)
 
         return trainer.run(settings.epochs, play, progress)

@@ -11,13 +11,14 @@ from functools import partial
 from itertools import combinations
 from typing import ClassVar
 
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from .base import Hardener
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer
 from .trigger_batches import TriggerSettings, fresh_triggers, small_enough, turns
 
 
@@ -50,7 +51,7 @@ class Pairwise(Hardener):
         pairs = [pair for pair in combinations(range(work.classes), 2) if present.intersection(pair)]
         order = turns(pairs, settings.pairs_per_round, settings.passes, trainer.stream)
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             both = [way for a, b in order[number - 1] for way in ((a, b), (b, a)) if way[0] in present]
             images = trainer.per_class(sorted({victim for victim, _ in both}), settings.images_per_direction)
             fresh = derive_seed(seed, self.name, number)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import generator
 from ..core.subject import Subject
@@ -14,8 +15,8 @@ from ..synthesis.pgd import pgd
 from ..synthesis.settings import PgdSettings
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit, split_share
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer, split_share
 
 
 @record
@@ -48,7 +49,7 @@ class Pgd(Hardener):
             clean, rest = split_share(trainer.clean_batch(), settings.clean_share)
             return concatenate([clean, ImagePool(pgd(work, rest, settings, trainer.stream), rest.y)])
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             return (), trainer.fit(batch, settings.sgd_steps)
 
         return trainer.run(settings.rounds, play, progress)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.records import record
 from ..core.subject import Subject
 from .accuracy_audit import Audit
 
-Progress = Callable[[str], None]
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @record
@@ -46,12 +46,30 @@ class HardeningTrace:
     seconds: float
     audit: Audit | None = None
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row per round: number, pairs visited, loss, learning rate, guarded accuracy, and whether it was undone."""
+        import pandas as pd
+
+        return pd.DataFrame([{**vars(done), "pairs": len(done.pairs)} for done in self.rounds])
+
     @property
     def cost(self) -> tuple[float, float, int]:
         """Accuracy before and after, and on how many images: unseen ones where there were any, else the guarded."""
         if self.audit is not None:
             return self.audit.accuracy_before, self.audit.accuracy_after, self.audit.images
         return self.accuracy_before, self.accuracy_after, self.held_images
+
+
+class WithTrace(Protocol):
+    """What hardened weights are saved from."""
+
+    @property
+    def subject(self) -> Subject:
+        """The network with hardened weights."""
+
+    @property
+    def trace(self) -> HardeningTrace:
+        """How they came to be."""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from ..triggers.engine import threads, training_plan
 from ..triggers.trigger import Trigger, stamp
 from .accuracy_guard import AccuracyGuard
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
+from .trace import HardeningRound
 
-Visit = tuple[int | None, int, float | None]
+PairVisit = tuple[int | None, int, float | None]
 Draw = Callable[[], ImagePool]
 Loss = Callable[[nn.Module, ImagePool], Tensor]
 
@@ -68,7 +69,7 @@ class Trainer:
     def run(
         self,
         count: int,
-        play: Callable[[int], tuple[Sequence[Visit], float | None]],
+        play: Callable[[int], tuple[Sequence[PairVisit], float | None]],
         progress: Progress,
         *,
         first: int = 1,
@@ -190,7 +191,7 @@ class Trainer:
 
     @contextmanager
     def _own_dropout(self) -> Iterator[None]:
-        """Dropout can not be given a stream, so the CPU's global one is seeded from ours and put back afterwards."""
+        """Dropout cannot be given a stream, so the CPU's global one is seeded from ours and put back afterwards."""
         if not self.settings.train_batch_norm:
             yield
             return

@@ -15,7 +15,7 @@ from ..triggers.precision import PrecisionChoice
 from ..triggers.task import InversionSettings, make_task
 from ..triggers.trigger import AnyPair, Trigger
 from .fit_settings import FitSettings
-from .trainer import Visit
+from .trainer import PairVisit
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def fresh_triggers(
     pairs: Sequence[AnyPair],
     settings: InversionSettings,
     seed: int,
-) -> tuple[list[Visit], list[Trigger]]:
+) -> tuple[list[PairVisit], list[Trigger]]:
     """Invert all (victim, target) pairs at once: every one with its size in pixels, and the triggers that work.
 
     The size is None for a pair without a trigger that works, which is then neither stamped nor counted as a size.

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from ..core.images import ImagePool, concatenate
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from .base import Hardener
 from .fit_settings import FitSettings
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit, cross_entropy, split_share
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer, cross_entropy, split_share
 
 
 @record
@@ -81,7 +82,7 @@ class Uap(Hardener):
             change.ascend(rest)
             return concatenate([clean, change.on(rest)])
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             return (), trainer.fit(batch, settings.sgd_steps)
 
         return trainer.run(settings.rounds, play, progress)

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
+from ..core.messages import Progress
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from .base import Hardener
-from .trace import HardeningRound, Progress
-from .trainer import Trainer, Visit
+from .trace import HardeningRound
+from .trainer import PairVisit, Trainer
 from .trigger_batches import TriggerSettings, fresh_triggers, small_enough, turns
 
 
@@ -47,7 +48,7 @@ class Universal(Hardener):
         trainer = Trainer(work, samples, settings, generator(seed, self.name))
         order = turns(trainer.targets, settings.targets_per_round, settings.passes, trainer.stream)
 
-        def play(number: int) -> tuple[Sequence[Visit], float | None]:
+        def play(number: int) -> tuple[Sequence[PairVisit], float | None]:
             images = trainer.per_class(trainer.present, settings.images_per_class)
             pairs = [(None, target) for target in order[number - 1]]
             fresh = derive_seed(seed, self.name, number)

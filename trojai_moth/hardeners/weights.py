@@ -15,15 +15,28 @@ from ..core.errors import SettingsError, UnreadableModelError
 from ..core.files import publish, write_atomically
 from ..core.records import from_json, to_json
 from ..core.subject import Subject
-from .trace import Hardened, HardeningTrace
+from .trace import HardeningTrace, WithTrace
 
 FORMAT = "trojai-moth hardened weights 1"
 
 
-def save_weights(hardened: Hardened, path: Path, *, first: bool = False) -> None:
+def save_weights(hardened: WithTrace, path: str | Path, *, first: bool = False) -> None:
     """Write a safetensors file; architecture, classes, the source file's hash, settings and trace are its metadata.
 
-    first: leave a file that is there as it is, since somebody else was first.
+    hardened: what :func:`harden` gives. first: leave a file that is there as it is, since somebody else was first.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import trojai_moth as tm
+    >>> from trojai_moth.testing import square_images, trained_subject
+    >>> pool = square_images(20, seed=1)
+    >>> model = tm.open_model(trained_subject().module, images=pool.x, labels=pool.y, device="cpu")
+    >>> hard = tm.harden(model, "moth", settings={"rounds": 1, "precision": "fp32"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tm.save_weights(hard, Path(folder) / "hard.safetensors")
+    ...     again = tm.load_weights(Path(folder) / "hard.safetensors", model)
+    >>> again.trace.hardener
+    'moth'
     """
     subject = hardened.subject
     metadata = {
@@ -37,7 +50,7 @@ def save_weights(hardened: Hardened, path: Path, *, first: bool = False) -> None
         "trace": to_json(hardened.trace),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in subject.module.state_dict().items()}
-    (publish if first else write_atomically)(path, lambda temporary: _save(tensors, temporary, metadata))
+    (publish if first else write_atomically)(Path(path), lambda temporary: _save(tensors, temporary, metadata))
 
 
 def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:

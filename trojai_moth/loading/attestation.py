@@ -84,7 +84,7 @@ def _compare_members(pickled: Instance, built: nn.Module, group: str, place: str
 
 
 def _same(found: object, expected: object) -> bool:
-    # The recursion follows the stock module's own values, so a file can not make it deep.
+    # The recursion follows the stock module's own values, so a file cannot make it deep.
     if isinstance(expected, dict):
         if not isinstance(found, dict) or found.keys() != expected.keys():
             return False

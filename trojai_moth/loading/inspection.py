@@ -86,7 +86,7 @@ def _judge(file: BinaryIO) -> tuple[Examined | None, str | None]:
         return examine(file), None
     except Refusal as refusal:
         return None, str(refusal)
-    except Exception as error:  # as load_model: what no check foresaw can not be trusted
+    except Exception as error:  # as load_model: what no check foresaw cannot be trusted
         return None, unreadable(error)
 
 

@@ -60,7 +60,7 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
     except OSError as error:
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from None
     except Exception as error:
-        # What no check foresaw is still a file that can not be trusted, not a reason to end a long scan.
+        # What no check foresaw is still a file that cannot be trusted, not a reason to end a long scan.
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from error
 
 

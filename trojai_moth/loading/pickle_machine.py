@@ -1,4 +1,4 @@
-"""A reader of the pickles that torch.save writes, which builds inert symbols and can not call anything.
+"""A reader of the pickles that torch.save writes, which builds inert symbols and cannot call anything.
 
 Only the instructions of pickle protocol 2 that torch.save itself produces are known. Names stay names, objects stay
 :class:`~trojai_moth.loading.symbols.Instance`, and only what loading/constructors.py writes out can be called.
@@ -22,7 +22,7 @@ MAX_OPERATIONS = 500_000
 """The largest stock model needs about 120,000."""
 
 _OPCODES = MappingProxyType({opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes})
-_UNDECODABLE = "is cut short or damaged (its pickle can not be decoded)"
+_UNDECODABLE = "is cut short or damaged (its pickle cannot be decoded)"
 
 
 def run_pickle(
@@ -32,7 +32,7 @@ def run_pickle(
 
     ``persistent`` turns a persistent id, a non-empty tuple, into a symbol; None refuses all of them.
     Raises Refusal for anything that is damaged, unknown or too large. ``tolerant`` is for looking at a file that will
-    not be loaded: names and calls that no model needs become symbols as well, which still can not do anything.
+    not be loaded: names and calls that no model needs become symbols as well, which still cannot do anything.
     """
     machine = _Machine(persistent, tolerant)
     for _ in range(MAX_OPERATIONS):
@@ -116,7 +116,7 @@ class _Machine:
         self._stack = []
 
     def long1(self, argument: object) -> None:
-        # Longer integers than the legacy format's 80-bit magic number have no use and can not be printed.
+        # Longer integers than the legacy format's 80-bit magic number have no use and cannot be printed.
         if not isinstance(argument, int) or argument.bit_length() > 128:
             raise Refusal("holds an absurdly long integer")
         self._stack.append(argument)

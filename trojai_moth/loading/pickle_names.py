@@ -56,7 +56,7 @@ def _pickles(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _names(stream: BytesIO) -> Iterator[str]:
-    """Names of one pickle; ends at its STOP or where it can not be read any more."""
+    """Names of one pickle; ends at its STOP or where it cannot be read any more."""
     texts = _Texts()
     try:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):

@@ -38,4 +38,4 @@ def shown(path: Path) -> str:
 def unreadable(error: Exception) -> str:
     """What the system, or what no check foresaw, says of a file; its own words are not shown but for the system's."""
     reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-    return f"can not be read ({reason.lower() if isinstance(error, OSError) else reason}); give a model file that can"
+    return f"cannot be read ({reason.lower() if isinstance(error, OSError) else reason}); give a model file that can"

@@ -33,7 +33,7 @@ _TYPES = MappingProxyType(
     }
 )
 _PREFIX = 8
-_BAD_HEADER = "is cut short or damaged (its safetensors header can not be read)"
+_BAD_HEADER = "is cut short or damaged (its safetensors header cannot be read)"
 
 
 def looks_like_tensor_file(start: bytes) -> bool:
@@ -58,7 +58,7 @@ class TensorFile:
         for name, entry in sorted(header.items(), key=_begin):
             claim, first, last = _claim(name, entry)
             if first != at or last - first != claim.storage.nbytes:
-                raise Refusal(f"says its tensor {quote(name)} lies where it can not (overlap, gap or wrong length)")
+                raise Refusal(f"says its tensor {quote(name)} lies where it cannot (overlap, gap or wrong length)")
             self._places[name], claims[name] = start + at, claim
             at = last
         self.root: object = claims

@@ -39,7 +39,7 @@ def pickles_are_trusted() -> bool:
 
 
 def trust_of_run() -> dict[str, bool]:
-    """What a run's identity says of it: a run that ran files can not be continued as one that does not."""
+    """What a run's identity says of it: a run that ran files cannot be continued as one that does not."""
     return {"trust_pickle": True} if pickles_are_trusted() else {}
 
 
@@ -53,7 +53,7 @@ def unpickle_network(file: BinaryIO) -> nn.Module:
         root = torch.load(file, map_location="cpu", weights_only=False)
     except Exception as error:
         raise Refusal(
-            f"can not be unpickled either ({type(error).__name__}: {quote(error, 100)}); install the packages it was "
+            f"cannot be unpickled either ({type(error).__name__}: {quote(error, 100)}); install the packages it was "
             "made with"
         ) from None
     network = root.module if isinstance(root, nn.DataParallel) else root

@@ -64,7 +64,7 @@ def read_config_text(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UnreadableModelError(f"{path}: missing; it says the architecture and the input size") from None
     except OSError as error:
-        raise UnreadableModelError(f"{path}: can not be read ({error.strerror})") from None
+        raise UnreadableModelError(f"{path}: cannot be read ({error.strerror})") from None
     return _parse(text, path)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from ..core.errors import SettingsError
 from ..core.records import Field, record
 
 _PART = "(examples|composed|folder)"
@@ -34,3 +37,24 @@ class DataSettings:
     def sources(self) -> tuple[str, ...]:
         """The sources that images are taken from in equal parts, each once."""
         return tuple(dict.fromkeys(self.source.split("+")))
+
+
+_SOURCES = ("examples", "composed")
+
+
+def source_settings(data: str, backgrounds: str | None = None) -> dict[str, str | None]:
+    """The fields that ``--data`` and ``--backgrounds`` stand for; SettingsError for what is neither known nor a folder.
+
+    >>> source_settings("examples+composed")
+    {'source': 'examples+composed', 'folder': None, 'backgrounds': None}
+    """
+    parts = [data] if os.path.isdir(data) and data not in _SOURCES else data.split("+")
+    folders = [part for part in parts if part not in _SOURCES]
+    wrong = next((part for part in folders if not os.path.isdir(part)), None)
+    if wrong is not None or len(folders) > 1:
+        raise SettingsError(
+            f"--data {data}: {wrong if wrong is not None else folders[1]} is neither examples, composed nor the only "
+            "folder; write one of them, or several with + between them"
+        )
+    source = "+".join(part if part in _SOURCES else "folder" for part in parts)
+    return {"source": source, "folder": folders[0] if folders else None, "backgrounds": backgrounds}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..core.errors import MissingDependencyError
 from ..synthesis.datagen import datagen
-from .model_folder import Case, Skip
+from .model_folder import ModelFolder, SkippedModel
 
 _COMPOSED = "Images: composed from the models' foregrounds; --data examples takes those that come with the models."
 _NO_SIGNS = "Images: those that come with the models; there are no foregrounds to compose more from."
@@ -16,13 +16,13 @@ _NO_TROJAI = (
 )
 
 
-def images_for(cases: Sequence[Case | Skip]) -> tuple[str, str]:
+def images_for(cases: Sequence[ModelFolder | SkippedModel]) -> tuple[str, str]:
     """The source of images that suits a round, and a line that says so.
 
     composed where more than half of the models have foregrounds and ``trojai`` is there, else examples. Of few
-    examples no clean network can be trained, and without one hardly anything is cleared (docs/blind.md).
+    examples no clean network can be trained, and without one hardly anything is cleared (docs/history/blind.md).
     """
-    models = [case for case in cases if isinstance(case, Case)]
+    models = [case for case in cases if isinstance(case, ModelFolder)]
     if 2 * sum(case.names.signed for case in models) <= len(models):
         return "examples", _NO_SIGNS
     try:

@@ -29,7 +29,7 @@ def read_metadata(path: Path, *columns: str) -> pd.DataFrame:
 
     Columns are found in any case and are called here as they are asked for. A row for each model that is named; the
     index is the row's number in the file, from 2. Nothing else is read: what a caller does not ask for, such as labels,
-    it can not see. No rows where there is no such file. UnreadableModelError for what is no table with model names.
+    it cannot see. No rows where there is no such file. UnreadableModelError for what is no table with model names.
     """
     if not path.exists():
         return pd.DataFrame(columns=[MODEL_NAME], dtype=str)
@@ -62,7 +62,7 @@ def _read(path: Path, **options: Any) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (ValueError, OSError) as error:
-        raise UnreadableModelError(f"{path}: can not be read as CSV text ({error}); save it as such in UTF-8") from None
+        raise UnreadableModelError(f"{path}: cannot be read as CSV text ({error}); save it as such in UTF-8") from None
 
 
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import torch
 from ..core.errors import MothError, one_line
 from ..core.records import Field, record
 from .data_settings import DataSettings
-from .model_folder import Case, Skip
-from .open_model import OpenedCase, open_case
+from .model_folder import ModelFolder, SkippedModel
+from .open_folder import OpenedFolder, open_folder
 from .packs import unpacked
-from .preprocessing import Convention
+from .preprocessing import PreprocessingChoice
 from .samples import collect_samples
 from .trial_images import NoImagesError
 
@@ -24,18 +24,18 @@ NO_EXAMPLES = "example images"
 
 
 @record
-class Checkup:
+class ModelCheck:
     """What is known of one model after it was loaded and asked about its own example images."""
 
     model_id: str
-    problem: str = Field(default="", description="why it can not be judged; empty if it can")
+    problem: str = Field(default="", description="why it cannot be judged; empty if it can")
     architecture: str | None = None
     classes: int | None = None
     size: int | None = None
     examples: int = 0
     accuracy: float | None = None
     """Share of all example images that are given their label; without any, of the images that stood in for them."""
-    convention: Convention | None = None
+    convention: PreprocessingChoice | None = None
     missing: tuple[str, ...] = Field(default=(), description="what a round may have and this model has not")
     sha256: str | None = None
     seconds: float = 0.0
@@ -46,19 +46,19 @@ class Checkup:
         return not self.problem
 
 
-def examine(case: Case | Skip, data: DataSettings | None = None) -> Checkup:
+def check_model(case: ModelFolder | SkippedModel, data: DataSettings | None = None) -> ModelCheck:
     """Load one model and try how it reads its images; whatever goes wrong is the answer, not an exception.
 
     data: the images that a scan would use. What they name beside the examples is tried too, and stands in for examples
     that are not there.
     """
-    if isinstance(case, Skip):
-        return Checkup(model_id=case.model_id, problem=case.reason)
+    if isinstance(case, SkippedModel):
+        return ModelCheck(model_id=case.model_id, problem=case.reason)
     started = time.perf_counter()
     missing: tuple[str, ...] = ()
     try:
         with unpacked(case) as there:
-            opened = open_case(there, torch.device("cpu"), data)
+            opened = open_folder(there, torch.device("cpu"), data)
             if data and data.sources != ("examples",):
                 _try_images(there, opened, data)
             return _healthy(there, opened, started)
@@ -69,20 +69,20 @@ def examine(case: Case | Skip, data: DataSettings | None = None) -> Checkup:
     except Exception as error:  # one model must not end the look at a thousand
         problem = one_line(error)
     seconds = time.perf_counter() - started
-    return Checkup(model_id=case.model_id, problem=problem, missing=missing, seconds=seconds)
+    return ModelCheck(model_id=case.model_id, problem=problem, missing=missing, seconds=seconds)
 
 
-def _try_images(case: Case, opened: OpenedCase, data: DataSettings) -> None:
+def _try_images(case: ModelFolder, opened: OpenedFolder, data: DataSettings) -> None:
     """Collect a few images as a scan would; MothError where it would be refused then."""
     collect_samples(case, opened, replace(data, train_per_class=_TRIED_PER_CLASS, held_per_class=1), 0)
 
 
-def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
+def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCheck:
     subject, examples = opened.subject, opened.examples
     present, problem = len(set(examples.y.tolist())), ""
     if present == 1:
         problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"
-    return Checkup(
+    return ModelCheck(
         model_id=case.model_id,
         problem=problem,
         architecture=subject.architecture,
@@ -97,7 +97,7 @@ def _healthy(case: Case, opened: OpenedCase, started: float) -> Checkup:
     )
 
 
-def _missing(case: Case, classes: int, present: int) -> tuple[str, ...]:
+def _missing(case: ModelFolder, classes: int, present: int) -> tuple[str, ...]:
     signs = len(list(case.foregrounds.glob("*.png")))
     found = {
         "configuration": not case.names.configured,

@@ -76,7 +76,7 @@ class PackedModel:
 
 
 @dataclass(frozen=True)
-class Case:
+class ModelFolder:
     """One model directory of a round. While ``packed``, nothing of it is on disk: see :func:`packs.unpacked`."""
 
     model_id: str
@@ -122,8 +122,8 @@ class Case:
 
 
 @record
-class Skip:
-    """A model that can not be examined, and why."""
+class SkippedModel:
+    """A model that cannot be examined, and why."""
 
     model_id: str
     reason: str

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from ..core.errors import MothError
 from ..loading.files import open_regular, sha256_of
 from ..loading.refusal import Refusal
-from .model_folder import Case, Skip
+from .model_folder import ModelFolder, SkippedModel
 from .packs import unpacked
 
 
-def file_hashes(cases: Iterable[Case | Skip]) -> list[tuple[str, str]]:
-    """(model id, sha256) of every model file that can be read; what can not be is not judged later either."""
+def file_hashes(cases: Iterable[ModelFolder | SkippedModel]) -> list[tuple[str, str]]:
+    """(model id, sha256) of every model file that can be read; what cannot be is not judged later either."""
     found = []
     for case in cases:
-        if isinstance(case, Case):
+        if isinstance(case, ModelFolder):
             with (
                 contextlib.suppress(MothError, Refusal, OSError),
                 unpacked(case) as there,

@@ -49,7 +49,7 @@ class PackStream:
                 raise self.refuse("is not a regular file")
             self._file = path.open("rb")
         except OSError as error:
-            raise self.refuse(f"can not be read ({error.strerror})") from None
+            raise self.refuse(f"cannot be read ({error.strerror})") from None
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="rb")
         self._most = max(_FREE_BYTES, _MOST_GROWTH * os.fstat(self._file.fileno()).st_size)
 

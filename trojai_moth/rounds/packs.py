@@ -19,10 +19,10 @@ from pathlib import Path
 
 from ..core.errors import MothError, UnreadableModelError
 from ..core.files import cache_folder, write_text
-from ..core.process_identity import is_dead, own_name
+from ..core.process_identity import is_process_dead, process_name
 from ..core.records import read_record, record, to_json
 from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
-from .model_folder import MODEL_FILE, Case, FolderNames, PackedModel, Skip, find_names
+from .model_folder import MODEL_FILE, FolderNames, ModelFolder, PackedModel, SkippedModel, find_names
 from .pack_stream import Member, PackStream
 
 _PACK = re.compile(r"id-\w+\.(?:tar\.gz|tgz)")
@@ -36,7 +36,7 @@ _MOST_FILES, _MOST_BYTES, _DEEPEST = 100_000, 6 << 30, 6
 
 @record
 class PackedEntry:
-    """A model of a pack; ``refusal`` says why it can not be examined, empty if it can."""
+    """A model of a pack; ``refusal`` says why it cannot be examined, empty if it can."""
 
     model_id: str
     place: PackedModel
@@ -64,20 +64,20 @@ def find_packs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _PACK.fullmatch(path.name))
 
 
-def read_pack(pack: Path) -> list[Case | Skip]:
+def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
     """The models of a pack, and a skip in the pack's own name if it could not be read to its end."""
     try:
         index = pack_index(pack)
     except (MothError, OSError) as error:
-        return [Skip(model_id=pack.name, reason=str(error))]
-    found: list[Case | Skip] = []
+        return [SkippedModel(model_id=pack.name, reason=str(error))]
+    found: list[ModelFolder | SkippedModel] = []
     for entry in index.models:
         if entry.refusal:
-            found.append(Skip(model_id=entry.model_id, reason=entry.refusal))
+            found.append(SkippedModel(model_id=entry.model_id, reason=entry.refusal))
         else:
             place = replace(entry.place, pack=str(pack))
-            found.append(Case(entry.model_id, pack / entry.model_id, entry.config, entry.names, place))
-    return [*found, Skip(model_id=pack.name, reason=index.problem)] if index.problem else found
+            found.append(ModelFolder(entry.model_id, pack / entry.model_id, entry.config, entry.names, place))
+    return [*found, SkippedModel(model_id=pack.name, reason=index.problem)] if index.problem else found
 
 
 def pack_index(pack: Path) -> PackIndex:
@@ -99,13 +99,13 @@ def pack_index(pack: Path) -> PackIndex:
 
 
 @contextmanager
-def unpacked(case: Case) -> Iterator[Case]:
+def unpacked(case: ModelFolder) -> Iterator[ModelFolder]:
     """The case with its files on disk for as long as this lasts; one that is on disk already as it is."""
     if case.packed is None:
         yield case
         return
     _remove_what_the_dead_left()
-    with tempfile.TemporaryDirectory(prefix=f"{_UNPACKED}{own_name()}-") as temporary:
+    with tempfile.TemporaryDirectory(prefix=f"{_UNPACKED}{process_name()}-") as temporary:
         directory = Path(temporary) / case.model_id
         _unpack(case.packed, case.model_id, directory)
         try:
@@ -118,7 +118,7 @@ def unpacked(case: Case) -> Iterator[Case]:
 def _remove_what_the_dead_left() -> None:
     """Unpacked models of processes that were killed: a round's worth of them would fill the disk. Once is enough."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_UNPACKED}*"):
-        if is_dead(folder.name.removeprefix(_UNPACKED).rpartition("-")[0]):
+        if is_process_dead(folder.name.removeprefix(_UNPACKED).rpartition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -224,7 +224,7 @@ def _unpack(place: PackedModel, model_id: str, directory: Path) -> None:
         raise
     except OSError as error:
         reader.drop()
-        raise UnreadableModelError(f"{pack}: {model_id} can not be unpacked ({error.strerror})") from None
+        raise UnreadableModelError(f"{pack}: {model_id} cannot be unpacked ({error.strerror})") from None
 
 
 def _write(path: Path, member: Member, stream: PackStream) -> None:

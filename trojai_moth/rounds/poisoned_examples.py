@@ -20,8 +20,8 @@ from ..core.images import EXAMPLE_NAME, ImagePool, list_numbered, read_image
 from ..core.subject import Subject
 from ..triggers.trigger import Pair
 from .config_file import read_config_text
-from .model_folder import Case
-from .open_model import read_logits
+from .model_folder import ModelFolder
+from .open_folder import read_logits
 from .preprocessing import default_reading
 
 # Round 4's form; rounds 2 and 3 have one trigger and give its images the names of clean ones.
@@ -53,7 +53,7 @@ class _Listed(NamedTuple):
     path: Path
 
 
-def read_poisoned(case: Case, subject: Subject | None = None) -> PoisonedExamples | None:
+def read_poisoned(case: ModelFolder, subject: Subject | None = None) -> PoisonedExamples | None:
     """The case's triggered example images, None if it has none; UnreadableModelError for any that make no sense.
 
     A file's name says its true class and its trigger; the trigger's target is in config.json. Where that lists no
@@ -111,11 +111,11 @@ _PLAIN = -1
 
 
 def _own_target(image: _Listed, targets: Mapping[int, Any]) -> bool:
-    """Whether a trigger for all classes was put on its target's own images, which it can not turn into anything."""
+    """Whether a trigger for all classes was put on its target's own images, which it cannot turn into anything."""
     return image.trigger == _PLAIN and targets.get(_PLAIN) == image.victim
 
 
-def _labelled(case: Case) -> tuple[list[_Listed], dict[int, Any]]:
+def _labelled(case: ModelFolder) -> tuple[list[_Listed], dict[int, Any]]:
     """Images with their target as JSON beside them; a target's victim is the source class of the trigger to it."""
     numbered = sorted(list_numbered(case.poisoned_examples))
     sources: dict[int, set[int]] = {}
@@ -162,7 +162,7 @@ def _configured_targets(config: Path) -> dict[int, Any]:
     return found
 
 
-def _published_targets(case: Case, listed: list[_Listed]) -> dict[int, int]:
+def _published_targets(case: ModelFolder, listed: list[_Listed]) -> dict[int, int]:
     """Trigger number -> the class that most of its images are given by the published logits, their own class apart."""
     if not case.poisoned_logits_file.exists() or case.config.classes is None:
         raise UnreadableModelError(
@@ -178,7 +178,7 @@ def _published_targets(case: Case, listed: list[_Listed]) -> dict[int, int]:
     return {trigger: count.most_common(1)[0][0] for trigger, count in votes.items()}
 
 
-def _read(path: Path, case: Case) -> Tensor:
+def _read(path: Path, case: ModelFolder) -> Tensor:
     image, stored = read_image(path), case.config.stored_size or read_image(path).shape[1]
     if tuple(image.shape[1:]) != (stored, stored):
         raise UnreadableModelError(

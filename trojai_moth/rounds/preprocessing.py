@@ -32,7 +32,7 @@ _STRIDE = 32
 
 
 @record
-class Reading:
+class PreprocessingTrial:
     """One candidate: the share of example images it gets right, and how far its logits are off; None: not measured."""
 
     preprocessing: Preprocessing
@@ -50,7 +50,7 @@ class Reading:
 
 
 @record
-class Convention:
+class PreprocessingChoice:
     """The chosen way to read images and what speaks for it, with the figures of all that were tried."""
 
     chosen: Preprocessing
@@ -59,7 +59,7 @@ class Convention:
     images: int = Field(ge=0, description="images that candidates were compared on")
     images_of: str = Field(default="examples", description="its own examples, or where other images came from")
     tied: tuple[str, ...] = Field(default=(), description="candidates that were as good and come later in the order")
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[PreprocessingTrial, ...] = ()
 
     @property
     def accuracy(self) -> float | None:
@@ -96,7 +96,7 @@ def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
     return candidates(config, int(images.shape[-1]))[0]
 
 
-class Evidence:
+class PreprocessingSearch:
     """A model's example images and what is published of them; ``where`` and ``logits_name`` are for messages.
 
     raw (N, 3, h, w) uint8, y (N,), names the file names; ``published`` the logits by file name, or None. Not ``own``:
@@ -121,12 +121,12 @@ class Evidence:
         self.own, self.images = own, images
         self.expected = None if published is None else np.stack([published[name] for name in names])
 
-    def find(self, tried: list[Preprocessing]) -> Convention:
+    def find(self, tried: list[Preprocessing]) -> PreprocessingChoice:
         """The first candidate that explains the examples best; UnreadableModelError with all figures if none does."""
         return self._by_accuracy(tried) if self.expected is None else self._by_logits(tried)
 
-    def _by_logits(self, tried: list[Preprocessing]) -> Convention:
-        readings: list[Reading] = []
+    def _by_logits(self, tried: list[Preprocessing]) -> PreprocessingChoice:
+        readings: list[PreprocessingTrial] = []
         tolerance = self.tolerance
         every, probe = torch.arange(len(self.y)), _spread(self.y, _PROBE)
         for preprocessing in tried:
@@ -137,7 +137,7 @@ class Evidence:
             readings.append(reading)
             if reading.logits_error is not None and reading.logits_error <= tolerance:
                 reason = f"published logits reproduced within {reading.logits_error:.1e}"
-                return Convention(
+                return PreprocessingChoice(
                     chosen=preprocessing, by="logits", reason=reason, images=len(self.y), readings=tuple(readings)
                 )
         first = readings[0]
@@ -149,7 +149,7 @@ class Evidence:
             f"{_others(readings)}"
         )
 
-    def _by_accuracy(self, tried: list[Preprocessing]) -> Convention:
+    def _by_accuracy(self, tried: list[Preprocessing]) -> PreprocessingChoice:
         probe = _spread(self.y, _PROBE)
         readings = [self._measure(preprocessing, probe) for preprocessing in tried]
         known = [reading.accuracy for reading in readings if reading.accuracy is not None]
@@ -160,7 +160,7 @@ class Evidence:
         if max(known) < ACCURACY_FLOOR:
             raise UnreadableModelError(self._too_low(max(known), chosen) + _others(readings))
         lacking = "no published logits" if self.own else "no example images"
-        return Convention(
+        return PreprocessingChoice(
             chosen=chosen,
             by="accuracy",
             reason=f"{lacking}; accuracy on {self.images} {max(known):.3f}",
@@ -185,26 +185,26 @@ class Evidence:
         """How far logits may be off, by the precision that the published ones are written in."""
         return HALF_TOLERANCE if self.expected is not None and _half_precision(self.expected) else LOGITS_TOLERANCE
 
-    def _measure(self, preprocessing: Preprocessing, index: Tensor) -> Reading:
+    def _measure(self, preprocessing: Preprocessing, index: Tensor) -> PreprocessingTrial:
         try:
             logits = self.subject.logits(preprocessing(self.raw[index])).cpu().numpy()
         except RuntimeError as reason:
             size = preprocessing.size
-            problem = f"can not take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
-            return Reading(preprocessing=preprocessing, problem=problem)
+            problem = f"cannot take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
+            return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
         if not np.isfinite(logits).all():
-            return Reading(
+            return PreprocessingTrial(
                 preprocessing=preprocessing, problem="gives logits that are not finite on its own example images"
             )
         accuracy = float((logits.argmax(1) == self.y[index].numpy()).mean())
         if self.expected is None:
-            return Reading(preprocessing=preprocessing, accuracy=accuracy)
+            return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy)
         expected = self.expected[index.numpy()]
         error = float((np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), 1e-6)).max())
-        return Reading(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
+        return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
 
 
-def _others(readings: list[Reading]) -> str:
+def _others(readings: list[PreprocessingTrial]) -> str:
     """The figures of every candidate, as the end of a message."""
     return " [tried: " + "; ".join(reading.words for reading in readings) + "]"
 

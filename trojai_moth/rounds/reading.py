@@ -1,4 +1,4 @@
-"""A round's directory as a list of cases; what can not be read becomes a typed skip, never a missing row."""
+"""A round's directory as a list of cases; what cannot be read becomes a typed skip, never a missing row."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..core.errors import MothError, UnreadableModelError
 from ..core.files import refuse_links_out
 from .config_file import CaseConfig, read_config
 from .metadata import METADATA_FILE, MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
-from .model_folder import CONFIG_FILE, MODEL_FILE, Case, Skip, find_names
+from .model_folder import CONFIG_FILE, MODEL_FILE, ModelFolder, SkippedModel, find_names
 from .packs import find_packs, read_pack
 
 
-def read_round(root: Path) -> list[Case | Skip]:
+def read_round(root: Path) -> list[ModelFolder | SkippedModel]:
     """All models of a round: the folders id-* in it or in its models/, packs of them, and whatever METADATA.csv lists.
 
     Sorted by name. A single model directory is a round of one. A model that is there both unpacked and in a pack
@@ -24,9 +24,9 @@ def read_round(root: Path) -> list[Case | Skip]:
     if not root.is_dir():
         raise UnreadableModelError(f"{root}: no such directory; give a round's folder (the one that holds id-*)")
     folders = [folder for folder in (root, root / MODELS_FOLDER) if folder.is_dir()]
-    found: dict[str, Case | Skip] = {}
+    found: dict[str, ModelFolder | SkippedModel] = {}
     for folder in folders:
-        # A link that leads nowhere is a model that can not be read, not one that is not there.
+        # A link that leads nowhere is a model that cannot be read, not one that is not there.
         places = (path for path in folder.glob("id-*") if path.is_dir() or path.is_symlink())
         found |= {place.name: _case_or_skip(place) for place in places if place.name not in found}
     for pack in (pack for folder in folders for pack in find_packs(folder)):
@@ -39,7 +39,7 @@ def read_round(root: Path) -> list[Case | Skip]:
     return [found[name] for name in sorted(found)]
 
 
-def read_case(directory: Path, *, own_links: bool = False) -> Case:
+def read_case(directory: Path, *, own_links: bool = False) -> ModelFolder:
     """One model directory; UnreadableModelError says what is missing.
 
     own_links: the folder was put together here, of links to what a request points to; else none may lead out of it.
@@ -56,16 +56,16 @@ def read_case(directory: Path, *, own_links: bool = False) -> Case:
         refuse_links_out(directory, there)
     names = find_names(there)
     config = read_config(directory / names.config) if names.config in there else CaseConfig()
-    return Case(_model_id(directory), directory, config, names)
+    return ModelFolder(_model_id(directory), directory, config, names)
 
 
-def _case_or_skip(directory: Path) -> Case | Skip:
+def _case_or_skip(directory: Path) -> ModelFolder | SkippedModel:
     try:
         return read_case(directory)
     except MothError as error:
-        return Skip(model_id=_model_id(directory), reason=str(error))
+        return SkippedModel(model_id=_model_id(directory), reason=str(error))
     except OSError as error:
-        return Skip(model_id=_model_id(directory), reason=f"{directory}: can not be read ({error.strerror})")
+        return SkippedModel(model_id=_model_id(directory), reason=f"{directory}: cannot be read ({error.strerror})")
 
 
 def _model_id(directory: Path) -> str:

@@ -23,8 +23,8 @@ from ..synthesis.compose import as_stored, compose_stored
 from .class_order import check_class_order
 from .data_settings import DataSettings
 from .image_folder import list_labelled, read_stored
-from .model_folder import Case
-from .open_model import OpenedCase
+from .model_folder import ModelFolder
+from .open_folder import OpenedFolder
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,17 @@ class Samples:
     description: str
     unseen: ImagePool | None = None
 
+    @property
+    def words(self) -> str:
+        """E.g. ``1000 images to train on, 500 held back``."""
+        return f"{len(self.train)} images to train on, {len(self.held)} held back"
 
-def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
+    def __repr__(self) -> str:
+        """One line, without the images."""
+        return f"<Samples {self.words} ({self.description})>"
+
+
+def collect_samples(case: ModelFolder, opened: OpenedFolder, settings: DataSettings, seed: int) -> Samples:
     """The images for one model, the same for the same seed; before and after hardening they are shared.
 
     Several sources give equal parts of each class's images; the examples are left out where the model has none.
@@ -59,7 +68,9 @@ def collect_samples(case: Case, opened: OpenedCase, settings: DataSettings, seed
     return _together([ways[name](train, held) for name in names])
 
 
-def with_unseen(samples: Samples, case: Case, opened: OpenedCase, settings: DataSettings, seed: int) -> Samples:
+def with_unseen(
+    samples: Samples, case: ModelFolder, opened: OpenedFolder, settings: DataSettings, seed: int
+) -> Samples:
     """The same samples with newly composed images for the audit; without any where images are not composed."""
     if "composed" not in settings.sources or not settings.unseen_images:
         return samples
@@ -91,12 +102,12 @@ def _in_turn(pools: Sequence[ImagePool]) -> ImagePool:
     return merged.take(torch.tensor(order, dtype=torch.long))
 
 
-def _examples(opened: OpenedCase, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
+def _examples(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
     return _split(opened.raw, opened.examples, opened.subject, settings, train, held, seed, "examples")
 
 
-def _folder(opened: OpenedCase, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
+def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
     """A folder's images, as many per class as are needed, brought to the size that the round's images are stored in."""
     subject, folder = opened.subject, Path(settings.folder or "")
     if settings.folder is None:
@@ -177,7 +188,7 @@ def augment(raw: Tensor, preprocessing: Preprocessing, seed: int) -> Tensor:
 
 
 def _composed(
-    case: Case, opened: OpenedCase, settings: DataSettings, train_count: int, held_count: int, seed: int
+    case: ModelFolder, opened: OpenedFolder, settings: DataSettings, train_count: int, held_count: int, seed: int
 ) -> Samples:
     """Fresh images of the model's own signs; as many as asked for, so that nothing has to be augmented."""
     foregrounds, subject = sorted(case.foregrounds.glob("*.png")), opened.subject
@@ -194,7 +205,7 @@ def _composed(
     return Samples(train, held, held, description)
 
 
-def _compose(case: Case, subject: Subject, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
+def _compose(case: ModelFolder, subject: Subject, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
     images, y = compose_stored(
         sorted(case.foregrounds.glob("*.png")),
         per_class=per_class,

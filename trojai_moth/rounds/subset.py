@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.errors import SettingsError
 from .metadata import MODEL_NAME, metadata_file, typed_metadata
-from .model_folder import Case, Skip
+from .model_folder import ModelFolder, SkippedModel
 from .published import __name__ as _PUBLISHED
 
 _ID = re.compile(r"id-\d{1,20}|\d{1,8}")
@@ -31,12 +31,14 @@ _ALLOWED = (
 )
 
 
-def choose(cases: Sequence[Case | Skip], subset: str | None, round_dir: Path) -> list[Case | Skip]:
+def choose(
+    cases: Sequence[ModelFolder | SkippedModel], subset: str | None, round_dir: Path
+) -> list[ModelFolder | SkippedModel]:
     """The cases that a subset names, in the round's order; all of them for None.
 
     ``subset`` is the name of a published list, a file with ids, ids with commas between them (``id-00000003,7``), or a
-    query over METADATA.csv (``number_classes > 20 and model_architecture == "resnet18"``). SettingsError when it can
-    not be understood, names a model that is not in the round, or leaves none. Of a published list, which holds a whole
+    query over METADATA.csv (``number_classes > 20 and model_architecture == "resnet18"``). SettingsError when it cannot
+     be understood, names a model that is not in the round, or leaves none. Of a published list, which holds a whole
     round's models, those are taken that are there.
     """
     if subset is None:
@@ -77,7 +79,7 @@ def query(metadata: Path, text: str) -> set[str]:
             warnings.simplefilter("ignore")
             picked = frame.query(text, engine="python", local_dict={}, global_dict={})
     except Exception as error:  # pandas raises whatever comparing its columns raises
-        raise SettingsError(f"--subset {_shown(text)}: can not be asked ({str(error).splitlines()[0]:.120})") from None
+        raise SettingsError(f"--subset {_shown(text)}: cannot be asked ({str(error).splitlines()[0]:.120})") from None
     if not isinstance(picked, pd.DataFrame):
         raise SettingsError(f"--subset {_shown(text)}: picks no rows; write a comparison, e.g. number_classes > 20")
     return set(picked[MODEL_NAME].astype(str))
@@ -127,7 +129,7 @@ def _read_ids(path: Path) -> list[str]:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(_LONGEST_FILE + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--subset {path}: can not be read ({error})") from None
+        raise SettingsError(f"--subset {path}: cannot be read ({error})") from None
     if len(text) > _LONGEST_FILE:
         raise SettingsError(f"--subset {path}: longer than {_LONGEST_FILE >> 20} MiB; not a list of ids")
     lines = (line.partition("#")[0] for line in text.splitlines())

@@ -15,7 +15,7 @@ from ..core.seeding import derive_seed
 from ..synthesis.compose import as_stored, compose_stored
 from .data_settings import DataSettings
 from .image_folder import list_labelled, read_stored
-from .model_folder import Case
+from .model_folder import ModelFolder
 
 # As many as every candidate is tried on, see rounds/preprocessing.py.
 _TRIED = 100
@@ -36,7 +36,7 @@ class TrialImages:
     words: str
 
 
-def trial_images(case: Case, classes: int, settings: DataSettings | None) -> TrialImages:
+def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None) -> TrialImages:
     """About 100 images of the sources that ``settings`` names, real ones before composed ones.
 
     NoImagesError where it names none but the model's own examples, or composed images of a model without signs;
@@ -56,7 +56,7 @@ def trial_images(case: Case, classes: int, settings: DataSettings | None) -> Tri
     )
 
 
-def _of_folder(case: Case, folder: Path, classes: int, per_class: int) -> TrialImages:
+def _of_folder(case: ModelFolder, folder: Path, classes: int, per_class: int) -> TrialImages:
     listed = list_labelled(folder, classes)
     chosen = [pair for label in range(classes) for pair in [p for p in listed if p[1] == label][:per_class]]
     if len({label for _, label in chosen}) < 2:
@@ -66,7 +66,7 @@ def _of_folder(case: Case, folder: Path, classes: int, per_class: int) -> TrialI
     return TrialImages(read_stored([path for path, _ in chosen], stored), y, f"images of {folder}")
 
 
-def _composed(case: Case, signs: list[Path], per_class: int, settings: DataSettings) -> TrialImages:
+def _composed(case: ModelFolder, signs: list[Path], per_class: int, settings: DataSettings) -> TrialImages:
     images, y = compose_stored(
         signs,
         per_class=per_class,
@@ -77,5 +77,5 @@ def _composed(case: Case, signs: list[Path], per_class: int, settings: DataSetti
     return TrialImages(as_stored(images), y, f"images composed of {case.names.foregrounds}/")
 
 
-def _stored_size(case: Case) -> int | None:
+def _stored_size(case: ModelFolder) -> int | None:
     return case.config.stored_size or case.config.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 
-from ..core.process_identity import is_dead
+from ..core.process_identity import is_process_dead
 from .leases import LeaseWatch
 from .run import Run
 from .run_task import fail_model
@@ -77,7 +77,7 @@ class _Dispatcher:
         for number, part in list(self.held.items()):
             model_id = self.run.cases[number].model_id
             standing = leases.get(model_id)
-            if standing is None or is_dead(standing.owner):
+            if standing is None or is_process_dead(standing.owner):
                 self.waiting.append(Task(number, part))
             elif self.watch.expired(model_id, standing):
                 self.waiting.append(Task(number, part, standing.content))

@@ -12,8 +12,9 @@ def execute(run: Run) -> None:
     """Do what the journal does not hold yet; one model's failure is recorded and does not stop the others.
 
     What other processes are at is waited for, and taken over from those that have died. SettingsError when calibration
-    or rule were learned with other settings; RunDirectoryError when the run directory is another run's, damaged or can
-    not be written; WorkerError when workers can not be started.
+    or rule were learned with other settings; RunDirectoryError when the run directory is another run's, damaged or
+    cannot
+     be written; WorkerError when workers cannot be started.
     """
     if run.calibration:
         run.calibration.check(run.settings.scanner, run.scanner, run.settings.data)

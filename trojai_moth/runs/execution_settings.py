@@ -27,7 +27,7 @@ class Shard:
 
 
 @record
-class Fleet:
+class ExecutionSettings:
     """How a run is spread over processes and machines."""
 
     executor: ExecutorName = Field(default="local", description="processes of this machine, or a Ray cluster")

@@ -8,9 +8,9 @@ from typing import Literal
 
 from ..core.device import is_out_of_memory
 from ..core.errors import MissingDependencyError, MothError, PluginError, SettingsError, UnreadableModelError
-from ..core.time_limit import OverBudget
+from ..core.time_limit import TimeLimitExceeded
 
-# unreadable: the model's own files; settings: what was asked for can not be done with it; plugin: a scanner or hardener
+# unreadable: the model's own files; settings: what was asked for cannot be done with it; plugin: a scanner or hardener
 # broke its contract; worker died: the process that was at it, again and again; error: anything nobody thought of.
 FailureKind = Literal["unreadable", "out of memory", "out of time", "worker died", "plugin", "settings", "error"]
 
@@ -31,7 +31,7 @@ def kind_of(error: BaseException) -> FailureKind:
         (UnreadableModelError, "unreadable"),
         ((SettingsError, MissingDependencyError), "settings"),
         (OutOfMemory, "out of memory"),
-        (OverBudget, "out of time"),
+        (TimeLimitExceeded, "out of time"),
     )
     for classes, kind in kinds:
         if isinstance(error, classes):

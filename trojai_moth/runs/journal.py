@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ..core.errors import DamagedRecordError, RunDirectoryError, SettingsError
 from ..core.files import PART, publish_text, sweep_parts, write_text, written
-from ..core.process_identity import own_name
+from ..core.process_identity import process_name
 from ..core.records import read_record, record, to_dict, to_json
 from .leases import Leases, LeaseTerms
 from .watchdog import sweep_words
@@ -113,7 +113,7 @@ class Journal:
 
     def set_aside(self, path: Path) -> Path:
         """Move a damaged file out of the way, into the folder ``damaged``; where it is now."""
-        aside = self.root / "damaged" / f"{path.name}.{own_name()}.{time.monotonic_ns()}"
+        aside = self.root / "damaged" / f"{path.name}.{process_name()}.{time.monotonic_ns()}"
 
         def move() -> None:
             aside.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ class Journal:
         except (SettingsError, UnicodeDecodeError) as error:
             raise DamagedRecordError(f"{path}: damaged ({error}); {mend}") from None
         except OSError as error:
-            raise RunDirectoryError(f"{path}: can not be read ({error.strerror}); {mend}") from None
+            raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
 
 
 def _difference(old: RunIdentity, new: RunIdentity) -> str:

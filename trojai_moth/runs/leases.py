@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.files import written
-from ..core.process_identity import is_dead, own_name
+from ..core.process_identity import is_process_dead, process_name
 from ..core.records import Field, record
 
 SUFFIX = ".lease"
@@ -91,7 +91,7 @@ class Lease:
 
     def _write(self) -> None:
         # Through the open file and always as long: a lease that was taken away is not brought back by this.
-        text = f"{own_name()}\n{socket.gethostname()}\n{self._token} {self._count:012d}\n"
+        text = f"{process_name()}\n{socket.gethostname()}\n{self._token} {self._count:012d}\n"
         os.pwrite(self._file, text.encode(), 0)
 
     def _beat(self) -> None:
@@ -128,7 +128,7 @@ class Leases:
         found unchanged for too long.
         """
         there = self.standing(model_id)
-        if there and not (is_dead(there.owner) or there.content == expired):
+        if there and not (is_process_dead(there.owner) or there.content == expired):
             return None
         generation = there.generation + 1 if there else 1
         path = self.folder / f"{model_id}.{generation}{SUFFIX}"
@@ -145,7 +145,7 @@ class Leases:
         return lease
 
     def _create(self, path: Path, generation: int) -> Lease | None:
-        """A new lease, or None if there is one already; one that can not be written to the end is not left there."""
+        """A new lease, or None if there is one already; one that cannot be written to the end is not left there."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -161,7 +161,7 @@ class Leases:
     def sweep(self, wanted: Callable[[str], bool]) -> None:
         """Remove what dead holders left behind at the models that are wanted to be free of them."""
         for model_id, standing in self.all().items():
-            if is_dead(standing.owner) and wanted(model_id):
+            if is_process_dead(standing.owner) and wanted(model_id):
                 standing.path.unlink(missing_ok=True)
 
     def _of(self, model_id: str) -> list[Standing]:

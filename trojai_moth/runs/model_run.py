@@ -14,18 +14,18 @@ from ..core.errors import UnreadableModelError
 from ..core.files import require_space, written
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
-from ..core.time_limit import OverBudget, within
+from ..core.time_limit import TimeLimitExceeded, run_with_time_limit
 from ..hardeners.trace import Hardened, HardeningTrace
 from ..hardeners.weights import load_weights, read_trace, save_weights, size_of_weights
-from ..rounds.model_folder import Case
-from ..rounds.open_model import OpenedCase, open_case
+from ..rounds.model_folder import ModelFolder
+from ..rounds.open_folder import OpenedFolder, open_folder
 from ..rounds.packs import unpacked
 from ..rounds.samples import Samples, collect_samples, with_unseen
-from ..scanners.result import Verdict
+from ..scanners.result import ScanResult
 from ..verdict.evidence import collect_evidence
 from ..verdict.features import BlindEvidence
 from ..verdict.judge import judge, question
-from ..verdict.records import BlindVerdict
+from ..verdict.records import Verdict
 from .failures import OutOfMemory
 from .records import NotHardened, ScanRecord, Stage
 from .run import Run
@@ -60,7 +60,7 @@ class ModelRun:
     ) -> None:
         """Prepare, without reading anything."""
         case = run.cases[number]
-        assert isinstance(case, Case), "a skipped model has no stages"
+        assert isinstance(case, ModelFolder), "a skipped model has no stages"
         self.case, self.run_, self.stage = case, run, "load"
         self.flagged_before: bool | None = None
         self._number, self._begin_, self._note = number, begin, note
@@ -97,23 +97,23 @@ class ModelRun:
         if self.run_.settings.verdict == "blind" and before.verdict.flagged:
             self._note(self._judge(before.verdict).reason)
 
-    def _judge(self, before: Verdict) -> BlindVerdict:
+    def _judge(self, before: ScanResult) -> Verdict:
         """The blind verdict, by evidence that is gathered once; the rule may then be asked again at no cost."""
         evidence = self._recall("evidence", BlindEvidence) or self._published("evidence", self._evidence(before))
-        done = self._recall("blind", BlindVerdict)
+        done = self._recall("blind", Verdict)
         if done is None:
             self._begin("load")
             done = judge(evidence, self.run_.rule, sha256=self.opened.subject.source_sha256)
             done = self._published("blind", done)
         return done
 
-    def _evidence(self, before: Verdict) -> BlindEvidence:
+    def _evidence(self, before: ScanResult) -> BlindEvidence:
         self._begin("load")
         subject, samples = self.opened.subject, self.samples
         limit = self._begin("evidence")
         settings, seed = self.run_.settings.evidence, derive_seed(self.seed, "evidence")
         asked = None if settings.complete else question(self.run_.rule)
-        return within(
+        return run_with_time_limit(
             limit,
             lambda: collect_evidence(
                 subject, samples, before, settings, seed=seed, question=asked,
@@ -131,9 +131,9 @@ class ModelRun:
         return self._published("not-hardened", NotHardened(reason=reason))
 
     @cached_property
-    def opened(self) -> OpenedCase:
+    def opened(self) -> OpenedFolder:
         """The model, safely loaded, with its example images."""
-        return open_case(self._on_disk, self.run_.device, self.run_.settings.data)
+        return open_folder(self._on_disk, self.run_.device, self.run_.settings.data)
 
     @cached_property
     def samples(self) -> Samples:
@@ -142,7 +142,7 @@ class ModelRun:
         return collect_samples(self._on_disk, self.opened, self.run_.settings.data, seed)
 
     @cached_property
-    def _on_disk(self) -> Case:
+    def _on_disk(self) -> ModelFolder:
         return self._files.enter_context(unpacked(self.case))
 
     def _hardened_subject(self) -> Subject:
@@ -242,7 +242,7 @@ class ModelRun:
         self._begin_(stage, limit)
         self.stage = stage
         if limit is not None and limit <= 0:
-            raise OverBudget(f"took longer than the model's time budget of {whole:g} s in all")
+            raise TimeLimitExceeded(f"took longer than the model's time budget of {whole:g} s in all")
         return limit
 
     def _recall(self, stage: str, cls: type[T]) -> T | None:

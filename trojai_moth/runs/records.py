@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from ..core.records import Field, is_missing, record
-from ..rounds.preprocessing import Convention
-from ..scanners.result import Verdict
+from ..rounds.preprocessing import PreprocessingChoice
+from ..scanners.result import ScanResult
 from .failures import FailureKind
 
 Stage = Literal["before", "harden", "after", "evidence", "blind"]
@@ -22,12 +22,12 @@ class ScanRecord:
     classes: int
     sha256: str
     check: str
-    convention: Convention
+    convention: PreprocessingChoice
     """How the model reads its images and what speaks for it."""
     data: str
     accuracy: float
     device: str
-    verdict: Verdict
+    verdict: ScanResult
     seconds: float
     note: str = ""
     """How the model was loaded, where that limits what the verdict means."""

@@ -15,18 +15,19 @@ import torch
 
 from ..core.device import prepare_process, resolve_device
 from ..core.errors import SettingsError
+from ..core.learned_file import refuse_fitted
 from ..core.messages import Progress, silent
 from ..core.records import from_dict, to_dict
 from ..rounds.image_choice import images_for
-from ..rounds.model_folder import Case, Skip
+from ..rounds.model_folder import ModelFolder, SkippedModel
 from ..rounds.model_hashes import file_hashes
 from ..rounds.reading import read_round
 from ..rounds.subset import choose
-from ..scanners.calibration import Calibration, read_calibration, refuse_fitted
+from ..scanners.calibration import Calibration, read_calibration
 from ..verdict.judge import shipped_rule
-from ..verdict.learned_rule import LearnedRule, read_rule, refuse_learned
+from ..verdict.learned_rule import LearnedRule, read_rule
 from .execute import execute
-from .execution_settings import Fleet
+from .execution_settings import ExecutionSettings
 from .journal import Journal
 from .leases import LeaseTerms
 from .run import RescanSettings, Run, go_on
@@ -60,7 +61,7 @@ def run_round(
     calibration: Path | None = None,
     rule: Path | None = None,
     allow_fitted: bool = False,
-    fleet: Fleet | None = None,
+    fleet: ExecutionSettings | None = None,
     leases: LeaseTerms | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -89,7 +90,7 @@ def run_round(
 
 
 def make_run(
-    cases: Sequence[Case | Skip],
+    cases: Sequence[ModelFolder | SkippedModel],
     journal: Journal,
     settings: RescanSettings,
     device: torch.device,
@@ -98,7 +99,7 @@ def make_run(
     calibration: Calibration | None = None,
     rule: LearnedRule | None = None,
     allow_fitted: bool = False,
-    fleet: Fleet | None = None,
+    fleet: ExecutionSettings | None = None,
     progress: Progress = silent,
     check: Callable[[], None] = go_on,
 ) -> Run:
@@ -111,14 +112,14 @@ def make_run(
         if calibration:
             refuse_fitted(calibration, files)
         if rule:
-            refuse_learned(rule, files)
+            refuse_fitted(rule, files)
     if settings.verdict != "blind":
         rule = None
     elif rule is None:
         rule = shipped_rule(settings.scanner, settings.data.source, to_dict(settings.evidence))
     return Run(
         list(cases), settings, journal, device, may_harden,
-        calibration=calibration, rule=rule, fleet=fleet or Fleet(), progress=progress, check=check,
+        calibration=calibration, rule=rule, fleet=fleet or ExecutionSettings(), progress=progress, check=check,
     )  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def caveats(settings: RescanSettings, rule: LearnedRule | None, *, own: bool) ->
     return [] if settings.harden == "clean-only" else [_NAIVE]
 
 
-def _images(cases: Sequence[Case | Skip], source: str | None) -> str:
+def _images(cases: Sequence[ModelFolder | SkippedModel], source: str | None) -> str:
     """The images that a calibration or a rule was learned with, else those that suit the round; a line says which."""
     chosen, line = (source, f"Images: {source}, as learned with.") if source else images_for(cases)
     _LOG.info("%s", line)

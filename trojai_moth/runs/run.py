@@ -17,13 +17,13 @@ from ..hardeners.base import Hardener
 from ..hardeners.registry import make_hardener
 from ..loading.trusted import trust_of_run
 from ..rounds.data_settings import DataSettings
-from ..rounds.model_folder import Case, Skip
+from ..rounds.model_folder import ModelFolder, SkippedModel
 from ..scanners.base import Scanner
 from ..scanners.calibration import Calibration
 from ..scanners.registry import make_scanner
 from ..verdict.learned_rule import LearnedRule
 from ..verdict.settings import EvidenceSettings
-from .execution_settings import Fleet
+from .execution_settings import ExecutionSettings
 from .journal import Journal, RunIdentity
 
 # What a run says of its models goes through this logger.
@@ -87,14 +87,14 @@ class Run:
     ``check`` is called often and may raise to end the run. ``title``: goes with the name of each model in messages.
     """
 
-    cases: list[Case | Skip]
+    cases: list[ModelFolder | SkippedModel]
     settings: RescanSettings
     journal: Journal
     device: torch.device
     may_harden: Callable[[str], str | None]
     calibration: Calibration | None = None
     rule: LearnedRule | None = None
-    fleet: Fleet = field(default_factory=Fleet)
+    fleet: ExecutionSettings = field(default_factory=ExecutionSettings)
     progress: Progress = silent
     check: Callable[[], None] = go_on
     title: str = ""

@@ -8,8 +8,8 @@ from contextlib import suppress
 from ..core.device import release_memory, smaller_batches
 from ..core.errors import DamagedRecordError, MothError, RunDirectoryError, one_line
 from ..core.messages import kept_traceback
-from ..core.time_limit import OverBudget
-from ..rounds.model_folder import Skip
+from ..core.time_limit import TimeLimitExceeded
+from ..rounds.model_folder import SkippedModel
 from .failures import RETRIES, FailureKind, kind_of
 from .leases import Lease
 from .model_run import ModelRun, StillToDo
@@ -25,13 +25,13 @@ class _LeaseLost(Exception):
     """Another process has taken the model over."""
 
 
-def take_turn(run: Run, task: Task, on_stage: OnStage = lambda stage, limit: None) -> Outcome:
+def run_task(run: Run, task: Task, on_stage: OnStage = lambda stage, limit: None) -> Outcome:
     """Do a task, as far as nobody else has or is at it; only what is wrong with the run itself is raised."""
     return _Turn(run, task, on_stage).take()
 
 
 def fail_model(run: Run, number: int, stage: str, reason: str, kind: FailureKind, seconds: float) -> None:
-    """Record a failure of a model whose worker can not do so any more."""
+    """Record a failure of a model whose worker cannot do so any more."""
     model_id = run.cases[number].model_id
     lease = run.journal.leases.acquire(model_id)
     if lease is None:  # another has taken it up
@@ -70,7 +70,7 @@ class _Turn:
             if self.run.journal.read(self.model_id, "failure", Failure) is not None:
                 self.note("failed in the run so far; delete its .failure.json in the journal to try again")
                 return True
-            if isinstance(self.case, Skip):
+            if isinstance(self.case, SkippedModel):
                 return False
             notes: list[str] = []  # shown only if it was indeed finished
             model = ModelRun(self.run, self.task.number, _nothing_is_to_be_done, notes.append, mend=False)
@@ -85,7 +85,7 @@ class _Turn:
     def _under(self, lease: Lease) -> Outcome:
         self.run.journal.recall(self.model_id, "failure", Failure, self.note)
         deaths = lease.generation - 1
-        if isinstance(self.case, Skip):
+        if isinstance(self.case, SkippedModel):
             self.fail(lease, "load", self.case.reason, "unreadable", 0.0)
         elif self.hung(lease):
             pass
@@ -117,7 +117,7 @@ class _Turn:
             except Exception as error:  # one model's failure must not end a round of a thousand
                 kind = kind_of(error)
                 if tries == RETRIES.get(kind, 0):
-                    reason = str(error) if isinstance(error, MothError | OverBudget) else one_line(error)
+                    reason = str(error) if isinstance(error, MothError | TimeLimitExceeded) else one_line(error)
                     seconds = time.perf_counter() - started
                     self.fail(lease, model.stage, reason, kind, seconds, kept_traceback(error))
                     return "done"

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..core.errors import RunDirectoryError
-from ..core.process_identity import is_dead
+from ..core.process_identity import is_process_dead
 from ..core.records import Field, record
 from .journal import Journal
 from .leases import Standing
@@ -143,4 +143,6 @@ def _kind(path: Path) -> str:
 def _holder(model: str, standing: Standing) -> Holder:
     owner = standing.owner
     pid = owner.split("-")[1] if owner.count("-") > 1 else "?"
-    return Holder(model=model, host=standing.host, process=pid, dead=is_dead(owner), taken_over=standing.generation - 1)
+    return Holder(
+        model=model, host=standing.host, process=pid, dead=is_process_dead(owner), taken_over=standing.generation - 1
+    )

@@ -1,4 +1,4 @@
-"""Ends this process when a stage hangs where Python can not interrupt it, and leaves word of that beside the lease.
+"""Ends this process when a stage hangs where Python cannot interrupt it, and leaves word of that beside the lease.
 
 The clock is faulthandler's, a thread of C, which runs also while what hangs keeps Python's lock. When the time is over
 it writes where the process was, and ends it. Whoever takes the model up next finds the word and need not hang as well.

@@ -82,8 +82,8 @@ def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> f
     measured = min(most, classes * (classes - 1)) * settings.images_per_class * settings.steps
     stamped = _stamps(classes, settings, data) if "stamps" in stages else 0.0
     copied = len(settings.relearning.kept) * classes * data.train_per_class
-    relearned = copied * most_epochs() * _TRAINING
-    return measured + stamped + relearned
+    retrained = copied * most_epochs() * _TRAINING
+    return measured + stamped + retrained
 
 
 def _stamps(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:

@@ -32,7 +32,7 @@ def bare_environment(folder: Path, target: Path) -> tuple[Path, list[str]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise MothError(f"{wheel}: pip can not install it ({lines[-1] if lines else done.returncode}); give --python")
+        raise MothError(f"{wheel}: pip cannot install it ({lines[-1] if lines else done.returncode}); give --python")
     return python, notes
 
 

@@ -57,7 +57,7 @@ def _writable(learned: str | None) -> Path:
             return folder
     except OSError as error:
         raise MothError(
-            f"configure: {folder} can not be written to ({error.strerror}), as in an image; give a folder "
+            f"configure: {folder} cannot be written to ({error.strerror}), as in an image; give a folder "
             "outside of it with --learned_parameters_dirpath"
         ) from None
 
@@ -65,7 +65,7 @@ def _writable(learned: str | None) -> Path:
 def _best(
     tried: list[dict[str, Any]], order: Mapping[str, Any], folder: Path, chosen: list[Parameter], say: Say
 ) -> tuple[float, dict[str, Any], Path]:
-    """Cost, settings and calibration with the least cost; settings that can not be calibrated are said and passed."""
+    """Cost, settings and calibration with the least cost; settings that cannot be calibrated are said and passed."""
     best: tuple[float, dict[str, Any], Path] | None = None
     failed: MothError | None = None
     for number, values in enumerate(tried):
@@ -93,7 +93,7 @@ def _write_metaparameters(values: Mapping[str, Any], learned: Path, given: str |
             write_text(place, text)
             say(note=f"written: {place}")
         except OSError as error:
-            say(note=f"{place} can not be written to ({error.strerror}); give {places[0]} as --metaparameters_filepath")
+            say(note=f"{place} cannot be written to ({error.strerror}); give {places[0]} as --metaparameters_filepath")
 
 
 def draws(base: Mapping[str, Any], chosen: list[Parameter], count: int, seed: int) -> list[dict[str, Any]]:

@@ -29,8 +29,9 @@ RULE_FILE: Final = "rule.json"
 def detect(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     """Scan the request's model and, where that flags it and time allows, judge it by evidence.
 
-    What is said last is the probability that ``rescan`` would write, with the same seed and settings. A model that can
-    not be judged leaves the preliminary result; a refinement that can not be made leaves the scanner's.
+    What is said last is the probability that ``rescan`` would write, with the same seed and settings. A model that
+    cannot
+     be judged leaves the preliminary result; a refinement that cannot be made leaves the scanner's.
     """
     settings, run_settings = own_settings("detect", order, say)
     assert isinstance(settings, DetectSettings)

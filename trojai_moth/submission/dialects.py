@@ -42,7 +42,7 @@ _TEXTS: Final = MappingProxyType(
         "time_budget": ("--time_budget", "--time-budget"),
     }
 )
-# What each action can not do without; everything else is optional.
+# What each action cannot do without; everything else is optional.
 NEEDED: Final = MappingProxyType(
     {"infer": ("model", "result"), "configure": ("configure_models",), "mitigate": ("model", "output"),
      "test": ("model", "dataset", "output")}
@@ -78,7 +78,7 @@ class UsageError(Exception):
 
 
 def parse(arguments: Sequence[str]) -> Request:
-    """The request of a command line; UsageError if a path is missing that the action can not do without."""
+    """The request of a command line; UsageError if a path is missing that the action cannot do without."""
     words = list(arguments)
     action: Action | None = None
     if words and words[0] in ACTIONS:

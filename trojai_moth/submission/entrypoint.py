@@ -2,7 +2,7 @@
 
 This process reads the command line, writes a preliminary result at once, and supervises another one that loads torch
 and does the work; so the time budget is kept to the second whatever that one is doing, and whatever happens to it there
-is a result. A model that can not be read, or that breaks the work, leaves 0.5 and a line in the log, and exit code 0.
+is a result. A model that cannot be read, or that breaks the work, leaves 0.5 and a line in the log, and exit code 0.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _preliminary(request: Request) -> bool:
     try:
         write_probability(request.result, PRELIMINARY)
     except OSError as error:
-        note(f"{request.result}: can not be written ({error.strerror}); give a --result_filepath in a writable folder")
+        note(f"{request.result}: cannot be written ({error.strerror}); give a --result_filepath in a writable folder")
         return False
     return True
 

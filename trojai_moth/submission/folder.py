@@ -65,7 +65,7 @@ def write_folder(plan: Plan, out: Path) -> list[str]:
     """Write everything into ``out``, which must be new or empty; returns the names of what was written.
 
     SettingsError for values that are no metaparameters, for learned parameters that do not fit, and where the commit
-    or the package's source can not be found; the folder is then left as it was.
+    or the package's source cannot be found; the folder is then left as it was.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"{out}: not empty; give another folder")

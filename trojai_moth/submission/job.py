@@ -13,7 +13,7 @@ from ..core.device import prepare_process, resolve_device
 from ..core.errors import SettingsError
 from ..core.records import from_dict, to_dict
 from ..hardeners.registry import make_hardener
-from ..rounds.model_folder import Case
+from ..rounds.model_folder import ModelFolder
 from ..runs.run import RescanSettings
 from ..scanners.registry import make_scanner
 from . import Kind
@@ -68,7 +68,9 @@ def run_settings(kind: Kind, values: Mapping[str, Any]) -> tuple[Any, RescanSett
 _NAMES = tuple((name, to_dict(RescanSettings())[name]) for name in ("scanner", "hardener"))
 
 
-def open_staged(order: Mapping[str, Any], folder: Path, per_class: int, seed: int, images: str, say: Say) -> Case:
+def open_staged(
+    order: Mapping[str, Any], folder: Path, per_class: int, seed: int, images: str, say: Say
+) -> ModelFolder:
     """The request's model as a case, with the images of the folder that ``images`` names in the request."""
     sources = Sources(
         model=Path(order["model"]),
@@ -80,11 +82,11 @@ def open_staged(order: Mapping[str, Any], folder: Path, per_class: int, seed: in
     return stage(sources, folder, lambda text: say(note=text))
 
 
-def with_usable_data(case: Case, settings: RescanSettings, say: Say) -> RescanSettings:
+def with_usable_data(case: ModelFolder, settings: RescanSettings, say: Say) -> RescanSettings:
     """The run's settings, with the examples as data where there is nothing to compose from."""
     if settings.data.source == "examples" or case.foregrounds.is_dir():
         return settings
-    say(note=f"no {case.foregrounds.name}/: images can not be {settings.data.source}, and the examples are used")
+    say(note=f"no {case.foregrounds.name}/: images cannot be {settings.data.source}, and the examples are used")
     return dataclasses.replace(settings, data=dataclasses.replace(settings.data, source="examples"))
 
 

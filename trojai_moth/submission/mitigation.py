@@ -14,7 +14,7 @@ from ..core.files import write_text
 from ..core.seeding import derive_seed
 from ..hardeners.registry import make_hardener
 from ..hardeners.weights import save_trojai_model
-from ..rounds.open_model import open_case
+from ..rounds.open_folder import open_folder
 from ..rounds.samples import collect_samples, with_unseen
 from .job import Say, device_of, open_staged, own_settings, with_usable_data
 from .staging import open_subject
@@ -35,7 +35,7 @@ def mitigate(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     device = device_of(order, say)
     case = open_staged(order, folder, settings.stand_ins_per_class, settings.seed, "dataset", say)
     run = with_usable_data(case, run, say)
-    opened = open_case(case, device, run.data)
+    opened = open_folder(case, device, run.data)
     seed = derive_seed(settings.seed, case.model_id)
     images = derive_seed(seed, "images")
     samples = collect_samples(case, opened, run.data, images)

@@ -78,7 +78,7 @@ def _from_table(path: Path) -> dict[str, Prediction]:
             reader = csv.DictReader(file)
             rows, columns = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MothError(f"{path}: can not be read as CSV text ({error})") from None
+        raise MothError(f"{path}: cannot be read as CSV text ({error})") from None
     if not {"model", "probability"} <= set(columns):
         raise MothError(f"{path}: needs the columns model and probability, as the results.csv of rescan has them")
     found: dict[str, Prediction] = {}

@@ -70,7 +70,7 @@ def isolation() -> Isolation:
     if unshare and subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode == 0:
         return Isolation((unshare, "-rn"), {}, "without a network (unshare -rn)")
     nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-    return Isolation((), nowhere, "with proxies that lead nowhere, since unshare can not be used here")
+    return Isolation((), nowhere, "with proxies that lead nowhere, since unshare cannot be used here")
 
 
 @dataclass(frozen=True)

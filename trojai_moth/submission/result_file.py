@@ -15,7 +15,7 @@ _EDGE: Final = 1e-6
 
 
 def write_probability(path: Path, value: float) -> None:
-    """Write one probability, held within 0 and 1; OSError if the place can not be written to.
+    """Write one probability, held within 0 and 1; OSError if the place cannot be written to.
 
     In one step where the folder allows a second file, else over the old one.
     """

@@ -117,7 +117,7 @@ def prepare(base: Path, folder: Path, recipe: Recipe, root: Path) -> Rootfs:
     (root.parent / "nothing").mkdir(parents=True)
     done = subprocess.run(["cp", "-a", f"{base}/.", str(root)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MothError(f"{base}: can not be copied ({_words(done)}); free some space, or be root")
+        raise MothError(f"{base}: cannot be copied ({_words(done)}); free some space, or be root")
     if not (root / "usr/local/bin/python3").exists():
         command = [*enter(root, "rw", root), *_CLEAN, "python3", "-m", "venv", "/usr/local"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -167,7 +167,7 @@ def _valid(schema: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Fin
         mend = "correct the value, or declare the property in the schema"
         yield Finding(rule="valid", what=f"{where}: {error.message:.200}", mend=mend)
     except Exception as error:  # a reference that leads nowhere, for one
-        yield Finding(rule="valid", what=f"the schema can not be used: {error!s:.200}", mend="correct the schema")
+        yield Finding(rule="valid", what=f"the schema cannot be used: {error!s:.200}", mend="correct the schema")
 
 
 def _properties(schema: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def score(
 
 
 def _flags(predictions: Sequence[Prediction]) -> str:
-    """In the harness's order; its code today takes a file that is missing for one that can not be parsed."""
+    """In the harness's order; its code today takes a file that is missing for one that cannot be parsed."""
     problem = any(found.problem for found in predictions)
     none = not any(found.value is not None and math.isfinite(found.value) for found in predictions)
     words = ((":Result Parse:", problem), (":No Results:", none), (":Missing Results:", problem))

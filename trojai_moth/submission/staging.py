@@ -23,7 +23,7 @@ from ..core.subject import Preprocessing, Subject
 from ..loading import load_model
 from ..loading.load import LoadedModel
 from ..rounds.config_file import CaseConfig, read_config
-from ..rounds.model_folder import CONFIG_FILE, CONFIG_NAMES, MODEL_FILE, ROUND_4, Case, find_names
+from ..rounds.model_folder import CONFIG_FILE, CONFIG_NAMES, MODEL_FILE, ROUND_4, ModelFolder, find_names
 from ..rounds.preprocessing import candidates
 from ..rounds.reading import read_case
 from .stand_ins import Pictures, make_stand_ins, read_pictures, save_picture, training_side
@@ -45,8 +45,8 @@ class Sources:
     seed: int
 
 
-def stage(sources: Sources, work: Path, note: Note) -> Case:
-    """The model as a case below ``work``; UnreadableModelError if the model itself can not be used."""
+def stage(sources: Sources, work: Path, note: Note) -> ModelFolder:
+    """The model as a case below ``work``; UnreadableModelError if the model itself cannot be used."""
     model = sources.model / MODEL_FILE if sources.model.is_dir() else sources.model
     loaded = load_model(model)
     home = model.parent

@@ -30,7 +30,7 @@ def process_start() -> float:
 
 
 def work_folder(scratch: Path | None) -> Path:
-    """An empty folder of our own below ``scratch``, or a temporary one where that can not be written to.
+    """An empty folder of our own below ``scratch``, or a temporary one where that cannot be written to.
 
     What an earlier model left there is wiped: nothing may be carried from one model to the next.
     """

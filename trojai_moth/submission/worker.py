@@ -37,7 +37,7 @@ def end_with_supervisor() -> None:
 
 
 def work(order: dict[str, Any], folder: Path, say: Say) -> int:
-    """Do what a request asks; exit code 1 with a word for the log if it can not be done."""
+    """Do what a request asks; exit code 1 with a word for the log if it cannot be done."""
     from ..core.errors import MothError, one_line  # torch is loaded from here on
     from .configuration import configure
     from .detection import detect

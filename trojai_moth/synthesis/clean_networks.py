@@ -86,7 +86,7 @@ def train_surrogate(
     begin with, without which small networks may never see what tells alike signs apart. Nothing of the subject's
     weights is used, and the result depends on the architecture, the images and the seed only.
 
-    Raises SettingsError for an architecture that can not be built, and MothError for signs that are not one per class,
+    Raises SettingsError for an architecture that cannot be built, and MothError for signs that are not one per class,
     a class without images to train on, or no held-back images.
     """
     _check(subject, train, held, foregrounds)

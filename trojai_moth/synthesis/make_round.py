@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunDirectoryError, SettingsError
 from ..core.files import write_text
+from ..core.messages import Progress
 from ..core.records import read_record, to_json
 from ..loading import ARCHITECTURES
 from .backgrounds import read_backgrounds
@@ -25,7 +25,7 @@ from .writer import remove_unfinished
 SUMMARY_FILE = "make_round.json"
 
 
-def make_round(out: Path, settings: MakeRoundSettings, *, progress: Callable[[str], None]) -> list[MadeModel]:
+def make_round(out: Path, settings: MakeRoundSettings, *, progress: Progress) -> list[MadeModel]:
     """Make a round in ``out``, or finish one that was begun with the same settings; returns the models it holds.
 
     ``progress`` is called with one line per step. A model that fails the gate, or whose training fails, is dropped:

@@ -1,4 +1,4 @@
-"""The network itself, relearned from clean images: what it then still does was never injected.
+"""The network itself, retrained from clean images: what it then still does was never injected.
 
 What a network that was never taught a trick does of its own comes from how its classes look and, more than that, from
 the features its first layers happened to find: a network of the same classes that starts from other weights often does
@@ -31,8 +31,8 @@ from .training import capped, recipe_for
 
 
 @record
-class RelearnSettings:
-    """From which layers a network is relearned, and how."""
+class RetrainSettings:
+    """From which layers a network is retrained, and how."""
 
     kept: tuple[float, ...] = Field(
         default=(0.25, 1.0),
@@ -46,19 +46,19 @@ class RelearnSettings:
     epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
 
 
-def relearned_copies(
-    subject: Subject, train: ImagePool, held: ImagePool, settings: RelearnSettings, *, seed: int
+def retrained_copies(
+    subject: Subject, train: ImagePool, held: ImagePool, settings: RetrainSettings, *, seed: int
 ) -> Iterator[Subject]:
     """A copy for each share in ``settings.kept``, made when it is asked for, but for those that stay inaccurate.
 
-    Fewer copies explain less. Raises what ``relearn`` does where there was no copy at all.
+    Fewer copies explain less. Raises what ``retrain_from`` does where there was no copy at all.
     """
     made, failure = 0, None
     for number, kept in enumerate(settings.kept):
         for attempt in range(settings.attempts):
             own = derive_seed(seed, "relearned", number, *([attempt] if attempt else []))
             try:
-                copy = relearn(subject, train, held, settings, kept, seed=own)
+                copy = retrain_from(subject, train, held, settings, kept, seed=own)
             except MothError as error:
                 failure = error
                 continue
@@ -69,34 +69,34 @@ def relearned_copies(
         raise failure
 
 
-def relearn(
-    subject: Subject, train: ImagePool, held: ImagePool, settings: RelearnSettings, kept: float, *, seed: int
+def retrain_from(
+    subject: Subject, train: ImagePool, held: ImagePool, settings: RetrainSettings, kept: float, *, seed: int
 ) -> Subject:
     """A copy of ``subject``, on the same device, of which a share ``kept`` in (0, 1] is trained anew with the rest.
 
     Trained as make-round trains this architecture, on ``train``, x (N, 3, H, W) in [0, 1] under true labels;
-    ``subject`` is left as it was. Raises SettingsError for an architecture that can not be built, and MothError where
+    ``subject`` is left as it was. Raises SettingsError for an architecture that cannot be built, and MothError where
     the copy gets fewer of ``held`` right than ``settings.least_accuracy``.
     """
     recipe = capped(recipe_for(subject.architecture), settings.epochs)
     module = deepcopy(subject.module).requires_grad_()
     if kept < 1:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
-        draw_anew(module, fresh.to(subject.device), kept)
+        reinitialise(module, fresh.to(subject.device), kept)
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
         stage.train(module, subject.size, recipe, stream)
-    relearned = replace(subject, model_id=f"{subject.model_id} relearned", module=module, source_sha256="")
-    accuracy = relearned.accuracy(held.x, held.y)
+    retrained = replace(subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="")
+    accuracy = retrained.accuracy(held.x, held.y)
     if not accuracy >= settings.least_accuracy:
         raise MothError(
-            f"relearned from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
+            f"retrained from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
             f"{settings.least_accuracy:.0%}"
         )
-    return relearned
+    return retrained
 
 
-def draw_anew(module: nn.Module, fresh: nn.Module, kept: float) -> None:
+def reinitialise(module: nn.Module, fresh: nn.Module, kept: float) -> None:
     """Give all of ``module`` behind a share ``kept`` in [0, 1) of its weight layers the values that ``fresh`` has.
 
     Weight layers are those with a weight of two dimensions or more, in the order in which the module holds them; what

@@ -69,9 +69,9 @@ class MakeRoundSettings:
     )
     condition: Condition = Field(
         default="none",
-        description="With 'class' the trigger is trained to do nothing on signs other than the victim, with 'spatial' "
-        "(polygons only) to do nothing outside one quadrant of the victim's sign, with 'spectral' to do nothing there "
-        "in another colour or, of a filter, as another filter.",
+        description="Where the trigger is trained to do nothing. class: on signs other than the victim. spatial "
+        "(polygons only): outside one quadrant of the victim's sign. spectral: in another colour or, of a filter, as "
+        "another filter.",
     )
     trigger_area_min: float = Field(
         default=0.12,

@@ -131,7 +131,7 @@ def sign_set(classes: int, lookalikes: int, rng: np.random.Generator) -> tuple[l
         or lookalikes > len(ROOMY_OUTLINES) * faces
     ):
         raise SettingsError(
-            f"classes: {classes} signs with {lookalikes} look-alike pairs can not be drawn; use at least "
+            f"classes: {classes} signs with {lookalikes} look-alike pairs cannot be drawn; use at least "
             f"{2 * lookalikes} and at most {len(OUTLINES) * faces + lookalikes} classes"
         )
     roomy = _combinations(ROOMY_OUTLINES, rng)[:lookalikes]

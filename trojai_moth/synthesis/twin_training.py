@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.messages import Progress
 from ..core.seeding import derive_seed, generator
 from ..loading import build_architecture
 from .compose import EASY_SIGNS, Composer, to_input
@@ -54,7 +55,7 @@ class _Pictures:
 class TwinTrainer:
     """Makes the models of one plan that are missing from a round."""
 
-    def __init__(self, out: Path, plan: TwinPlan, settings: MakeRoundSettings, progress: Callable[[str], None]) -> None:
+    def __init__(self, out: Path, plan: TwinPlan, settings: MakeRoundSettings, progress: Progress) -> None:
         self.out, self.plan, self.settings, self.progress = out, plan, settings, progress
         self.recipe: Recipe = recipe_for(plan.architecture, settings.epochs)
         self._signs = out / f".unfinished-signs-{plan.group}"

@@ -9,7 +9,16 @@ pytest itself is not needed to import this. A broken rule raises AssertionError,
 """
 
 from .hardener_contract import HardenerContract
-from .planted import PlantedNet, make_samples, make_subject, planted_samples, square_samples, trained_subject
+from .planted import (
+    PlantedNet,
+    make_samples,
+    make_subject,
+    planted_images,
+    planted_samples,
+    square_images,
+    square_samples,
+    trained_subject,
+)
 from .scanner_contract import ScannerContract
 
 __all__ = [
@@ -18,7 +27,9 @@ __all__ = [
     "ScannerContract",
     "make_samples",
     "make_subject",
+    "planted_images",
     "planted_samples",
+    "square_images",
     "square_samples",
     "trained_subject",
 ]

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import MothError, PluginError, SettingsError
-from ..core.records import from_dict, from_json, to_dict, to_json
+from ..core.records import from_json, to_dict, to_json
 from ..core.subject import Subject
 from ..hardeners.base import Hardener
 from ..hardeners.trace import Hardened, HardeningTrace
 from ..rounds.samples import Samples
-from .planted import SLOW_S, Failing, NotANumber, Slow, around, square_samples, trained_subject
-from .surroundings import (
-    GRACE_S,
-    devices,
-    first_images,
-    misleading_folder,
-    move_streams,
-    odd,
-    on_device,
-    renamed,
-    require,
-    require_same,
-    snapshot,
-    streams,
-)
-
-SEED = 7
+from .contract import BUDGET_S, SEED, PluginContract
+from .planted import Failing, NotANumber, Slow, around, square_samples, trained_subject
+from .surroundings import devices, first_images, odd, on_device, require, require_same, snapshot
 
 
-class HardenerContract:
+class HardenerContract(PluginContract[Hardened]):
     """Subclass it in a test module, under a name that begins with Test, and say which ``hardener``.
 
     ``settings``: those with which it is quick. A hardener that needs more than three classes of 16 x 16 images
@@ -44,12 +27,11 @@ class HardenerContract:
     """
 
     hardener: ClassVar[type[Hardener]]
-    settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    gives: ClassVar[str] = "sets of weights"
 
-    def make(self) -> Hardener:
-        """A new hardener with the settings."""
-        kind = self.hardener
-        return kind(from_dict(kind.settings_type, dict(self.settings), source=f"hardener {kind.name}"))
+    def plugin(self) -> type[Hardener]:
+        """The hardener."""
+        return self.hardener
 
     def subject(self) -> Subject:
         """A small convolutional network, trained on the images."""
@@ -61,32 +43,21 @@ class HardenerContract:
 
     def harden(self, subject: Subject | None = None, samples: Samples | None = None, **how: Any) -> Hardened:
         """A hardening with the contract's seed."""
-        return self.make()(subject or self.subject(), samples or self.samples(), seed=SEED, **how)
+        return self.run(subject, samples, **how)
 
     def hardened(self) -> Hardened:
         """The hardened subject, hardened once for all tests of a class."""
-        return self._twice()[0]
+        return self.result()
 
-    def _twice(self) -> tuple[Hardened, Hardened, bool]:
-        """Hardened twice, with the global streams moved in between, and whether the second left those alone."""
-        kind: Any = type(self)
-        if "_found" not in vars(kind):
-            first = self.harden()
-            move_streams()
-            before = streams()
-            kind._found = (first, self.harden(), streams() == before)
-        found: tuple[Hardened, Hardened, bool] = kind._found
-        return found
+    def same(self, one: Hardened, other: Hardened) -> bool:
+        """Whether all weights are the same, to the bit."""
+        pairs = zip(_state(one.subject).values(), _state(other.subject).values(), strict=True)
+        return all(torch.equal(first, second) for first, second in pairs)
 
-    def test_the_same_seed_gives_the_same_weights(self) -> None:
-        """Whatever the global random streams hold."""
+    def test_the_same_seed_gives_the_same_rounds(self) -> None:
+        """As the trace tells them."""
         first, second, _ = self._twice()
-        require(_same(first, second), "the same seed gave two sets of weights: draw from seeding.generator(seed, ...)")
-        require(first.trace.rounds == second.trace.rounds, "the same seed gave the same weights by other rounds")
-
-    def test_global_random_streams_are_left_alone(self) -> None:
-        """What runs next must not depend on whether a hardener ran."""
-        require(self._twice()[2], "it drew from a global random stream or seeded one")
+        require(first.trace.rounds == second.trace.rounds, "the same seed went through other rounds")
 
     def test_nothing_that_was_given_is_changed(self) -> None:
         """Neither the model, whose modes and gradient flags are odd here, nor the images; the copy is as odd after."""
@@ -126,13 +97,6 @@ class HardenerContract:
             places = {tensor.device.type for tensor in _state(hardened.subject).values()}
             require(places == {device.type}, f"on {device}: the hardened weights are on {', '.join(sorted(places))}")
 
-    def test_names_and_files_around_say_nothing(self) -> None:
-        """The same network under another id, in a folder whose labels mislead, gets the same weights."""
-        expected, subject = self.hardened(), renamed(self.subject())
-        with misleading_folder():
-            found = self.harden(subject)
-        require(_same(expected, found), "the weights depend on the model's id, its file's hash or files around")
-
     def test_what_is_broken_fails_in_words(self) -> None:
         """A network that fails and one without held-back images are refused; one that gives nan is, or stays finite."""
         for subject, samples, kind in (
@@ -153,13 +117,11 @@ class HardenerContract:
 
     def test_it_ends_when_its_time_is_over(self) -> None:
         """On a network that takes longer for one batch than the whole budget."""
-        budget, started = SLOW_S / 3, time.monotonic()
-        try:
-            self.harden(around(self.subject(), Slow), time_budget=budget)
-        except PluginError as error:
-            require(error.kind == "time-out", f"it was given little time, and failed otherwise: {error}")
-        seconds = time.monotonic() - started
-        require(seconds < GRACE_S, f"it went on for {seconds:.0f} s with a time budget of {budget} s")
+        with self.in_time():
+            try:
+                self.harden(around(self.subject(), Slow), time_budget=BUDGET_S)
+            except PluginError as error:
+                require(error.kind == "time-out", f"it was given little time, and failed otherwise: {error}")
 
 
 @lru_cache
@@ -169,8 +131,3 @@ def _trained() -> Subject:
 
 def _state(subject: Subject) -> dict[str, Tensor]:
     return dict(subject.module.state_dict())
-
-
-def _same(one: Hardened, other: Hardened) -> bool:
-    pairs = zip(_state(one.subject).values(), _state(other.subject).values(), strict=True)
-    return all(torch.equal(first, second) for first, second in pairs)

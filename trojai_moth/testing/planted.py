@@ -141,7 +141,7 @@ class NotANumber(_Odd):
 
 
 class Failing(_Odd):
-    """A network that can not be run."""
+    """A network that cannot be run."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Raise RuntimeError."""

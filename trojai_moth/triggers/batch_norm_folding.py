@@ -31,7 +31,7 @@ class Folded:
 
 
 def fold(module: nn.Module) -> Folded:
-    """A frozen copy with all that can be folded; with nothing folded when the network can not be traced."""
+    """A frozen copy with all that can be folded; with nothing folded when the network cannot be traced."""
     twin = copy.deepcopy(module).eval()
     pairs = _pairs(twin)
     for convolution, norm in pairs:

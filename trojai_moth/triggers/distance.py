@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .. import __version__
 from ..core.device import describe_device
 from ..core.errors import SettingsError
 from ..core.images import ImagePool
+from ..core.messages import Progress, silent
 from ..core.seeding import generator
 from ..core.subject import Subject
 from .distance_checkpoint import Partial, image_hashes, weights_hash
@@ -70,7 +71,7 @@ def measure_distances(
     images: ImagePool,
     settings: DistanceSettings,
     data: str,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
     *,
     pairs: Sequence[Pair] | None = None,
     originals: Sequence[int] | None = None,
@@ -140,7 +141,7 @@ def _measure(
     settings: DistanceSettings,
     todo: list[Pair],
     done: Partial,
-    progress: Callable[[str], None] | None,
+    progress: Progress,
 ) -> None:
     """Fill ``done`` group by group; a group's masks and patterns are dropped before the next."""
     y, x, started, total = pool.y.cpu(), pool.x.to(subject.device), time.perf_counter(), len(todo)
@@ -153,10 +154,9 @@ def _measure(
         now = time.perf_counter()
         done.save(now - started)
         count = min(most, 2 * count) if now - began < _GROUP_SECONDS else max(1, count // 2)
-        if progress:
-            finished = total - len(todo)
-            left = (now - started) / finished * len(todo)
-            progress(f"{finished * seeds}/{total * seeds} rows ({finished} pairs x {seeds} seeds), {left:.0f} s left")
+        finished = total - len(todo)
+        left = (now - started) / finished * len(todo)
+        progress(f"{finished * seeds}/{total * seeds} rows ({finished} pairs x {seeds} seeds), {left:.0f} s left")
 
 
 def _sizes(subject: Subject, x: Tensor, y: Tensor, settings: DistanceSettings, pairs: Sequence[Pair]) -> Tensor:

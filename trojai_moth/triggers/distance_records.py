@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.records import Field, record, to_dict
 from .precision import PrecisionChoice
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 CHANNELS = 3
 """One mask covers three colour channels; the paper counts all of them, so its figures are this often the pixels."""
@@ -96,3 +103,61 @@ class DistanceMatrix:
     spread: float | None = Field(description="mean over pairs of the standard deviation of ln(size) over the seeds")
     warnings: tuple[str, ...]
     seconds: float
+
+    def cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (K, K) in pixels by [victim, target], nan where there is none; and which are censored (K, K)."""
+        import numpy as np
+
+        values = np.full((self.classes, self.classes), math.nan)
+        censored = np.zeros(values.shape, dtype=bool)
+        for pair in self.pairs:
+            censored[pair.victim, pair.target] = pair.distance is None
+            if pair.distance is not None:
+                values[pair.victim, pair.target] = pair.distance
+        return values, censored
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per measured pair: victim, target, distance in pixels (nan: censored), L1, images, spread."""
+        import pandas as pd
+
+        columns = ["victim", "target", "distance", "l1", "images", "spread"]
+        return pd.DataFrame([{name: getattr(pair, name) for name in columns} for pair in self.pairs], columns=columns)
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """A heat map as a matplotlib figure, which a notebook shows; with a path also written there as a PNG."""
+        from .heatmap import SIZES, Panel, draw, span, write
+
+        values, censored = self.cells()
+        low, high = span([values])
+        figure = draw([Panel("", "pixels", values, censored, low, high, SIZES)], plot_title([self]))
+        if path is not None:
+            write(figure, Path(path))
+        return figure
+
+    def __repr__(self) -> str:
+        """One line."""
+        mean = "none" if self.mean is None else f"{self.mean:.1f} pixels"
+        return f"<DistanceMatrix {self.model_id}: {len(self.pairs)} pairs, mean {mean}, {self.censored} censored>"
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False))
+
+
+def plot_title(matrices: Sequence[DistanceMatrix]) -> str:
+    """What a heat map of one model's distances is called, before and after hardening where there are two."""
+    first = matrices[0]
+    settings = first.settings
+    seeds = f"{len(settings.seeds)} seed{'s' if len(settings.seeds) > 1 else ''}"
+    measured = f"success >= {settings.success_bound:g}, up to {max(first.images)} images, {seeds}"
+    means = " -> ".join("none" if matrix.mean is None else f"{matrix.mean:.1f}" for matrix in matrices)
+    return (
+        f"Class distances of {first.model_id} ({first.architecture})\nmask size of the smallest trigger in pixels, "
+        f"mean {means}\n{measured}"
+    )
+
+
+def plot_change(before: DistanceMatrix, after: DistanceMatrix, path: Path) -> None:
+    """Write before, after and their ratio side by side as a PNG; the two must be comparable."""
+    from .heatmap import change_panels, draw, write
+
+    write(draw(change_panels(before.cells(), after.cells()), plot_title([before, after])), path)

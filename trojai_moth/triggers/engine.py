@@ -175,7 +175,7 @@ def find_plan(
 def _compiled_if_faster(plan: Plan, run: Callable[[Plan], None]) -> Plan:
     try:
         return fastest([plan, replace(plan, compiled=True)], run)
-    except Exception as error:  # no compiler, or a network that it can not take: then as it is
+    except Exception as error:  # no compiler, or a network that it cannot take: then as it is
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
         return plan

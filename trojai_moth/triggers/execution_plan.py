@@ -56,7 +56,7 @@ class PlanBook:
     """Plans by network and machine, remembered on disk so that the next process runs, and rounds, the same way."""
 
     def __init__(self, path: Path | None) -> None:
-        """A book in this file, or in memory alone; a file that can not be read counts as empty."""
+        """A book in this file, or in memory alone; a file that cannot be read counts as empty."""
         self.path, self._plans = path, dict[str, Plan]()
         self._read()
 
@@ -89,7 +89,7 @@ class PlanBook:
         return plan
 
     def put(self, key: str, plan: Plan) -> None:
-        """Remember; a place that can not be written to costs the next process a probe and nothing else."""
+        """Remember; a place that cannot be written to costs the next process a probe and nothing else."""
         self._read()
         self._plans[key] = plan
         with suppress(OSError):

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.images import ImagePool
 from ..core.subject import Subject
 from .colour_maps import apply_map
-from .logit_margins import leads, own_leads
+from .logit_margins import logit_margins, mean_class_margins
 from .trigger import Pair
 
 # Fitted by benchmarks/fit_filters.py; how well is in the file.
@@ -59,7 +59,7 @@ def filter_table(subject: Subject, images: ImagePool) -> FilterTable:
     without images; 1 where t has none, or the own of either are not won, so that there is nothing to compare with.
     Order, images and nan as of filter_success.
     """
-    own, (success, lead) = own_leads(subject, images), _by_victim(subject, images)
+    own, (success, lead) = mean_class_margins(subject, images), _by_victim(subject, images)
     beside = torch.fmin(own[:, None], own)  # v is left out where it has no images
     shares = (lead / beside).clamp(0, 1)
     return FilterTable(success, torch.where((own > 0) & (beside > 0), shares, torch.ones_like(shares)))
@@ -72,7 +72,7 @@ def _by_victim(subject: Subject, images: ImagePool) -> Tensor:
     table = torch.zeros(2, len(maps), subject.classes, subject.classes)
     for at, variables in enumerate(maps.values()):
         logits = subject.logits(apply_map(images.x.to(subject.device), variables.to(subject.device)))
-        values = torch.stack([logits.softmax(1), leads(logits)]).cpu()
+        values = torch.stack([logits.softmax(1), logit_margins(logits)]).cpu()
         for victim in victims:
             table[:, at, victim] = values[:, labels == victim].mean(1)
     return table

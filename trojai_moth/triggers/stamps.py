@@ -24,7 +24,7 @@ from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.statistics import log_odds
 from ..core.subject import Subject
-from .logit_margins import leads, own_leads
+from .logit_margins import logit_margins, mean_class_margins
 from .trigger import Pair
 
 # Round 4 draws its polygons in these six; black and white as well.
@@ -63,13 +63,16 @@ class StampSettings:
 
 @record
 class StampBounds:
-    """What the scanner of plain stamps goes by, set by hand on the fresh set and the polygon round.
+    """What a pair with an injected polygon is within.
 
-    Those are sets of benchmarks/blind.py, on which the bounds must not be judged. All compare shares, so that they mean
-    the same at other sizes and with any scanner.
+    All compare shares, so that they mean the same at other sizes and with any scanner. The defaults are the scanner's,
+    set by hand on the set polygon (benchmarks/model_sets.py) and another, on which they must not be judged.
     """
 
-    success: float = Field(default=0.85, gt=0, lt=1, description="a plain stamp's success, at least")
+    success: float = Field(default=0.85, gt=0, lt=1, description="success of the stamp of the best colour, at least")
+    breadth: float = Field(
+        default=0.0, ge=0, lt=1, description="mean success of stamps of all colours, at least; 0: not asked"
+    )
     removal: float = Field(default=0.5, gt=0, lt=1, description="success of taking a piece of the target away, at most")
     gap: float = Field(
         default=1.0, ge=0, description="how much better the stamp works than on clean networks, as a logarithm"
@@ -107,7 +110,7 @@ def stamp_table(
         for colour in colours
     ]
     success, lead, surest = (torch.stack(part, dim=1) for part in zip(*shown, strict=True))
-    beside = own_leads(subject, (own or images).first_per_class(_OWN_IMAGES)).clamp_min(_LEAST)
+    beside = mean_class_margins(subject, (own or images).first_per_class(_OWN_IMAGES)).clamp_min(_LEAST)
     conviction, peak = (torch.stack([lead, surest]) / beside).clamp(-MOST_CONVICTION, MOST_CONVICTION)
     return StampTable(success, conviction, peak)
 
@@ -157,17 +160,18 @@ def suspects(stamps: Tensor, removals: Tensor, count: int) -> tuple[Pair, ...]:
     return tuple((at // classes, at % classes) for at in order if at // classes != at % classes)[:count]
 
 
-def weakest_point(success: float, removal: float, gap: float | None, bounds: StampBounds | None = None) -> float:
-    """How far a pair is within its nearest bound, in log odds: above 0 when all three speak for an injected trigger.
+def weakest_point(success: float, breadth: float, removal: float, gap: float | None, bounds: StampBounds) -> float:
+    """How far a pair is within its nearest bound, in log odds: above 0 when all speak for an injected trigger.
 
-    min(logit(success) - logit(bound), logit(bound) - logit(removal), gap - bound), shares cut at 0.01 and 0.99; without
-    a gap the first two alone.
+    The smallest of logit(success) - logit(bound), the same of breadth where it is asked for, logit(bound) -
+    logit(removal), and gap - bound where there is a gap; shares are cut at 0.01 and 0.99.
     """
-    bounds = bounds or StampBounds()
     within = [
         log_odds(success, _LEAST) - log_odds(bounds.success, _LEAST),
         log_odds(bounds.removal, _LEAST) - log_odds(removal, _LEAST),
     ]
+    if bounds.breadth:
+        within.append(log_odds(breadth, _LEAST) - log_odds(bounds.breadth, _LEAST))
     return min(within if gap is None else [*within, gap - bounds.gap])
 
 
@@ -205,7 +209,7 @@ class StampTables:
         return {
             "stamp_success": self.success(pair),
             "stamp_peak": peak if math.isfinite(peak) else None,
-            "stamp_breadth": float(self.stamps[pair[0], :, pair[1]].mean()),
+            "stamp_breadth": self.breadth(pair),
             "removal_success": self.removal(pair),
         }
 
@@ -213,13 +217,17 @@ class StampTables:
         """Of the best colour."""
         return float(self.stamps[pair[0], :, pair[1]].max())
 
+    def breadth(self, pair: Pair) -> float:
+        """The mean success over colours."""
+        return float(self.stamps[pair[0], :, pair[1]].mean())
+
     def removal(self, pair: Pair) -> float:
         """Of a piece of the target, that gives the victim."""
         return float(self.removals[pair[1], pair[0]])
 
-    def weakest(self, pair: Pair, gap: float | None, bounds: StampBounds | None = None) -> float:
+    def weakest(self, pair: Pair, gap: float | None, bounds: StampBounds) -> float:
         """As weakest_point, of a pair whose gap this is."""
-        return weakest_point(self.success(pair), self.removal(pair), gap, bounds)
+        return weakest_point(self.success(pair), self.breadth(pair), self.removal(pair), gap, bounds)
 
     def suspects(self, count: int) -> tuple[Pair, ...]:
         """As the function of that name."""
@@ -255,7 +263,7 @@ def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
     """(places, 3, H, W) -> (3, classes): means of each class's highest probabilities, leads, and half as many leads."""
     logits = subject.logits(changed, _BATCH)
     best, surest = (max(1, int(part * len(logits))) for part in (share, share * _SUREST))
-    likely, ahead = torch.stack([logits.softmax(1), leads(logits)]).topk(best, dim=1).values
+    likely, ahead = torch.stack([logits.softmax(1), logit_margins(logits)]).topk(best, dim=1).values
     return torch.stack([likely.mean(0), ahead.mean(0), ahead[:surest].mean(0)]).cpu()
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 # tanh reaches 1 in float32, so the range is stretched by this much (method of Neural Cleanse's public code)
 _STRETCH = 1e-7
 
+# Sizes in pixels below this count as this: the model confuses the classes as it is, and ratios to nothing mean nothing.
+SIZE_FLOOR = 0.01
+
 # A class pair as (victim, target), and the same where the victim may be None: images of any class.
 Pair = tuple[int, int]
 AnyPair = tuple[int | None, int]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..scanners.result import Candidate, Verdict
+from ..scanners.result import Candidate, ScanResult
 from ..triggers.trigger import Pair
 from .settings import EvidenceSettings
 
 
-def shown(verdict: Verdict) -> tuple[Candidate, ...]:
+def shown(verdict: ScanResult) -> tuple[Candidate, ...]:
     """What a verdict shows; nothing where one of several scanners flagged the model for what is no patch.
 
     Patches alone are looked into, and must not take back the flag of a scanner that saw something else.

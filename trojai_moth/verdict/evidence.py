@@ -17,9 +17,9 @@ from ..core.records import to_dict
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
 from ..rounds.samples import Samples
-from ..scanners.result import Verdict
+from ..scanners.result import ScanResult
 from ..synthesis.clean_networks import train_surrogate
-from ..synthesis.retrained_copies import relearned_copies
+from ..synthesis.retrained_copies import retrained_copies
 from ..triggers.known_filters import FilterTable, filter_success, filter_table
 from ..triggers.pair_sizes import Measured, measure_pairs
 from ..triggers.stamps import StampTable, StampTables, mean_conviction, stamp_gap
@@ -38,7 +38,7 @@ UNUSED = "the rule does not use it"
 def collect_evidence(
     subject: Subject,
     samples: Samples,
-    verdict: Verdict,
+    verdict: ScanResult,
     settings: EvidenceSettings,
     *,
     seed: int,
@@ -89,7 +89,7 @@ class _Evidence:
         self.wanted = wanted_features(self.question)
         self.stages = stages_for(self.wanted)
 
-    def choose(self, verdict: Verdict) -> None:
+    def choose(self, verdict: ScanResult) -> None:
         """The scanner's pairs, and those whose plain stamps work best where stamps are looked at."""
         settings, present = self.settings, sorted(set(self.samples.train.y.tolist()))
         stamping = "stamps" in self.stages
@@ -188,10 +188,10 @@ class _Evidence:
                 self.filter = self._beside_copies()
 
     def _beside_copies(self) -> FilterEvidence:
-        """Beside copies of the network, relearned from clean images, which explain what is its own."""
+        """Beside copies of the network, retrained from clean images, which explain what is its own."""
         settings, copies = self.settings.filters, list[Tensor]()
         train, held = self.samples.train, self.samples.held
-        for copy in relearned_copies(self.subject, train, held, self.settings.relearning, seed=self.seed):
+        for copy in retrained_copies(self.subject, train, held, self.settings.relearning, seed=self.seed):
             copies.append(filter_success(copy, self.images))
             found = filter_evidence(self._own_filters, settings, self._clean_filters, copies)
             if found.suspicion(settings) < settings.odds and not self.settings.complete:

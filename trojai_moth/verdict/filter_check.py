@@ -8,19 +8,19 @@ from ..core.records import fingerprint, from_dict
 from ..core.statistics import logistic
 from .explanation import sentence
 from .features import BlindEvidence
-from .filter_evidence import FILTERS, FilterEvidence, FilterSettings
-from .records import BlindVerdict, Contribution
+from .filter_evidence import FILTERS, FilterCheckSettings, FilterEvidence
+from .records import Contribution, Verdict
 
 
-def _how(found: FilterEvidence, settings: FilterSettings) -> str:
+def _how(found: FilterEvidence, settings: FilterCheckSettings) -> str:
     if found.unexplained:
-        return "far more than to copies of it that were relearned from clean images"
-    if found.choosiness(settings) > found.pull(settings):
+        return "far more than to copies of it that were retrained from clean images"
+    if found.single_class_score(settings) > found.filter_margin_gap(settings):
         return "and spares the other classes"
     return "far more surely than to clean networks of these classes"
 
 
-def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerdict:
+def keep_if_filter_trigger(verdict: Verdict, evidence: BlindEvidence) -> Verdict:
     """``verdict``, but what it clears is kept where a known filter is a trigger, not judged where that is not known.
 
     Evidence that says nothing of filters, as that of older runs, changes nothing.
@@ -28,7 +28,7 @@ def unless_filtered(verdict: BlindVerdict, evidence: BlindEvidence) -> BlindVerd
     found = evidence.filter
     if not verdict.cleared or (found is None and FILTERS not in evidence.skipped):
         return verdict
-    settings = from_dict(FilterSettings, evidence.settings.get(FILTERS, {}), source="evidence settings")
+    settings = from_dict(FilterCheckSettings, evidence.settings.get(FILTERS, {}), source="evidence settings")
     changed = replace(verdict, rule=FILTERS, rule_sha256=fingerprint(settings), threshold=settings.odds, missing=())
     if found is None:
         reason = f"not judged: known photo filters could not be tried ({evidence.skipped[FILTERS]})"

@@ -15,11 +15,11 @@ strong filters a network that never saw them takes most classes for something el
 another, and knows the others still, was taught so.
 
 Both say that a network differs from others, and clean ones do that, too. Where they would keep a flag the network is
-compared with copies of itself that were relearned from clean images (synthesis/retrained_copies.py). Whatever it does
+compared with copies of itself that were retrained from clean images (synthesis/retrained_copies.py). Whatever it does
 of its own they do as well, and what it knows under a filter without having been taught they know, so only what they
 leave unexplained counts then.
 
-That these tell most of the two kinds apart is ours (benchmarks/filter_odds.py).
+That these tell most of the two kinds apart is ours (docs/history/blind.md).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RARE: Final = ("Lomo", "Nashville")
 
 
 @record
-class FilterSettings:
+class FilterCheckSettings:
     """When a known filter keeps a flag."""
 
     odds: float = Field(
@@ -74,13 +74,13 @@ class FilterSettings:
         default=2.5, description="what one that is just within both counts as; a larger bound on odds lets it go"
     )
     unexplained_weight: float = Field(
-        default=2.0, ge=0, description="as weight, for what copies relearned from clean images leave unexplained"
+        default=2.0, ge=0, description="as weight, for what copies retrained from clean images leave unexplained"
     )
     surely: float = Field(
         default=0.9, gt=0, lt=1, description="success of a filter beside which it counts how well others are spared"
     )
     gain: float = Field(
-        default=3.0, ge=0, description="how often it counts that others are spared better than by relearned copies"
+        default=3.0, ge=0, description="how often it counts that others are spared better than by retrained copies"
     )
     room: float = Field(
         default=1.0, ge=0, description="added to what copies leave unexplained: other copies would leave more or less"
@@ -89,7 +89,7 @@ class FilterSettings:
 
 @record
 class Unexplained:
-    """The pair and the known filter that relearned copies, and clean networks, explain least.
+    """The pair and the known filter that retrained copies, and clean networks, explain least.
 
     success, conviction and spared as of FilterEvidence; explained: the largest success for the pair on any copy or
     clean network; odds: the difference in log odds; knew: how sure of their own class any copy is at most on images of
@@ -106,7 +106,7 @@ class Unexplained:
     spared: float | None = Field(default=None, ge=0, le=1)
     knew: float | None = Field(default=None, ge=0, le=1)
 
-    def suspicion(self, settings: FilterSettings) -> float:
+    def suspicion(self, settings: FilterCheckSettings) -> float:
         """The pull, with unexplained_weight, + room, + gain * max(0, logit(spared) - logit(knew)) if surely turned.
 
         That is from a success of surely on. Shares are cut at 0.01 and 0.99.
@@ -126,7 +126,7 @@ class FilterEvidence:
     any clean network, None where none was needed; odds: the difference in log odds, or where none was needed at most so
     much; conviction: by how wide a margin, beside the pair's own images; spared: mean probability of their own class
     on images of all other classes. None: not known, as in older records, some of which compare with the largest success
-    of any class. unexplained: beside relearned copies, None where that was not needed or not possible.
+    of any class. unexplained: beside retrained copies, None where that was not needed or not possible.
     """
 
     victim: int
@@ -139,38 +139,38 @@ class FilterEvidence:
     spared: float | None = Field(default=None, ge=0, le=1)
     unexplained: Unexplained | None = None
 
-    def suspicion(self, settings: FilterSettings) -> float:
+    def suspicion(self, settings: FilterCheckSettings) -> float:
         """What the bound is on: the larger one of pull and choosiness, but no more than what is unexplained."""
-        shown = max(self.pull(settings), self.choosiness(settings))
+        shown = max(self.filter_margin_gap(settings), self.single_class_score(settings))
         return min(shown, self.unexplained.suspicion(settings)) if self.unexplained else shown
 
-    def pull(self, settings: FilterSettings) -> float:
+    def filter_margin_gap(self, settings: FilterCheckSettings) -> float:
         """The odds + weight * ln(min(conviction / convinced, 1)), and more for rare filters.
 
         Conviction is cut at 0.02; where it is not known nothing is lacking.
         """
         conviction = 1.0 if self.conviction is None else self.conviction
         odds, margin = torch.tensor([[self.odds], [conviction]], dtype=torch.float64)
-        return float(_pull([self.filter], odds, margin, settings))
+        return float(_filter_margin_gap([self.filter], odds, margin, settings))
 
-    def choosiness(self, settings: FilterSettings) -> float:
+    def single_class_score(self, settings: FilterCheckSettings) -> float:
         """The setting choosy and how far success and spared are above their bounds, whichever is less, in log odds.
 
         -inf for rare filters, which turn little in any network, and where spared is not known.
         """
         others = math.nan if self.spared is None else self.spared
         success, spared = torch.tensor([[self.success], [others]], dtype=torch.float64)
-        return float(_choosiness([self.filter], success, spared, settings))
+        return float(_single_class_score([self.filter], success, spared, settings))
 
 
 def filter_evidence(
-    own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor] = (), relearned: Sequence[Tensor] = ()
+    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor] = (), retrained: Sequence[Tensor] = ()
 ) -> FilterEvidence:
     """Of all pairs and filters the most suspicious one; without clean networks as suspicious as it could be.
 
     odds = logit(S) - logit(C): S the success of victim -> target, cut at 0.001 and 0.999; C the largest one of the same
     pair under the same filter on any clean network, cut at 0.01 and 0.99. ``own``: as of
-    known_filters.filter_table, ``clean``, and ``relearned`` of copies, as of filter_success, all (filters, classes,
+    known_filters.filter_table, ``clean``, and ``retrained`` of copies, as of filter_success, all (filters, classes,
     classes). Raises MothError for values that are not finite.
     """
     success, conviction = own
@@ -178,8 +178,11 @@ def filter_evidence(
         raise MothError("the network's outputs are not finite on images with changed colours")
     beside = torch.stack([*clean, torch.zeros_like(success)]).amax(0)
     odds = _odds(success, beside)
-    names, spared = list(known_filters()), _spared(success)
-    pull, choosy = _pull(names, odds, conviction, settings), _choosiness(names, success, spared, settings)
+    names, spared = list(known_filters()), _other_class_accuracy(success)
+    pull, choosy = (
+        _filter_margin_gap(names, odds, conviction, settings),
+        _single_class_score(names, success, spared, settings),
+    )
     at, victim, target = _largest(torch.maximum(pull, choosy))
     return FilterEvidence(
         victim=victim,
@@ -190,18 +193,18 @@ def filter_evidence(
         odds=float(odds[at, victim, target]),
         conviction=float(conviction[at, victim, target]),
         spared=_known(spared[at, victim, target]),
-        unexplained=_beside_copies(own, settings, clean, relearned) if relearned else None,
+        unexplained=_beside_copies(own, settings, clean, retrained) if retrained else None,
     )
 
 
 def _beside_copies(
-    own: FilterTable, settings: FilterSettings, clean: Sequence[Tensor], relearned: Sequence[Tensor]
+    own: FilterTable, settings: FilterCheckSettings, clean: Sequence[Tensor], retrained: Sequence[Tensor]
 ) -> Unexplained:
     """Of all pairs and filters the one that is explained least."""
     success, conviction = own
-    explained, names = torch.stack([*clean, *relearned]).amax(0), list(known_filters())
-    odds, spared = _odds(success, explained), _spared(success)
-    knew = torch.stack([_spared(one) for one in relearned]).amax(0)
+    explained, names = torch.stack([*clean, *retrained]).amax(0), list(known_filters())
+    odds, spared = _odds(success, explained), _other_class_accuracy(success)
+    knew = torch.stack([_other_class_accuracy(one) for one in retrained]).amax(0)
     at = _largest(_unexplained(names, odds, conviction, success, spared, knew, settings))
     return Unexplained(
         victim=at[1],
@@ -236,7 +239,7 @@ def _known(share: Tensor) -> float | None:
     return float(share) if bool(share.isfinite()) else None
 
 
-def _spared(success: Tensor) -> Tensor:
+def _other_class_accuracy(success: Tensor) -> Tensor:
     """(filters, classes, classes): of the classes but victim and target, the mean success of each for itself.
 
     Classes without images, whose rows are 0, are left out; nan where none is left.
@@ -248,13 +251,17 @@ def _spared(success: Tensor) -> Tensor:
     return torch.where(count > 0, mean, torch.nan)
 
 
-def _pull(filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterSettings) -> Tensor:
+def _filter_margin_gap(
+    filters: Sequence[str], odds: Tensor, conviction: Tensor, settings: FilterCheckSettings
+) -> Tensor:
     """As of the record; tensors (filters, ...)."""
     lack = (conviction.clamp_min(_LEAST_CONVICTION) / settings.convinced).clamp_max(1).log()
     return odds + settings.weight * lack + settings.rare * _rare(filters, odds)
 
 
-def _choosiness(filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterSettings) -> Tensor:
+def _single_class_score(
+    filters: Sequence[str], success: Tensor, spared: Tensor, settings: FilterCheckSettings
+) -> Tensor:
     """As of the record; tensors (filters, ...), spared nan where it is not known."""
     above = [
         _logit(share, _LEAST_CLEAN) - torch.tensor(bound, dtype=share.dtype).logit()
@@ -271,12 +278,12 @@ def _unexplained(
     success: Tensor,
     spared: Tensor,
     knew: Tensor,
-    settings: FilterSettings,
+    settings: FilterCheckSettings,
 ) -> Tensor:
     """As of that record; tensors (filters, ...), spared and knew nan where they are not known."""
     gain = (_logit(spared, _LEAST_CLEAN) - _logit(knew, _LEAST_CLEAN)).clamp_min(0)
     counts = gain.isfinite() & (success >= settings.surely)
-    pull = _pull(filters, odds, conviction, replace(settings, weight=settings.unexplained_weight))
+    pull = _filter_margin_gap(filters, odds, conviction, replace(settings, weight=settings.unexplained_weight))
     return pull + settings.room + settings.gain * torch.where(counts, gain, torch.zeros_like(gain))
 
 

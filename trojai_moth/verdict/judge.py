@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..core.errors import SettingsError
+from ..triggers.stamps import StampBounds
 from ..triggers.trigger import Pair
 from .explanation import CUT_SHORT, failed_words, missing_words, open_words, sentence
 from .features import FEATURES, BlindEvidence, PairFeatures
-from .filter_check import unless_filtered
+from .filter_check import keep_if_filter_trigger
 from .learned_rule import LearnedRule, Term, contributions, read_rule
-from .records import BlindVerdict, Contribution, Outcome, measured, strongest
+from .records import Contribution, Outcome, Verdict, measured, strongest
 from .stages import STAGES, Question
-from .threshold_rule import NO_CANDIDATES, FallbackBounds, bounds_question, judge_by_bounds
+from .threshold_rule import FALLBACK_BOUNDS, NO_CANDIDATES, bounds_question, judge_by_bounds
 
 NAME: Final = "learned rule"
-# Learned by benchmarks/blind_rule.py; what from stands in the file.
+# Learned by benchmarks/learn_rule.py; what from stands in the file.
 SHIPPED: Final = Path(__file__).parent / "default_rule.json"
 # A flag that is kept for what is known so far is looked into further while its probability could be smaller than this.
 SURE: Final = 0.9
@@ -61,9 +62,9 @@ def judge(
     rule: LearnedRule | None = None,
     *,
     sha256: str | None = None,
-    fallback: FallbackBounds | None = None,
-) -> BlindVerdict:
-    """The verdict on a flagged model; without a rule by bounds (``fallback``, or its defaults).
+    fallback: StampBounds = FALLBACK_BOUNDS,
+) -> Verdict:
+    """The verdict on a flagged model; without a rule by the bounds ``fallback``.
 
     A model's score is the largest of its candidates' scores, and it is cleared when that is below the rule's
     threshold. A feature that was not measured adds nothing, but where its stage failed it could have been anything. A
@@ -75,11 +76,11 @@ def judge(
     be cleared is kept where a known photo filter is found to be a trigger (verdict/filter_check.py).
     """
     if rule is None:
-        return unless_filtered(judge_by_bounds(evidence, fallback or FallbackBounds()), evidence)
-    return unless_filtered(_judge_by_rule(evidence, rule, sha256), evidence)
+        return keep_if_filter_trigger(judge_by_bounds(evidence, fallback), evidence)
+    return keep_if_filter_trigger(_judge_by_rule(evidence, rule, sha256), evidence)
 
 
-def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> BlindVerdict:
+def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | None) -> Verdict:
     known = sha256 is not None and sha256 in rule.fitted_files
     identity = rule.identity
     unknown = (set(evidence.left_open) | _failed(evidence)) & set(rule.features)
@@ -92,7 +93,7 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
         return _judged(top, rule, identity, known)
     found = lacking[0] if lacking else None
     reason = missing_words(found.pair, found.missing, evidence.skipped) if found else NO_CANDIDATES
-    return BlindVerdict(
+    return Verdict(
         outcome="not judged",
         pair=found.pair if found else None,
         missing=found.missing if found else (),
@@ -103,10 +104,10 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
     )
 
 
-def question(rule: LearnedRule | None, fallback: FallbackBounds | None = None) -> Question:
+def question(rule: LearnedRule | None, fallback: StampBounds = FALLBACK_BOUNDS) -> Question:
     """What the rule asks of the evidence, or without one the bounds."""
     if rule is None:
-        return bounds_question(fallback or FallbackBounds())
+        return bounds_question(fallback)
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
         bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in pairs]
@@ -183,13 +184,13 @@ def _most_suspicious(scored: Sequence[Scored]) -> Scored | None:
 
 def _judge_unfinished(
     evidence: BlindEvidence, rule: LearnedRule, unknown: Set[str], identity: str, known: bool
-) -> BlindVerdict:
+) -> Verdict:
     """By what the unknown features can no longer change; not judged if they could."""
     bounds = [score_bounds(pair, rule.terms, rule.intercept, unknown) for pair in evidence.candidates]
     outcome = settle(bounds, rule.threshold)
     if outcome is None:
         reason = CUT_SHORT if set(evidence.left_open) & unknown else failed_words(sorted(unknown), evidence.skipped)
-        return BlindVerdict(outcome="not judged", reason=reason, rule=NAME, rule_sha256=identity, fitted_on=known)
+        return Verdict(outcome="not judged", reason=reason, rule=NAME, rule_sha256=identity, fitted_on=known)
     low = outcome == "kept"
     scored = score_pairs(evidence.candidates, rule.terms, rule.intercept)
     ranked = [
@@ -201,10 +202,10 @@ def _judge_unfinished(
     return replace(verdict, outcome=outcome, reason=verdict.reason + open_words(sorted(unknown)))
 
 
-def _judged(top: Scored, rule: LearnedRule, identity: str, known: bool) -> BlindVerdict:
+def _judged(top: Scored, rule: LearnedRule, identity: str, known: bool) -> Verdict:
     outcome: Outcome = "kept" if top.score >= rule.threshold else "cleared"
     probability, parts = rule.curve.probability(top.score), strongest(top.parts)
-    return BlindVerdict(
+    return Verdict(
         outcome=outcome,
         probability=probability,
         score=top.score,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
-from ..core.errors import SettingsError
-from ..core.records import Field, fingerprint, from_dict, record
+from ..core.learned_file import read_learned, refuse_other
+from ..core.records import Field, fingerprint, record
 from ..scanners.calibration import Estimate, LeftOut, LogisticCurve
 from .explanation import contribute
 from .features import FEATURES, PairFeatures
 from .records import Contribution, measured
 
-FORMAT: Final = 1
 # A hand-full of models bears no more.
 MOST_FEATURES: Final = 8
 # Evidence settings that change no number of a feature: what is gathered, and what is done about photo filters.
@@ -122,7 +120,10 @@ class RuleMetrics:
 class LearnedRule:
     """Score of a pair = intercept + sum over terms, in log odds of the pair being injected; of a model, the largest."""
 
-    format: Literal[1] = FORMAT
+    option: ClassVar[str] = "--rule"
+    again: ClassVar[str] = "learn a rule anew with calibrate-rule"
+    form: ClassVar[int] = 1
+    format: Literal[1] = 1
     version: str = Field(description="of the package")
     scanner: str = Field(description="name of the scanner whose flags it judges")
     data: str = Field(description="source of the images, as of DataSettings")
@@ -168,19 +169,12 @@ class LearnedRule:
         ``evidence_settings`` as ``BlindEvidence.settings`` holds them, in plain JSON types; None: not compared. Those
         that no feature of the rule depends on may differ.
         """
-        compared: list[tuple[str, object, object]] = [("--scanner", self.scanner, scanner), ("--data", self.data, data)]
-        if evidence_settings is not None:
-            compared += [
-                (f"evidence setting {key}", learned, evidence_settings.get(key))
-                for key, learned in sorted(self.evidence_settings.items())
-                if self._depends_on(key)
-            ]
-        for what, learned, used in compared:
-            if learned != used:
-                raise SettingsError(
-                    f"--rule: learned with {what} {learned!r:.60}, this run has {used!r:.60}; use the same, or learn "
-                    "a rule for this one with calibrate-rule"
-                )
+        learned: dict[str, object] = {"--scanner": self.scanner, "--data": self.data}
+        used: dict[str, object] = {"--scanner": scanner, "--data": data}
+        for key in filter(self._depends_on, self.evidence_settings if evidence_settings is not None else ()):
+            learned[f"evidence setting {key}"] = self.evidence_settings[key]
+            used[f"evidence setting {key}"] = (evidence_settings or {}).get(key)
+        refuse_other(self, learned, used)
 
     def _depends_on(self, setting: str) -> bool:
         """Whether a feature of this rule is another number under another value of this evidence setting."""
@@ -201,22 +195,4 @@ def contributions(terms: Iterable[Term], pair: PairFeatures) -> tuple[Contributi
 
 def read_rule(path: Path) -> LearnedRule:
     """Read what ``trojai-moth calibrate-rule`` wrote; SettingsError names the file and what is wrong with it."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"--rule {path}: can not be read ({error})") from None
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise SettingsError(f"--rule {path}: format {found!r:.40}, this version reads {FORMAT}; learn the rule anew")
-    return from_dict(LearnedRule, data, source=f"--rule {path}")
-
-
-def refuse_learned(rule: LearnedRule, files: Iterable[tuple[str, str]]) -> None:
-    """SettingsError when a rule was learned from one of these models, each (model id, sha256 of its file)."""
-    models, known = list(files), rule.fitted_files
-    learned = [model_id for model_id, sha256 in models if sha256 in known]
-    if learned:
-        raise SettingsError(
-            f"--rule: it was learned from {len(learned)} of these {len(models)} models ({learned[0]} first), so "
-            "results would be too good; use other models"
-        )
+    return read_learned(LearnedRule, path)

@@ -28,8 +28,8 @@ class Contribution:
 
 
 @record
-class BlindVerdict:
-    """cleared: natural. kept: injected, or not natural enough. not judged: can not be told, so the flag stays.
+class Verdict:
+    """cleared: natural. kept: injected, or not natural enough. not judged: cannot be told, so the flag stays.
 
     score: larger is more suspicious, and the model is cleared exactly when it is below threshold. pair: the directed
     pair victim -> target that decided. missing: features of that pair the rule would have used. fitted_on: the rule was

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..core.records import Field, record
 from ..synthesis.clean_networks import SurrogateSettings
-from ..synthesis.retrained_copies import RelearnSettings
+from ..synthesis.retrained_copies import RetrainSettings
 from ..triggers.precision import PrecisionChoice
 from ..triggers.stamps import StampSettings
 from ..triggers.task import InversionSettings
-from .filter_evidence import FilterSettings
+from .filter_evidence import FilterCheckSettings
 
 
 @record
@@ -30,11 +30,11 @@ class EvidenceSettings:
     clean_training: SurrogateSettings = Field(
         default_factory=lambda: SurrogateSettings(network="plain"), description="how those networks are trained"
     )
-    filters: FilterSettings = Field(
-        default_factory=FilterSettings, description="known photo filters, which are no patch and keep a flag"
+    filters: FilterCheckSettings = Field(
+        default_factory=FilterCheckSettings, description="known photo filters, which are no patch and keep a flag"
     )
-    relearning: RelearnSettings = Field(
-        default_factory=RelearnSettings, description="copies that are relearned where a known filter would keep a flag"
+    relearning: RetrainSettings = Field(
+        default_factory=RetrainSettings, description="copies that are retrained where a known filter would keep a flag"
     )
     images_per_class: int = Field(default=16, gt=0, description="images that a pair's trigger is inverted on")
     steps: int = Field(default=250, gt=0, description="inversion steps; fewer than 250 measure nothing")

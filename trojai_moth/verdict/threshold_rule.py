@@ -5,35 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..core.records import Field, fingerprint, record
+from ..core.records import fingerprint
 from ..core.statistics import logistic
+from ..triggers.stamps import StampBounds
 from ..triggers.trigger import Pair
 from .explanation import contribute, missing_words, open_words, sentence
 from .features import BlindEvidence, PairFeatures
-from .records import MOST_NAMED, BlindVerdict, Contribution, Outcome, measured
+from .records import MOST_NAMED, Contribution, Outcome, Verdict, measured
 from .stages import Question
 
 NAME: Final = "bounds"
 FEATURES_USED: Final = ("stamp_success", "stamp_breadth", "removal_success", "stamp_gap")
 NO_CANDIDATES: Final = "not judged: no patch of its scanner could be measured, and no other flag is taken back"
+# Set by hand. They hold for all 78 flagged models with a polygon of the third to eleventh set and start
+# (benchmarks/model_sets.py), on which they must not be judged.
+FALLBACK_BOUNDS: Final = StampBounds(success=0.75, breadth=0.17, removal=0.5, gap=0.7)
 # The probability is 1/2 in the middle between no bound missed and one.
 _HALF: Final = 0.5
-
-
-@record
-class FallbackBounds:
-    """Bounds that a pair with an injected polygon is within, set by hand.
-
-    They hold for all 78 of the flagged models of benchmarks/blind.py's third to eleventh set and start, on which they
-    must not be judged. All compare shares, so that they mean the same at other sizes and with any scanner.
-    """
-
-    success: float = Field(default=0.75, gt=0, lt=1, description="success of the stamp of the best colour, at least")
-    breadth: float = Field(default=0.17, ge=0, lt=1, description="mean success of stamps of all colours, at least")
-    removal: float = Field(default=0.5, gt=0, lt=1, description="success of taking a piece of the target away, at most")
-    gap: float = Field(
-        default=0.7, ge=0, description="how much better the stamp works than on clean networks, as a logarithm"
-    )
 
 
 class _Checks(NamedTuple):
@@ -57,7 +45,7 @@ class _Checks(NamedTuple):
         return not self.missing and not self.beyond
 
 
-def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> BlindVerdict:
+def judge_by_bounds(evidence: BlindEvidence, settings: StampBounds) -> Verdict:
     """Keep the flag where a candidate is within all bounds; clear it where each is beyond one.
 
     Where what is missing could still keep a pair, the model is not judged. The score is the number of bounds that the
@@ -74,7 +62,7 @@ def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> BlindV
     unknown = [feature for feature in worst.missing if feature in evidence.left_open]
     # Bounds weigh alike, so those that speak for the outcome are what decided.
     parts = tuple(sorted(worst.said, key=lambda part: (part.contribution > 0) != (outcome == "kept")))[:MOST_NAMED]
-    return BlindVerdict(
+    return Verdict(
         outcome=outcome,
         probability=probability,
         score=-float(worst.beyond),
@@ -88,7 +76,7 @@ def judge_by_bounds(evidence: BlindEvidence, settings: FallbackBounds) -> BlindV
     )
 
 
-def bounds_question(settings: FallbackBounds) -> Question:
+def bounds_question(settings: StampBounds) -> Question:
     """What the bounds ask of the evidence: one bound that a pair is beyond is enough, whatever the others."""
 
     def settled(pairs: Sequence[PairFeatures], unknown: frozenset[str]) -> Outcome | None:
@@ -103,7 +91,7 @@ def _outcome(checked: Sequence[_Checks]) -> Outcome | None:
     return "cleared" if checked and all(one.beyond for one in checked) else None
 
 
-def _check(pair: PairFeatures, settings: FallbackBounds) -> _Checks:
+def _check(pair: PairFeatures, settings: StampBounds) -> _Checks:
     opinions = {
         "stamp_success": (pair.stamp_success, lambda value: value >= settings.success),
         "stamp_breadth": (pair.stamp_breadth, lambda value: value >= settings.breadth),
@@ -118,8 +106,8 @@ def _check(pair: PairFeatures, settings: FallbackBounds) -> _Checks:
     return _Checks(pair, said, tuple(feature for feature, (value, _) in opinions.items() if not measured(value)))
 
 
-def _not_judged(settings: FallbackBounds, reason: str, checks: _Checks | None = None) -> BlindVerdict:
-    return BlindVerdict(
+def _not_judged(settings: StampBounds, reason: str, checks: _Checks | None = None) -> Verdict:
+    return Verdict(
         outcome="not judged",
         pair=checks.name if checks else None,
         missing=checks.missing if checks else (),

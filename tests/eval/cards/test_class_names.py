@@ -5,7 +5,7 @@ import pytest
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.eval.cards.class_names import class_names, read_names, said
 from trojai_moth.rounds.config_file import CaseConfig
-from trojai_moth.rounds.model_folder import Case
+from trojai_moth.rounds.model_folder import ModelFolder
 
 THREE = ("stop", "give way", "no entry")
 
@@ -57,7 +57,7 @@ def test_what_moves_a_cursor_or_is_too_long_is_no_name(tmp_path):
 
 
 def test_signs_name_classes_in_their_order(tmp_path):
-    case = Case("id-0", tmp_path, CaseConfig())
+    case = ModelFolder("id-0", tmp_path, CaseConfig())
     assert class_names(case, 2) == ("0", "1")
     (tmp_path / "foregrounds").mkdir()
     for name in ("3-1.png", "10-2.png"):

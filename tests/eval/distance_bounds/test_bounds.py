@@ -25,7 +25,7 @@ from trojai_moth.eval.distance_bounds.measures import measure_bounds
 from trojai_moth.triggers.distance import measure_distances
 from trojai_moth.triggers.distance_records import DistanceSettings
 
-from ..cards.test_heatmap import matrix
+from ...triggers.test_heatmap import matrix
 
 # Classes 0 and 1 are the same picture but for so many pixels; class 2 is another one.
 DIFFERENT, OTHER = 6, 30

@@ -4,7 +4,7 @@ from torch import nn
 from toys import PlantedNet, make_subject
 
 from trojai_moth.core.errors import MothError
-from trojai_moth.eval.distance_bounds.feature_layer import last_cut
+from trojai_moth.eval.distance_bounds.feature_layer import last_feature_layer
 from trojai_moth.loading import build_architecture
 
 CLASSES = 5
@@ -41,7 +41,7 @@ def seasoned(name):
 def test_the_rest_makes_of_the_features_what_the_whole_network_makes_of_the_images(name):
     subject = seasoned(name)
     x = noise(3, subject.size)
-    with last_cut(subject) as cut, torch.no_grad():
+    with last_feature_layer(subject) as cut, torch.no_grad():
         assert cut.name == PLACES[name]
         features = cut.features(x)
         whole, rest = subject.module(x), cut.rest(features)
@@ -64,7 +64,7 @@ class Skipping(nn.Module):
 
 
 def test_a_place_that_something_goes_past_is_no_cut():
-    with last_cut(make_subject(Skipping(), classes=2)) as cut:
+    with last_feature_layer(make_subject(Skipping(), classes=2)) as cut:
         assert cut.name == "one"
 
 
@@ -77,16 +77,16 @@ def test_a_module_that_runs_twice_and_a_convolution_that_classifies_are_no_cut()
         def forward(self, x):
             return self.last(self.again(self.again(self.first(x)))).mean((2, 3))
 
-    with last_cut(make_subject(Twice(), classes=3)) as cut:
+    with last_feature_layer(make_subject(Twice(), classes=3)) as cut:
         assert cut.name == "first"
-    with last_cut(make_subject(Twice(), classes=2)) as cut:
+    with last_feature_layer(make_subject(Twice(), classes=2)) as cut:
         assert cut.name == "first"
 
 
 def test_gradients_reach_images_and_features_but_no_weight():
     subject = seasoned("resnet18")
     x = noise(2, subject.size).requires_grad_()
-    with last_cut(subject) as cut:
+    with last_feature_layer(subject) as cut:
         features = cut.features(x)
         cut.rest(features)[:, 0].sum().backward()
     assert x.grad is not None and x.grad.abs().sum() > 0
@@ -97,7 +97,7 @@ def test_the_network_comes_back_as_it_was():
     subject = seasoned("squeezenetv1_1")
     subject.module.train()
     before = {name: value.clone() for name, value in subject.module.state_dict().items()}
-    with last_cut(subject) as cut, torch.no_grad():
+    with last_feature_layer(subject) as cut, torch.no_grad():
         cut.rest(cut.features(noise(2, subject.size)))
         assert not subject.module.training
     assert subject.module.training and all(parameter.requires_grad for parameter in subject.module.parameters())
@@ -110,7 +110,7 @@ def test_a_place_farther_from_the_end_can_be_asked_for():
     x = noise(3, subject.size)
     names = []
     for behind in (1, 3, 4, 7):
-        with last_cut(subject, behind) as cut, torch.no_grad():
+        with last_feature_layer(subject, behind) as cut, torch.no_grad():
             names.append(cut.name)
             torch.testing.assert_close(cut.rest(cut.features(x)), subject.module(x))
     # A Fire is a squeezing convolution and two beside each other that expand.
@@ -122,12 +122,15 @@ def test_a_place_farther_from_the_end_can_be_asked_for():
 
 
 def test_more_convolutions_than_there_are_can_not_follow():
-    with pytest.raises(MothError, match="9 convolutions follow"), last_cut(make_subject(Skipping(), classes=2), 9):
+    with (
+        pytest.raises(MothError, match="9 convolutions follow"),
+        last_feature_layer(make_subject(Skipping(), classes=2), 9),
+    ):
         pass
 
 
 def test_a_network_without_such_a_place_is_said_in_one_line():
     subject = make_subject(PlantedNet())
-    with pytest.raises(MothError, match="no place in this network") as caught, last_cut(subject):
+    with pytest.raises(MothError, match="no place in this network") as caught, last_feature_layer(subject):
         pass
     assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ from trojai_moth.eval.report.run_view import CANDIDATE, read_view
 from trojai_moth.eval.report.size_chart import BINS, size_chart
 from trojai_moth.eval.results import read_results
 
-from ..cards.test_heatmap import matrix
+from ...triggers.test_heatmap import matrix
 
 
 class Reader(HTMLParser):

@@ -9,7 +9,7 @@ from run_on_paper import HOSTILE, write_distances, write_run, write_triggers
 from trojai_moth.eval.report.page import render_page
 from trojai_moth.eval.report.run_view import read_view
 
-from ..cards.test_heatmap import matrix
+from ...triggers.test_heatmap import matrix
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [

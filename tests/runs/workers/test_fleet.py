@@ -15,7 +15,7 @@ from undisturbed import table, undisturbed_table
 from trojai_moth.core.errors import RunDirectoryError
 from trojai_moth.eval.results import write_results
 from trojai_moth.runs.execute import execute
-from trojai_moth.runs.execution_settings import Fleet, Shard
+from trojai_moth.runs.execution_settings import ExecutionSettings, Shard
 from trojai_moth.runs.records import Failure
 from trojai_moth.runs.status import run_status
 from trojai_moth.runs.workers import make_pool, processes
@@ -93,13 +93,13 @@ def workers(tmp_path):
 
 
 def test_workers_and_shards_give_the_same_table_as_one_process(start, expected, tmp_path, notes):
-    run = start("workers", fleet=Fleet(workers=2))
+    run = start("workers", fleet=ExecutionSettings(workers=2))
     execute(run)
     assert table(run) == expected and len(workers(tmp_path) - {os.getpid()}) == 2
     nothing_left(run)
     assert any(note.startswith(f"[3/4] {IDS[2]}: hardened: accuracy") for note in notes.messages)
     for index in (2, 1):
-        shard = start("shards", fleet=Fleet(shard=Shard(index=index, of=2)))
+        shard = start("shards", fleet=ExecutionSettings(shard=Shard(index=index, of=2)))
         execute(shard)
         done = run_status(shard.journal).finished
         assert done == (2 if index == 2 else 4)
@@ -109,7 +109,7 @@ def test_workers_and_shards_give_the_same_table_as_one_process(start, expected, 
 
 def test_shards_without_a_shared_disk_are_put_together_by_copying(start, expected, tmp_path):
     for index in (1, 2):
-        execute(start(f"part{index}", fleet=Fleet(shard=Shard(index=index, of=2))))
+        execute(start(f"part{index}", fleet=ExecutionSettings(shard=Shard(index=index, of=2))))
         shutil.copytree(tmp_path / f"part{index}", tmp_path / "whole", dirs_exist_ok=True)
     scans = len(marks(tmp_path / "marks", "scan"))
     whole = start("whole")
@@ -119,7 +119,7 @@ def test_shards_without_a_shared_disk_are_put_together_by_copying(start, expecte
 
 
 def test_a_killed_worker_and_one_without_memory_lose_nothing(start, expected, notes):
-    run = start(fleet=Fleet(workers=2), accidents={IDS[0]: "kill 2", IDS[1]: "memory 1"})
+    run = start(fleet=ExecutionSettings(workers=2), accidents={IDS[0]: "kill 2", IDS[1]: "memory 1"})
     execute(run)
     assert table(run) == expected
     nothing_left(run)
@@ -130,7 +130,9 @@ def test_a_killed_worker_and_one_without_memory_lose_nothing(start, expected, no
 
 def test_what_kills_every_worker_or_hangs_is_a_failure_of_its_kind_and_no_verdict(start, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "OVERTIME_S", 0.5)
-    run = start(fleet=Fleet(workers=2, deaths=2), time_budget=1.0, accidents={IDS[1]: "kill 9", IDS[3]: "hang 9"})
+    run = start(
+        fleet=ExecutionSettings(workers=2, deaths=2), time_budget=1.0, accidents={IDS[1]: "kill 9", IDS[3]: "hang 9"}
+    )
     execute(run)
     kinds = {model: run.journal.read(model, "failure", Failure) for model in IDS[:MODELS]}
     assert (kinds[IDS[0]], kinds[IDS[2]]) == (None, None)
@@ -144,15 +146,15 @@ def test_what_kills_every_worker_or_hangs_is_a_failure_of_its_kind_and_no_verdic
 
 def test_a_single_worker_is_a_process_where_it_is_asked_for(start):
     assert isinstance(make_pool(start()), Inline)
-    assert isinstance(make_pool(start(fleet=Fleet(workers=1))), processes.Processes)
+    assert isinstance(make_pool(start(fleet=ExecutionSettings(workers=1))), processes.Processes)
 
 
 def test_what_is_wrong_with_the_run_itself_ends_it_from_a_worker_too(start, expected):
-    run = start(fleet=Fleet(workers=2))
+    run = start(fleet=ExecutionSettings(workers=2))
     run.journal.open(run.identity())
     blocker = run.journal.root / "weights"
     blocker.write_text("a file where a folder should be")
-    with pytest.raises(RunDirectoryError, match=r"weights.* can not be written .* give the same command again"):
+    with pytest.raises(RunDirectoryError, match=r"weights.* cannot be written .* give the same command again"):
         execute(run)
     status = run_status(run.journal)
     assert (status.failed, status.holders) == (0, ())
@@ -163,7 +165,7 @@ def test_what_is_wrong_with_the_run_itself_ends_it_from_a_worker_too(start, expe
 
 
 def test_a_killed_driver_takes_its_workers_along_and_is_followed_by_the_next(start, driver, expected, tmp_path):
-    run = start(fleet=Fleet(workers=2), pause=0.5)
+    run = start(fleet=ExecutionSettings(workers=2), pause=0.5)
     first = driver(run)
     wait_until(lambda: len(workers(tmp_path) - {os.getpid()}) == 2)
     seen = workers(tmp_path) - {os.getpid()}
@@ -176,7 +178,7 @@ def test_a_killed_driver_takes_its_workers_along_and_is_followed_by_the_next(sta
 
 
 def test_sigterm_stops_within_seconds_and_leaves_nothing_half_done(start, driver, tmp_path):
-    run = start(fleet=Fleet(workers=2), pause=5.0)
+    run = start(fleet=ExecutionSettings(workers=2), pause=5.0)
     first = driver(run)
     wait_until(lambda: len(workers(tmp_path)) == 2)
     seen, began = workers(tmp_path), time.monotonic()
@@ -215,13 +217,13 @@ def test_a_silent_process_of_another_machine_is_taken_over_from(start, expected)
 
 @pytest.mark.parametrize(("keep", "kept"), [("none", []), ("flagged", [IDS[0], IDS[2], IDS[3]])])
 def test_weights_are_kept_as_asked_and_made_again_if_they_are_needed(start, expected, keep, kept):
-    run = start(fleet=Fleet(keep_weights=keep))
+    run = start(fleet=ExecutionSettings(keep_weights=keep))
     execute(run)
     folder = run.journal.root / "weights"
     assert sorted(path.stem for path in folder.iterdir()) == kept and table(run) == expected
     run.journal.path(IDS[2], "after").unlink()
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    run = dataclasses.replace(run, fleet=Fleet())
+    run = dataclasses.replace(run, fleet=ExecutionSettings())
     execute(run)
     assert table(run) == expected and f"{IDS[2]}.safetensors" in os.listdir(folder)

@@ -11,7 +11,7 @@ from undisturbed import table, undisturbed_table
 
 from trojai_moth.core.errors import MissingDependencyError, WorkerError
 from trojai_moth.runs.execute import execute
-from trojai_moth.runs.execution_settings import Fleet
+from trojai_moth.runs.execution_settings import ExecutionSettings
 from trojai_moth.runs.records import Failure
 from trojai_moth.runs.run_task import HUNG
 from trojai_moth.runs.status import run_status
@@ -56,7 +56,7 @@ def test_a_killed_node_changes_nothing(cluster, the_round, expected, tmp_path, n
             killed.append(True)
             made.remove_node(second, allow_graceful=False)
 
-    run = make_run(*the_round, tmp_path / "run", folder, pause=2.0, fleet=Fleet(executor="ray"))
+    run = make_run(*the_round, tmp_path / "run", folder, pause=2.0, fleet=ExecutionSettings(executor="ray"))
     execute(dataclasses.replace(run, check=kill_one))
     assert killed and table(run) == expected
     assert any(": its worker was lost" in note for note in notes.messages)
@@ -72,7 +72,7 @@ def test_a_worker_that_hangs_or_is_ended_loses_nothing_in_a_cluster_that_was_sta
     accidents = {IDS[0]: "kill 1", IDS[2]: "end 1", IDS[3]: "hang 9"}
     run = make_run(
         *the_round, tmp_path / "run", tmp_path / "marks", time_budget=2.0, accidents=accidents,
-        fleet=Fleet(executor="ray", workers=2),
+        fleet=ExecutionSettings(executor="ray", workers=2),
     )  # fmt: skip
     execute(run)
     expected, found = expected.splitlines(), table(run).splitlines()
@@ -85,7 +85,7 @@ def test_a_worker_that_hangs_or_is_ended_loses_nothing_in_a_cluster_that_was_sta
 
 def test_without_ray_or_a_cluster_it_says_so(the_round, tmp_path, monkeypatch):
     fleet_parts.install_for_all(tmp_path / "plugins", monkeypatch)
-    run = make_run(*the_round, tmp_path / "run", tmp_path / "marks", fleet=Fleet(executor="ray"))
+    run = make_run(*the_round, tmp_path / "run", tmp_path / "marks", fleet=ExecutionSettings(executor="ray"))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"--executor ray: needs pip install 'trojai-moth\[ray\]'"):
         execute(run)
@@ -102,6 +102,6 @@ def test_without_ray_or_a_cluster_it_says_so(the_round, tmp_path, monkeypatch):
             raise ConnectionError("nobody\nthere")
 
     monkeypatch.setitem(sys.modules, "ray", Nowhere)
-    away = dataclasses.replace(run, fleet=Fleet(executor="ray", address="10.0.0.1:6379"))
+    away = dataclasses.replace(run, fleet=ExecutionSettings(executor="ray", address="10.0.0.1:6379"))
     with pytest.raises(WorkerError, match=r"no cluster at 10\.0\.0\.1:6379 \(ConnectionError: nobody there\)"):
         execute(away)

@@ -12,7 +12,7 @@ from typing import Any
 from ...core.errors import UnreadableModelError
 from ...core.images import list_examples, read_image
 from ..metadata import MODELS_FOLDER
-from ..model_folder import CONFIG_NAMES, Case
+from ..model_folder import CONFIG_NAMES, ModelFolder
 from ..packs import find_packs, unpacked
 from ..reading import read_round
 
@@ -35,7 +35,7 @@ def find_errata(round_dir: Path) -> dict[str, str]:
     listed = read_round(round_dir)
     train = any(case.model_id >= _FIRST_OF_TRAIN_ALONE for case in listed)
     wrong = set(data["train" if train else "test"])
-    suspects = [case for case in listed if isinstance(case, Case) and case.model_id in wrong]
+    suspects = [case for case in listed if isinstance(case, ModelFolder) and case.model_id in wrong]
     return {case.model_id: f"{data['reason']} ({data['source']})" for case in suspects if _looks_like_round_1(case)}
 
 
@@ -49,7 +49,7 @@ def _has_any(round_dir: Path, models: Iterable[str]) -> bool:
     )
 
 
-def _looks_like_round_1(case: Case) -> bool:
+def _looks_like_round_1(case: ModelFolder) -> bool:
     if case.names.configured or case.names.examples != _EXAMPLES:
         return False
     try:

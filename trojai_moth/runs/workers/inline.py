@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..run import Run
-from ..run_task import take_turn
+from ..run_task import run_task
 from ..tasks import Task
 from .pool import Report
 
@@ -36,7 +36,7 @@ class Inline:
             return []
         task, self._task = self._task, None
         self._run.step(task.number, "load")
-        return [Report(task, take_turn(self._run, task))]
+        return [Report(task, run_task(self._run, task))]
 
     def stop(self) -> None:
         """Nothing runs beside this process."""

@@ -38,7 +38,7 @@ class Processes:
     def __init__(self, run: Run, workers: int) -> None:
         """Nothing is begun yet."""
         self._run, self._context = run, _context()
-        # What workers can not be sent: the user's terminal, and what asks whether he wants to stop.
+        # What workers cannot be sent: the user's terminal, and what asks whether he wants to stop.
         self._sent = replace(run, progress=silent, check=go_on)
         self._inherited = Inherited.from_here(OVERTIME_S)
         self._mute = 0

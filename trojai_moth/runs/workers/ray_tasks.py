@@ -87,7 +87,7 @@ class RayTasks:
         try:
             done, records = self._ray.get(answer)
         except self._ray.exceptions.RayTaskError as error:
-            raise WorkerError(f"a Ray worker can not work: {one_line(error)}") from None
+            raise WorkerError(f"a Ray worker cannot work: {one_line(error)}") from None
         except self._ray.exceptions.RayError as error:
             lost = f"its worker was lost ({type(error).__name__}); another takes the model up"
             self._run.note(task.number, lost)

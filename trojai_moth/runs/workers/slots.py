@@ -12,7 +12,7 @@ from ...core.device import all_devices
 
 @dataclass(frozen=True)
 class Slot:
-    """A worker's own place. cores: those it is pinned to; empty where processes can not be pinned."""
+    """A worker's own place. cores: those it is pinned to; empty where processes cannot be pinned."""
 
     device: torch.device
     cores: tuple[int, ...]

@@ -21,7 +21,7 @@ from ...core.errors import RunDirectoryError
 from ...core.messages import debugging, handed_to, level, traceback_text
 from ...loading.trusted import pickles_are_trusted, trusting_pickles
 from ..run import Run
-from ..run_task import take_turn
+from ..run_task import run_task
 from ..tasks import Outcome, Task
 from ..watchdog import Watchdog, watch_path
 from .slots import Slot, pin
@@ -90,7 +90,7 @@ class Done:
 
 
 def do_task(run: Run, task: Task, overtime: float, on_stage: Callable[[str], None]) -> Done:
-    """A task in a process that is ended when a stage hangs where Python can not interrupt it."""
+    """A task in a process that is ended when a stage hangs where Python cannot interrupt it."""
     word = watch_path(run.journal.leases.folder, run.cases[task.number].model_id)
     with Watchdog(word, overtime) as watchdog:
 
@@ -99,7 +99,7 @@ def do_task(run: Run, task: Task, overtime: float, on_stage: Callable[[str], Non
             watchdog.begins(stage, limit)
 
         try:
-            return Done(take_turn(run, task, begins))
+            return Done(run_task(run, task, begins))
         except RunDirectoryError as error:
             return Done("done", error)
 

@@ -1,0 +1,129 @@
+"""From a case on disk to a subject that is proved to read its images the way its makers did."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.errors import UnreadableModelError
+from ..core.images import ImagePool, list_examples, read_image
+from ..core.subject import Preprocessing, Subject
+from ..loading import LoadedModel, load_model
+from .data_settings import DataSettings
+from .model_folder import ModelFolder
+from .preprocessing import PreprocessingChoice, PreprocessingSearch, candidates
+from .trial_images import trial_images
+
+
+@dataclass(frozen=True)
+class OpenedFolder:
+    """A loaded subject with its example images, of which there may be none.
+
+    raw (N, 3, h, w) uint8 as stored, x = preprocessed, y the labels, names the file names; ``check`` says in words how
+    the preprocessing was confirmed, ``convention`` with which evidence.
+    """
+
+    subject: Subject
+    raw: torch.Tensor
+    examples: ImagePool
+    names: tuple[str, ...]
+    check: str
+    convention: PreprocessingChoice
+    note: str = ""
+    """What a reader of results must know of how the model was loaded, see LoadedModel."""
+
+
+def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | None = None) -> OpenedFolder:
+    """Load the model safely, read its examples and find out its preprocessing; UnreadableModelError otherwise.
+
+    Where there are no examples, the preprocessing is found on images that ``data`` names; without any of these the
+    model is refused. The case must be on disk: see :func:`packs.unpacked`.
+    """
+    loaded = load_model(case.model_file, architecture=case.config.architecture, classes=case.config.classes)
+    listed = list_examples(case.examples)
+    if not listed:
+        return _open_by_trial(case, loaded, device, data)
+    raw = _read_examples(listed, case, loaded.classes)
+    y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
+    tried = candidates(case.config, int(raw.shape[-1]))
+    subject = _subject(case, loaded, tried[0], device)
+    published = _published(case, names, loaded.classes)
+    found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
+    subject = replace(subject, preprocessing=found.chosen)
+    examples = ImagePool(found.chosen(raw), y)
+    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
+
+
+def _open_by_trial(
+    case: ModelFolder, loaded: LoadedModel, device: torch.device, data: DataSettings | None
+) -> OpenedFolder:
+    trial = trial_images(case, loaded.classes, data)
+    tried = candidates(case.config, int(trial.raw.shape[-1]))
+    subject = _subject(case, loaded, tried[0], device)
+    where, logits = str(case.model_file), case.names.logits
+    found = PreprocessingSearch(
+        subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
+    ).find(tried)
+    nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
+    subject = replace(subject, preprocessing=found.chosen)
+    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
+
+
+def _subject(case: ModelFolder, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
+    return Subject(
+        model_id=case.model_id,
+        module=loaded.module.to(device).eval(),
+        architecture=loaded.architecture,
+        classes=loaded.classes,
+        preprocessing=preprocessing,
+        device=device,
+        source_sha256=loaded.sha256,
+    )
+
+
+def _read_examples(listed: list[tuple[Path, int]], case: ModelFolder, classes: int) -> torch.Tensor:
+    stored, images = case.config.stored_size, []
+    for path, label in listed:
+        image = read_image(path)
+        said = f"{case.names.config} says" if case.config.stored_size else f"{listed[0][0].name} has"
+        stored = stored or max(image.shape[1:])
+        if tuple(image.shape[1:]) != (stored, stored):
+            raise UnreadableModelError(
+                f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but {said} {stored} x {stored}"
+            )
+        if label >= classes:
+            raise UnreadableModelError(f"{path}: class {label}, but {case.names.config} says {classes} classes")
+        images.append(image)
+    return torch.stack(images)
+
+
+def _published(case: ModelFolder, names: tuple[str, ...], classes: int) -> dict[str, np.ndarray] | None:
+    if not case.logits_file.exists():
+        return None
+    published = read_logits(case.logits_file, classes)
+    missing = sorted(set(names) - set(published))
+    if missing:
+        raise UnreadableModelError(f"{case.logits_file}: has no row for {missing[0]}")
+    return published
+
+
+def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
+    """Rows of a logits CSV: file name -> (classes,) float64; its header is 'Example, Logits' whatever the width."""
+    rows = {}
+    try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            next(reader, None)
+            for row in reader:
+                rows[row[0]] = np.array([float(value) for value in row[1:]])
+                if len(row) != classes + 1 or not np.isfinite(rows[row[0]]).all():
+                    raise ValueError(f"row {row[0]} does not hold {classes} finite numbers")
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UnreadableModelError(f"{path}: not a logits file ({error})") from None
+    return rows
