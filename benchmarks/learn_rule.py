@@ -3,7 +3,7 @@
     python benchmarks/learn_rule.py [--out FILE]
 
 Models of rounds whose triggers are photo filters are left out, and what filters do is not looked at: that is a check of
-its own (trojai_moth/verdict/filter_check.py). check_rule.py compares the result with the rule in the package.
+its own (trojai_moth/verdict/judge.py). check_rule.py compares the result with the rule in the package.
 """
 
 from __future__ import annotations

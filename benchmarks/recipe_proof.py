@@ -17,7 +17,7 @@ from typing import Any
 
 from record import Record, parser
 
-from trojai_moth.submission.recipe import find_recipe, read_recipe
+from trojai_moth.submission.folder import find_recipe, read_recipe
 from trojai_moth.submission.rules import METAPARAMETERS
 
 BASE_WORDS = ("--variant=minbase", "--include=python3,python3-venv", "bookworm")

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from scipy.stats import binomtest
 
 from ..core.records import Field, record
-from .group_bootstrap import Interval, group_bootstrap
-from .metrics import cross_entropy, roc_auc
+from .metrics import Interval, cross_entropy, group_bootstrap, roc_auc
 from .summary import Rate, make_rate
 
 

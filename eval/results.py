@@ -12,8 +12,7 @@ from ..core.errors import RunDirectoryError
 from ..core.files import write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
-from ..runs.journal import Journal
-from ..runs.records import Failure, NotHardened, ScanRecord
+from ..runs.journal import Failure, Journal, NotHardened, ScanRecord
 from ..scanners.result import Candidate, ScanResult
 from ..verdict.features import BlindEvidence
 from ..verdict.records import Verdict

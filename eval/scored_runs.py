@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import MothError
 from ..hardeners.trace import HardeningTrace
-from ..runs.journal import Journal
-from ..runs.records import ScanRecord
+from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
+from ..runs.journal import Journal, ScanRecord
 from ..verdict.records import Verdict
 from .calibration.blind_runs import LabelledModel, read_blind_run
-from .conditions import read_conditions
 from .protocol_rows import ScoredModel
 
 
@@ -61,3 +60,33 @@ def _scored(journal: Journal, model: LabelledModel, verdict: Verdict, conditions
 
 def _known(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
+
+
+# Column -> name in a table.
+_COLUMNS = {"number_example_images": "images per class", "cnn_img_size_pixels": "pixels", "number_classes": "classes"}
+_TYPE, _CONDITION, _GROUP, _LOOKALIKES = "triggers_0_type", "triggers_0_condition", "twin_group", "lookalike_pairs"
+
+
+def read_conditions(round_dir: Path) -> dict[str, dict[str, str]]:
+    """Model id -> name of a condition -> its value; {} without METADATA.csv. MothError when it cannot be read.
+
+    A clean model has no trigger; it stands under the trigger condition of its poisoned twin, so that both are counted
+    in one row.
+    """
+    table = read_metadata(metadata_file(round_dir), *_COLUMNS, _TYPE, _CONDITION, _GROUP, _LOOKALIKES)
+    rows = [{column: text for column, text in row.items() if text != "None"} for row in table.to_dict("records")]
+    by_group = {_group(row): row.get(_CONDITION) or "none" for row in rows if row.get(_TYPE)}
+    found = {}
+    for row in rows:
+        known = {name: row[column] for column, name in _COLUMNS.items() if row.get(column)}
+        if _group(row) in by_group:
+            known["trigger condition"] = by_group[_group(row)]
+        if _LOOKALIKES in table:
+            known["look-alike pairs"] = str(len(row.get(_LOOKALIKES, "").split()))
+        found[row[MODEL_NAME]] = known
+    return found
+
+
+def _group(row: Mapping[str, str]) -> str:
+    """Of its twins; a model without any is its own."""
+    return row.get(_GROUP) or row[MODEL_NAME]

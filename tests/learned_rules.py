@@ -4,8 +4,7 @@ import hashlib
 
 from toys import AS_STORED
 
-from trojai_moth.runs.journal import Journal, RunIdentity
-from trojai_moth.runs.records import ScanRecord
+from trojai_moth.runs.journal import Journal, RunIdentity, ScanRecord
 from trojai_moth.scanners.calibration import Estimate, LogisticCurve
 from trojai_moth.scanners.result import ScanResult
 from trojai_moth.verdict.features import BlindEvidence, PairFeatures

@@ -14,8 +14,7 @@ from trojai_moth.eval.distance_bounds.bounds import BoundSettings, combine
 from trojai_moth.hardeners.trace import HardeningRound, HardeningTrace
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.samples import Samples
-from trojai_moth.runs.journal import Journal, RunIdentity
-from trojai_moth.runs.records import Failure, ScanRecord
+from trojai_moth.runs.journal import Failure, Journal, RunIdentity, ScanRecord
 from trojai_moth.runs.trigger_files import keep_triggers
 from trojai_moth.scanners.result import Candidate, ScanResult
 from trojai_moth.triggers.distance_records import DistanceSettings

@@ -15,8 +15,7 @@ from ...rounds.model_hashes import file_hashes
 from ...rounds.packs import unpacked
 from ...rounds.poisoned_examples import read_poisoned
 from ...rounds.reading import read_round
-from ...runs.journal import Journal
-from ...runs.records import ScanRecord
+from ...runs.journal import Journal, ScanRecord
 from ...triggers.trigger import Pair
 from ...verdict.features import BlindEvidence, PairFeatures
 from ...verdict.learned_rule import RuleRound

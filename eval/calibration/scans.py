@@ -16,8 +16,7 @@ from ...core.records import from_dict, to_dict
 from ...rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 from ...rounds.model_folder import ModelFolder, SkippedModel
 from ...runs.execute import execute
-from ...runs.journal import Journal
-from ...runs.records import Failure, ScanRecord
+from ...runs.journal import Failure, Journal, ScanRecord
 from ...runs.run import NOTES, RescanSettings, Run, go_on
 from ...scanners.calibration import LeftOut
 from .learn import ScoredModel

@@ -15,8 +15,7 @@ from ...rounds.data_settings import DataSettings
 from ...runs.journal import Journal
 from ...triggers.distance_records import DistanceMatrix, protocol
 from ..distance_bounds.bounds import ClassBounds, PairBounds
-from ..distance_change import compare_distances
-from ..gain import Gain
+from ..gain import Gain, compare_distances
 from ..results import result_rows
 
 FORMAT: Literal["trojai-moth class distances 1"] = "trojai-moth class distances 1"

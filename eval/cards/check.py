@@ -10,8 +10,7 @@ from ...core.errors import SettingsError
 from ...core.records import from_json, record
 from ...triggers.distance_records import DistanceMatrix
 from ...triggers.trigger import SIZE_FLOOR, Pair
-from ..distance_change import compare_distances
-from ..gain import gains, pair_changes
+from ..gain import compare_distances, gains, pair_changes
 from .card import CardRecord
 from .file import KEY, file_hash, read_key, read_scalars
 

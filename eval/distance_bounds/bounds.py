@@ -19,7 +19,7 @@ from ...core.records import Field, record
 from ...synthesis.clean_networks import SurrogateSettings
 from ...triggers.distance_records import DistanceMatrix
 from ...triggers.trigger import Pair, pixels_at
-from ..distance_change import compare_distances
+from ..gain import compare_distances
 
 DEFINITIONS: Mapping[str, str] = MappingProxyType(
     {

@@ -18,9 +18,8 @@ from ...core.subject import Subject
 from ...rounds.samples import Samples
 from ...synthesis.clean_networks import train_surrogate
 from ...synthesis.compose import Composer, as_stored
-from ...triggers.distance_checkpoint import weights_hash
+from ...triggers.distance import measure_pairs, weights_hash
 from ...triggers.distance_records import DistanceMatrix
-from ...triggers.pair_sizes import measure_pairs
 from ...triggers.task import InversionSettings
 from ...triggers.trigger import Pair
 from .bounds import (

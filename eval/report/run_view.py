@@ -12,8 +12,7 @@ import pandas as pd
 from ...core.errors import RunDirectoryError
 from ...core.records import read_record
 from ...hardeners.trace import HardeningTrace
-from ...runs.journal import Journal, RunIdentity
-from ...runs.records import ScanRecord, Stage
+from ...runs.journal import Journal, RunIdentity, ScanRecord, Stage
 from ...scanners.result import ScanResult
 from ...verdict.records import Verdict
 from ..cards.card import CardRecord

@@ -129,7 +129,8 @@ def test_rescan_does_not_pass_over_what_it_could_not_judge(call, shared_round, t
     root = shutil.copytree(shared_round, tmp_path / "round")
     (root / "id-00000001" / "model.pt").write_bytes(b"nothing")
     result = call("rescan", root, "--out", "run", "--no-labels", *sets(*SCAN, NEVER))
-    assert result.exit_code == 2 and "not judged" in result.stdout and not result.stderr
+    assert result.exit_code == 2 and "not judged" in result.stdout
+    assert "[2/2] id-00000001: not judged: " in result.stderr and "Error" not in result.stderr
     rows = read_results(tmp_path / "run" / "results.csv")
     assert rows["verdict"].to_list() == ["clean", "not judged"] and rows["label"].isna().all()
 

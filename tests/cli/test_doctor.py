@@ -143,7 +143,7 @@ def test_packs_and_unforeseen_errors(plain, tmp_path, monkeypatch):
     pack_models(tmp_path / "id-000000xx.tar.gz", [plain])
     (case,) = read_round(tmp_path)
     assert check_model(case).usable
-    monkeypatch.setattr("trojai_moth.rounds.model_check.open_case", lambda *_: 1 / 0)
+    monkeypatch.setattr("trojai_moth.rounds.model_check.open_folder", lambda *_: 1 / 0)
     assert check_model(case).problem.startswith("ZeroDivisionError")
     assert check_model(SkippedModel(model_id="x", reason="why")) == ModelCheck(model_id="x", problem="why")
 

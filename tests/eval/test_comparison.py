@@ -20,8 +20,8 @@ from trojai_moth.eval.comparison import (
     make_table,
     methods_of,
     to_frame,
+    write_chart,
 )
-from trojai_moth.eval.comparison_chart import write_chart
 from trojai_moth.eval.contest import Contest
 from trojai_moth.hardeners.weights import load_weights
 from trojai_moth.rounds.config_file import CaseConfig

@@ -3,7 +3,7 @@
 import pytest
 
 from trojai_moth.core.errors import MothError
-from trojai_moth.eval.conditions import read_conditions
+from trojai_moth.eval.scored_runs import read_conditions
 from trojai_moth.rounds.metadata import METADATA_FILE
 
 COLUMNS = "model_name,number_classes,triggers_0_type,triggers_0_condition,twin_group,lookalike_pairs"

@@ -4,7 +4,7 @@ import pytest
 
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.records import from_json, to_json
-from trojai_moth.eval.distance_change import DistanceChange, compare_distances
+from trojai_moth.eval.gain import DistanceChange, compare_distances
 from trojai_moth.triggers.distance_records import DistanceMatrix, DistanceSettings, PairDistance
 
 PAIRS = [(v, t) for v in range(4) for t in range(4) if v != t]

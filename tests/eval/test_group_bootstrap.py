@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trojai_moth.eval.group_bootstrap import group_bootstrap
+from trojai_moth.eval.metrics import group_bootstrap
 
 
 def noisy(groups, copies=1):

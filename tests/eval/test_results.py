@@ -7,8 +7,7 @@ from trojai_moth.core.records import read_record, to_dict
 from trojai_moth.eval.results import COLUMNS, PROTOCOLS, read_results, result_rows, write_results
 from trojai_moth.eval.summary import Summary
 from trojai_moth.hardeners.trace import HardeningTrace
-from trojai_moth.runs.journal import Journal, RunIdentity
-from trojai_moth.runs.records import Failure, NotHardened, ScanRecord
+from trojai_moth.runs.journal import Failure, Journal, NotHardened, RunIdentity, ScanRecord
 from trojai_moth.runs.run import RescanSettings
 from trojai_moth.scanners.result import Candidate, ScanResult
 

@@ -9,7 +9,7 @@ from torch import nn
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
 from trojai_moth.core.subject import Preprocessing, Subject
-from trojai_moth.hardeners.accuracy_audit import MARGIN, SHARES, audit, drop_bound
+from trojai_moth.hardeners.accuracy_guard import MARGIN, SHARES, audit, drop_bound
 from trojai_moth.hardeners.trace import HardeningTrace
 from trojai_moth.rounds.samples import Samples
 

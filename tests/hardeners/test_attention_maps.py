@@ -4,7 +4,7 @@ from torch import nn
 from torchvision import models
 from toys import make_subject, square_images, trained_subject
 
-from trojai_moth.hardeners.attention_maps import activations_at, attention_distance, attention_map, attention_places
+from trojai_moth.hardeners.nad import activations_at, attention_distance, attention_map, attention_places
 
 
 class Stages(nn.Module):

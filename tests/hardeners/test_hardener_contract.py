@@ -13,7 +13,7 @@ from trojai_moth.hardeners.base import Hardener
 from trojai_moth.hardeners.registry import hardeners, make_hardener
 from trojai_moth.hardeners.trace import HardeningRound
 from trojai_moth.testing import HardenerContract
-from trojai_moth.testing.hardener_contract import SEED
+from trojai_moth.testing.contract import SEED
 
 NAMES = sorted(hardeners())
 # Settings with which each hardener is done in a second or two.

@@ -20,9 +20,8 @@ from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
 from trojai_moth.hardeners import moth as module_of_moth
 from trojai_moth.hardeners.accuracy_guard import AccuracyGuard
-from trojai_moth.hardeners.moth import Moth
+from trojai_moth.hardeners.moth import Moth, warm_up
 from trojai_moth.hardeners.moth_settings import MothSettings
-from trojai_moth.hardeners.moth_warmup import warm_up
 from trojai_moth.hardeners.trace import HardeningTrace
 from trojai_moth.triggers.distance import measure_distances
 from trojai_moth.triggers.distance_records import DistanceSettings

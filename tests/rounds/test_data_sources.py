@@ -12,17 +12,15 @@ from PIL import Image
 from torch import nn
 
 from trojai_moth.cli.main import main
-from trojai_moth.cli.options import data_settings
 from trojai_moth.core.errors import SettingsError, UnreadableModelError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_dict
 from trojai_moth.core.subject import Preprocessing, Subject
-from trojai_moth.rounds.class_order import check_class_order
-from trojai_moth.rounds.data_settings import DataSettings
+from trojai_moth.rounds.data_settings import DataSettings, source_settings
 from trojai_moth.rounds.image_folder import list_labelled, read_stored
 from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
-from trojai_moth.rounds.samples import collect_samples
+from trojai_moth.rounds.samples import check_class_order, collect_samples
 
 CPU = torch.device("cpu")
 
@@ -95,7 +93,7 @@ def test_what_data_says(tmp_path, monkeypatch):
     (tmp_path / "a+b").mkdir()
 
     def source(text):
-        return from_dict(DataSettings, data_settings(text, None))
+        return from_dict(DataSettings, source_settings(text, None))
 
     assert source("examples") == DataSettings() and source("composed").sources == ("composed",)
     assert (source("mine").source, source("mine").folder) == ("folder", "mine")

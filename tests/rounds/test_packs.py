@@ -13,8 +13,7 @@ from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds import packs
 from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
 from trojai_moth.rounds.open_folder import open_folder
-from trojai_moth.rounds.pack_stream import PackStream
-from trojai_moth.rounds.packs import read_pack, unpacked
+from trojai_moth.rounds.packs import PackStream, read_pack, unpacked
 from trojai_moth.rounds.reading import read_round
 
 MODEL = [("id-00000001", None), ("id-00000001/model.pt", b"m" * 600), ("id-00000001/config.json", b"{}")]
@@ -174,7 +173,7 @@ def test_bombs_are_refused_before_they_go_off(tmp_path, monkeypatch):
     pack.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096)))
     (found,) = read_pack(pack)
     assert "header of impossible size" in found.reason
-    monkeypatch.setattr("trojai_moth.rounds.pack_stream._FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("trojai_moth.rounds.packs._FREE_BYTES", 1 << 20)
     write_members(pack, [*MODEL, ("id-00000001/zeros", bytes(4 << 20))])
     os.utime(pack, (1, 1))
     assert "unpacks to more than" in read_pack(pack)[-1].reason

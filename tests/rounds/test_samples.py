@@ -44,7 +44,7 @@ def marked(case):
         greys += [int(40 * 1.55**n) for n in range(len(opened.examples.positions(label)))]
     raw = torch.tensor(greys, dtype=torch.uint8)[:, None, None, None].expand(opened.raw.shape).contiguous()
     examples = ImagePool(raw[..., :32, :32].float() / 255, opened.examples.y)
-    return case, type(opened)(opened.subject, raw, examples, opened.names, opened.check)
+    return case, type(opened)(opened.subject, raw, examples, opened.names, opened.check, opened.convention)
 
 
 def sources(pool):
@@ -102,7 +102,9 @@ def test_a_class_without_images_is_left_out(cases):
     case, opened = cases(2)
     kept = torch.nonzero(opened.examples.y != 1).flatten()
     names = tuple(opened.names[i] for i in kept)
-    fewer = type(opened)(opened.subject, opened.raw[kept], opened.examples.take(kept), names, opened.check)
+    fewer = type(opened)(
+        opened.subject, opened.raw[kept], opened.examples.take(kept), names, opened.check, opened.convention
+    )
     samples = collect((case, fewer))
     assert set(samples.train.y.tolist()) == set(samples.clean.y.tolist()) == {0, 2}
     assert "0-2 per class" in samples.description

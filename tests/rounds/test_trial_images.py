@@ -17,7 +17,7 @@ from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.preprocessing import PreprocessingChoice
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
-from trojai_moth.runs.records import ScanRecord
+from trojai_moth.runs.journal import ScanRecord
 
 CPU = torch.device("cpu")
 QUICK = ["--set", "scanner.screen_steps=2", "--set", "scanner.steps=2", "--set", "data.train_per_class=4"]

@@ -14,9 +14,9 @@ from trojai_moth.core.errors import NoSpaceError, RunDirectoryError
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.eval.results import write_results
 from trojai_moth.hardeners.trace import HardeningTrace
-from trojai_moth.runs import model_run
+from trojai_moth.runs import run_task
 from trojai_moth.runs.execute import execute
-from trojai_moth.runs.records import Failure, ScanRecord
+from trojai_moth.runs.journal import Failure, ScanRecord
 from trojai_moth.runs.run import RescanSettings
 from trojai_moth.runs.status import run_status
 from trojai_moth.triggers.engine import Engine, Gradient
@@ -97,7 +97,7 @@ def test_a_hang_is_given_up_and_a_model_has_one_budget_for_all_its_stages(start)
 def test_what_is_left_of_a_models_budget_is_what_its_next_stage_has(start, monkeypatch):
     run = start(model_budget=1000.0, hardener_budget=400.0)
     limits = []
-    real = model_run.ModelRun._begin
+    real = run_task.ModelRun._begin
 
     def begin(self, stage, limit=None):
         got = real(self, stage, limit)
@@ -105,7 +105,7 @@ def test_what_is_left_of_a_models_budget_is_what_its_next_stage_has(start, monke
             limits.append((stage, got))
         return got
 
-    monkeypatch.setattr(model_run.ModelRun, "_begin", begin)
+    monkeypatch.setattr(run_task.ModelRun, "_begin", begin)
     execute(run)
     used = run.journal.read(IDS[0], "before", ScanRecord).seconds
     used += run.journal.read(IDS[0], "harden", HardeningTrace).seconds
@@ -156,7 +156,7 @@ def test_a_disk_that_takes_no_weights_stops_the_run_and_the_run_goes_on(start, m
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_run, "require_space" if moment == "before the work" else "save_weights", full)
+        patch.setattr(run_task, "require_space" if moment == "before the work" else "save_weights", full)
         with pytest.raises(RunDirectoryError, match="give the same command again") as caught:
             execute(run)
     assert isinstance(caught.value, NoSpaceError) == (moment != "read-only")
@@ -182,7 +182,7 @@ def test_a_result_that_comes_second_is_dropped_and_said(start):
     run = start()
     run.journal.open(run.identity())
     notes = []
-    model = model_run.ModelRun(run, 0, lambda stage, limit: None, notes.append)
+    model = run_task.ModelRun(run, 0, lambda stage, limit: None, notes.append)
     first = Failure(stage="a", reason="first", seconds=1.0, kind="error")
     assert model._published("before", first) == first
     assert model._published("before", Failure(stage="b", reason="second", seconds=2.0, kind="error")) == first

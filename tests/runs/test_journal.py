@@ -8,8 +8,7 @@ from toys import AS_STORED
 from trojai_moth.core.errors import RunDirectoryError
 from trojai_moth.core.files import write_atomically, write_text
 from trojai_moth.core.records import to_dict, to_json
-from trojai_moth.runs.journal import Journal, RunIdentity
-from trojai_moth.runs.records import Failure, ScanRecord
+from trojai_moth.runs.journal import Failure, Journal, RunIdentity, ScanRecord
 from trojai_moth.runs.run import RescanSettings
 from trojai_moth.scanners.result import Candidate, ScanResult
 

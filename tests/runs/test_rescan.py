@@ -16,8 +16,7 @@ from trojai_moth.eval.results import read_results
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.runs import rescan as rescan_round
-from trojai_moth.runs.journal import Journal
-from trojai_moth.runs.records import Failure, ScanRecord
+from trojai_moth.runs.journal import Failure, Journal, ScanRecord
 from trojai_moth.runs.run import RescanSettings
 
 A, B = "id-00000000", "id-00000001"

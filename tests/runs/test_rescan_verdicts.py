@@ -22,9 +22,8 @@ from trojai_moth.verdict.records import Verdict
 from ..cli.test_cli import ALWAYS, MOTH, NEVER, SCAN, call, refused, sets, shared_round  # noqa: F401
 
 EVIDENCE = [
-    "evidence.steps=2", "evidence.images_per_class=2", "evidence.candidates=1", "evidence.controls=1",
-    *(name.replace("hardener.", f"evidence.{part}.") for part in ("hardening", "burst") for name in MOTH),
-    "evidence.differencing.epochs=1", "evidence.success_bound=0.01", "evidence.suspects=0",
+    "evidence.steps=2", "evidence.images_per_class=2", "evidence.candidates=1",
+    "evidence.success_bound=0.01", "evidence.suspects=0",
     "evidence.stamps.images_per_class=1", "evidence.stamps.grid=3", "evidence.stamps.removal_grid=3",
     "evidence.clean_networks=1", "evidence.clean_training.attempts=1", "evidence.clean_training.epochs=1",
     "evidence.clean_training.easy_per_class=2", "evidence.filters.odds=99",  # one epoch explains nothing

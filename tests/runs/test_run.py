@@ -20,10 +20,9 @@ from trojai_moth.loading import load_model
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.reading import read_round
 from trojai_moth.rounds.samples import Samples
-from trojai_moth.runs import model_run
+from trojai_moth.runs import run_task
 from trojai_moth.runs.execute import execute
-from trojai_moth.runs.journal import Journal
-from trojai_moth.runs.records import ScanRecord
+from trojai_moth.runs.journal import Journal, ScanRecord
 from trojai_moth.runs.run import RescanSettings, Run
 
 MOTH = {
@@ -182,8 +181,8 @@ def test_a_second_run_does_nothing(start, monkeypatch):
     def never(*_, **__):
         raise AssertionError("nothing may be read again")
 
-    for name in ("open_case", "collect_samples", "save_weights"):
-        monkeypatch.setattr(model_run, name, never)
+    for name in ("open_folder", "collect_samples", "save_weights"):
+        monkeypatch.setattr(run_task, name, never)
     monkeypatch.setattr(Moth, "harden", never)
     start(script)
     assert (journal.root / "results.csv").read_bytes() == table and stamps(journal.root) == files
@@ -208,7 +207,7 @@ def test_no_journal_says_hardened_without_the_weights(start, monkeypatch, tmp_pa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_run, "save_weights", dies)
+        patch.setattr(run_task, "save_weights", dies)
         with pytest.raises(KeyboardInterrupt):
             start({A: "flagged clean"})
     assert os.listdir(tmp_path / "run" / "journal") == [f"{A}.before.json"]
@@ -279,14 +278,14 @@ def without_times(value):
 
 
 def test_what_a_stage_took_includes_reading_the_model_where_that_was_still_to_be_done(start, monkeypatch):
-    clock, real = [0.0], model_run.open_folder
+    clock, real = [0.0], run_task.open_folder
 
     def open_slowly(*arguments):
         clock[0] += 100
         return real(*arguments)
 
-    monkeypatch.setattr(model_run, "open_folder", open_slowly)
-    monkeypatch.setattr(model_run, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(run_task, "open_folder", open_slowly)
+    monkeypatch.setattr(run_task, "perf_counter", lambda: clock[0])
 
     def seconds():
         _, _, journal = start({A: "flagged clean", B: "clean", C: "clean"})

@@ -17,7 +17,7 @@ from trojai_moth.core.records import read_record
 from trojai_moth.eval.report import trigger_pictures as drawing
 from trojai_moth.eval.report.trigger_pictures import PARTS, strip, trigger_pictures
 from trojai_moth.runs import trigger_files
-from trojai_moth.runs.records import ScanRecord
+from trojai_moth.runs.journal import ScanRecord
 from trojai_moth.runs.trigger_files import keep_triggers, read_triggers
 from trojai_moth.scanners.base import MOST_SHOWN, Scanner
 from trojai_moth.scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings

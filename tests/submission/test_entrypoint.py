@@ -11,7 +11,7 @@ import pytest
 
 from trojai_moth.submission.dialects import parse
 from trojai_moth.submission.entrypoint import DEFAULT_BUDGETS, completed, metaparameters, run, time_budget
-from trojai_moth.submission.result_file import inside, write_probability
+from trojai_moth.submission.predictions import inside, write_probability
 from trojai_moth.submission.surroundings import child_environment, work_folder
 
 from .test_endings import SAYS, alive, until
@@ -155,7 +155,7 @@ def test_a_folder_that_takes_no_second_file_is_no_trouble(call, tmp_path, monkey
     def refuse(path, text):
         raise PermissionError(13, "denied", str(path))
 
-    monkeypatch.setattr("trojai_moth.submission.result_file.write_text", refuse)
+    monkeypatch.setattr("trojai_moth.submission.predictions.write_text", refuse)
     assert call("say(probability=0.6)", result=result) == (0, "0.6\n")
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from trojai_moth.cli.main import main
 from trojai_moth.core.errors import MothError, SettingsError
 from trojai_moth.submission import rootfs
-from trojai_moth.submission.recipe import find_recipe, read_recipe
+from trojai_moth.submission.folder import find_recipe, read_recipe
 from trojai_moth.submission.rootfs import STEPS
 
 from .harness_schema import GOOD, VALUES, folder

@@ -12,8 +12,7 @@ from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
 from trojai_moth.triggers import distance
-from trojai_moth.triggers.distance import choose_pairs, measure_distances
-from trojai_moth.triggers.distance_checkpoint import image_hashes, weights_hash
+from trojai_moth.triggers.distance import choose_pairs, image_hashes, measure_distances, weights_hash
 from trojai_moth.triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, protocol
 from trojai_moth.triggers.inversion import random_start
 from trojai_moth.triggers.task import make_task

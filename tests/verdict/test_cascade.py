@@ -7,10 +7,9 @@ import pytest
 from learned_rules import evidence, learned, pair
 
 from trojai_moth.core.records import from_json, to_json
-from trojai_moth.verdict.features import FEATURES, PairFeatures
+from trojai_moth.verdict.features import ALWAYS, FEATURES, STAGES, PairFeatures, stages_for, wanted_features
 from trojai_moth.verdict.judge import judge, question, score_bounds, settle
 from trojai_moth.verdict.learned_rule import Term
-from trojai_moth.verdict.stages import ALWAYS, STAGES, stages_for, wanted_features
 from trojai_moth.verdict.threshold_rule import FALLBACK_BOUNDS
 
 ORDER = [name for given in STAGES.values() for name in given]

@@ -12,16 +12,14 @@ from trojai_moth.core.records import from_json, to_json
 from trojai_moth.scanners.result import Candidate, ScanResult
 from trojai_moth.synthesis.clean_networks import SurrogateSettings
 from trojai_moth.synthesis.retrained_copies import RetrainSettings
-from trojai_moth.triggers.pair_sizes import measure_pairs
+from trojai_moth.triggers.distance import measure_pairs
 from trojai_moth.triggers.stamps import StampSettings
 from trojai_moth.verdict import evidence as module
-from trojai_moth.verdict.candidates import choose_candidates
-from trojai_moth.verdict.evidence import UNUSED, collect_evidence
-from trojai_moth.verdict.features import FEATURES, BlindEvidence
+from trojai_moth.verdict.evidence import UNUSED, choose_candidates, collect_evidence
+from trojai_moth.verdict.features import FEATURES, STAGES, BlindEvidence, Question
 from trojai_moth.verdict.judge import judge, question
 from trojai_moth.verdict.learned_rule import Term
 from trojai_moth.verdict.settings import EvidenceSettings
-from trojai_moth.verdict.stages import STAGES, Question
 
 SETTINGS = EvidenceSettings(
     candidates=1,

@@ -17,9 +17,9 @@ from trojai_moth.synthesis.retrained_copies import RetrainSettings
 from trojai_moth.triggers.known_filters import FilterTable, filter_success, filter_table, known_filters
 from trojai_moth.verdict import evidence as gather_module
 from trojai_moth.verdict.evidence import collect_evidence
+from trojai_moth.verdict.features import Question
 from trojai_moth.verdict.filter_evidence import FILTERS, RELEARNED, FilterCheckSettings, FilterEvidence, filter_evidence
 from trojai_moth.verdict.judge import judge
-from trojai_moth.verdict.stages import Question
 
 from ..scanners.test_filter import ColourNet, band_images
 from ..triggers.test_known_filters import reddening  # noqa: F401

@@ -20,9 +20,8 @@ from ..eval.distance_bounds.bounds import BoundSettings, ClassBounds
 from ..eval.distance_bounds.measures import inversion_settings, measure_bounds
 from ..rounds.data_settings import DataSettings
 from ..rounds.model import Model
-from ..triggers.distance_checkpoint import image_hashes
+from ..triggers.distance import image_hashes, measure_pairs
 from ..triggers.distance_records import DistanceMatrix, plot_change
-from ..triggers.pair_sizes import measure_pairs
 
 
 def card_bounds(

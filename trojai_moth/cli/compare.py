@@ -72,7 +72,7 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
 def _run(
     model: FolderModel, settings: ComparisonSettings, out: Path, entrants: Sequence[tuple[Method, Hardener]]
 ) -> Comparison:
-    from ..eval.comparison_chart import write_chart
+    from ..eval.comparison import write_chart
     from ..eval.contest import Contest
     from ..rounds.poisoned_examples import read_poisoned
     from ..runs.workers.stopping import SIGNALS, Stopping

@@ -20,7 +20,7 @@ from .options import backgrounds_option, data_option, device_option, seed_option
 
 if TYPE_CHECKING:
     from ..core.images import ImagePool
-    from ..eval.distance_change import DistanceChange
+    from ..eval.gain import DistanceChange
     from ..rounds.model import FolderModel, On
 
 _log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _pixels(size: float | None) -> str:
 def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> None:
     if out and out.is_file():
         raise SettingsError(f"--out {out}: is a file; with --compare it is the folder for JSON and heat map")
-    from ..eval.distance_change import compare_distances
+    from ..eval.gain import compare_distances
 
     before, after = (read_record(DistanceMatrix, file) for file in files)
     change = compare_distances(before, after, names=(str(files[0]), str(files[1])))

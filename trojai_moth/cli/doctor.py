@@ -12,8 +12,16 @@ import click
 
 from ..core.errors import MothError
 from .base import command
-from .options import backgrounds_option, device_option, parse_assignments, round_data_option, set_option, subset_option
-from .round_data import left_to_round, settings_so_far
+from .options import (
+    backgrounds_option,
+    device_option,
+    left_to_round,
+    parse_assignments,
+    round_data_option,
+    set_option,
+    settings_so_far,
+    subset_option,
+)
 
 if TYPE_CHECKING:
     import torch

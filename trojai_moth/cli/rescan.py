@@ -11,19 +11,21 @@ import click
 from ..core.errors import MothError
 from .base import command
 from .console import make_console
-from .fleet_options import fleet_of, fleet_options
 from .options import (
     allow_fitted_option,
     calibration_option,
+    fleet_of,
+    fleet_options,
     hardener_budget_option,
+    left_to_round,
     model_budget_option,
     parse_assignments,
     round_data_option,
     scanner_budget_option,
+    settings_so_far,
     shared_options,
     subset_option,
 )
-from .round_data import left_to_round, settings_so_far
 
 if TYPE_CHECKING:
     from rich.console import Console

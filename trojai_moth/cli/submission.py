@@ -134,7 +134,7 @@ def _replay(target: Path, folder: Path, work: Path, kind: str, choices: Choices)
 
 def _in_rootfs(player: Player, base: Path, root: Path, kind: str) -> Replayed:
     """The recipe's steps, then every call, unless a step fails."""
-    from ..submission.recipe import find_recipe, read_recipe
+    from ..submission.folder import find_recipe, read_recipe
     from ..submission.replay import Isolation
     from ..submission.rootfs import prepare
 

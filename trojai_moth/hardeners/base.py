@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, final
+
+import torch
 
 from ..core.device import is_out_of_memory
 from ..core.errors import MothError, PluginError, SettingsError, one_line
@@ -15,8 +18,8 @@ from ..core.records import to_dict
 from ..core.subject import Subject
 from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
-from .accuracy_audit import Audit, audit
-from .checks import hardening_problem
+from ..scanners.checks import is_size
+from .accuracy_guard import Audit, audit
 from .trace import Hardened, HardeningRound, HardeningTrace
 
 
@@ -104,3 +107,31 @@ def _named_failures(name: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(one_line(error), "out of memory" if is_out_of_memory(error) else "error") from error
+
+
+def hardening_problem(given: Subject, work: Subject, rounds: Iterable[Any], stopped: Any) -> str | None:
+    """What is wrong with what a hardener left in ``work``, a copy of ``given``, or with what it says it did."""
+    before, after = given.module.state_dict(), work.module.state_dict()
+    if before.keys() != after.keys():
+        return "changed which weights the model has"
+    for name, tensor in after.items():
+        if (tensor.shape, tensor.dtype, tensor.device) != (before[name].shape, before[name].dtype, before[name].device):
+            return f"changed the shape, kind or device of {name}"
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return f"left numbers in {name} that are not finite"
+    if not isinstance(stopped, str):
+        return f"returned {type(stopped).__name__} as the reason why it ended"
+    return next((problem for problem in map(_round_problem, rounds) if problem), None)
+
+
+def _round_problem(done: Any) -> str | None:
+    if not isinstance(done, HardeningRound):
+        return f"returned {type(done).__name__}, not a HardeningRound"
+    if not (math.isfinite(done.accuracy) and math.isfinite(done.learning_rate)):
+        return f"gave the accuracy {done.accuracy} and the learning rate {done.learning_rate} in round {done.number}"
+    # What was taken back may well have been taken back because its loss ran away.
+    if done.loss is not None and not math.isfinite(done.loss) and not done.taken_back:
+        return f"gave the loss {done.loss} in round {done.number}"
+    if not all(is_size(size) for _, _, size in done.pairs):
+        return f"gave a trigger size that is no number in round {done.number}"
+    return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.records import record
 from ..core.subject import Subject
-from .accuracy_audit import Audit
+from .accuracy_guard import Audit
 
 if TYPE_CHECKING:
     import pandas as pd

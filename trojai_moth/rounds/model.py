@@ -19,7 +19,7 @@ from ..core.records import from_dict
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Preprocessing, Subject
 from ..loading import load_model
-from ..triggers.distance_checkpoint import weights_hash
+from ..triggers.distance import weights_hash
 from .data_settings import DataSettings, source_settings
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder

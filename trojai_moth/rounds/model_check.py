@@ -11,11 +11,10 @@ from ..core.errors import MothError, one_line
 from ..core.records import Field, record
 from .data_settings import DataSettings
 from .model_folder import ModelFolder, SkippedModel
-from .open_folder import OpenedFolder, open_folder
+from .open_folder import NoImagesError, OpenedFolder, open_folder
 from .packs import unpacked
 from .preprocessing import PreprocessingChoice
 from .samples import collect_samples
-from .trial_images import NoImagesError
 
 # Composed images of a class that show whether the signs are in the order of the classes.
 _TRIED_PER_CLASS = 10

@@ -112,12 +112,12 @@ class ModelFolder:
 
     @property
     def poisoned_examples(self) -> Path:
-        """The folder of example images that carry the injected trigger. Ground truth: see poisoned_examples.py."""
+        """The folder of example images that carry the injected trigger. Ground truth."""
         return self.directory / self.names.poisoned_examples
 
     @property
     def poisoned_logits_file(self) -> Path:
-        """The published logits of the poisoned example images. Ground truth: see poisoned_examples.py."""
+        """The published logits of the poisoned example images. Ground truth, see rounds/poisoned_examples.py."""
         return self.directory / self.names.poisoned_logits
 
 

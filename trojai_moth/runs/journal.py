@@ -11,16 +11,20 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ..core.errors import DamagedRecordError, RunDirectoryError, SettingsError
 from ..core.files import PART, publish_text, sweep_parts, write_text, written
 from ..core.process_identity import process_name
-from ..core.records import read_record, record, to_dict, to_json
+from ..core.records import Field, is_missing, read_record, record, to_dict, to_json
+from ..rounds.preprocessing import PreprocessingChoice
+from ..scanners.result import ScanResult
+from .failures import FailureKind
 from .leases import Leases, LeaseTerms
 from .watchdog import sweep_words
 
 T = TypeVar("T")
+
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -167,3 +171,48 @@ def _flat(value: object, name: str = "") -> list[tuple[str, object]]:
         parts = [_flat(item, f"{name}.{key}" if name else key) for key, item in value.items()]
         return [pair for part in parts for pair in part]
     return [(name, value)]
+
+
+Stage = Literal["before", "harden", "after", "evidence", "blind"]
+# Stages of a model in the order in which they run.
+STAGES: tuple[Stage, ...] = ("before", "harden", "after", "evidence", "blind")
+
+
+@record
+class ScanRecord:
+    """The journal's record of one scan."""
+
+    architecture: str
+    classes: int
+    sha256: str
+    check: str
+    convention: PreprocessingChoice
+    """How the model reads its images and what speaks for it."""
+    data: str
+    accuracy: float
+    device: str
+    verdict: ScanResult
+    seconds: float
+    note: str = ""
+    """How the model was loaded, where that limits what the verdict means."""
+
+
+@record
+class Failure:
+    """A model that could not be examined to the end; it is never counted as clean.
+
+    traceback: of the exception that ended it, where the run was made with ``--debug``; else it is no part of the file.
+    """
+
+    stage: str
+    reason: str
+    seconds: float
+    kind: FailureKind
+    traceback: str | None = Field(default=None, exclude_if=is_missing)
+
+
+@record
+class NotHardened:
+    """A flagged model that the protocol leaves alone, and why."""
+
+    reason: str

@@ -11,9 +11,9 @@ from ..scanners.neural_cleanse import NeuralCleanse, NeuralCleanseSettings
 from ..synthesis import clean_networks
 from ..synthesis.training import most_epochs
 from ..triggers.stamps import COLOURS
+from ..verdict.features import stages_for, wanted_features
 from ..verdict.judge import question, shipped_rule
 from ..verdict.settings import EvidenceSettings
-from ..verdict.stages import stages_for, wanted_features
 
 # A training step also has gradients of weights: half as much again as one of images alone.
 _TRAINING = 1.5

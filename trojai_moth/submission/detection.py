@@ -12,8 +12,7 @@ from ..core.messages import handed_to
 from ..core.records import to_dict
 from ..eval.results import result_rows
 from ..runs.execute import execute
-from ..runs.journal import Journal
-from ..runs.records import Failure, ScanRecord
+from ..runs.journal import Failure, Journal, ScanRecord
 from ..runs.rescan import make_run
 from ..runs.run import RescanSettings, Run
 from ..scanners.calibration import Calibration, read_calibration

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ..core.errors import one_line
 from .dialects import Request, UsageError, parse
-from .result_file import PRELIMINARY, write_probability
+from .predictions import PRELIMINARY, write_probability
 from .supervise import supervise
 from .surroundings import child_environment, process_start, remove, work_folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ..core.errors import MothError
+from ..core.files import write_text
 from ..core.records import record
 
 DEFAULT: Final = 0.5
@@ -88,3 +90,25 @@ def _from_table(path: Path) -> dict[str, Prediction]:
             raise MothError(f"{path}: has two rows for {model}; delete one")
         found[model] = _parsed(text, model) if text else Prediction(model_id=model, value=None, problem="missing")
     return found
+
+
+PRELIMINARY: Final = 0.5
+# The leaderboard's cross-entropy has no bound at 0 and 1.
+_EDGE: Final = 1e-6
+
+
+def write_probability(path: Path, value: float) -> None:
+    """Write one probability, held within 0 and 1; OSError if the place cannot be written to.
+
+    In one step where the folder allows a second file, else over the old one.
+    """
+    text = f"{inside(value)!r}\n"
+    with contextlib.suppress(OSError):
+        write_text(path, text)
+        return
+    path.write_text(text, encoding="utf-8")
+
+
+def inside(value: float) -> float:
+    """A probability in (0, 1); 0.5 for what is no number."""
+    return PRELIMINARY if math.isnan(value) else min(max(value, _EDGE), 1 - _EDGE)

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from ..core.errors import MothError, SettingsError
-from .recipe import Recipe
+from .folder import Recipe
 from .replay import Replay
 from .rules import Finding
 

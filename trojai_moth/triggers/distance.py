@@ -6,10 +6,13 @@ None, never 0 and never a large number, and it is left out of the means, which s
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +22,16 @@ from torch import Tensor
 from .. import __version__
 from ..core.device import describe_device
 from ..core.errors import SettingsError
+from ..core.files import write_text
 from ..core.images import ImagePool
 from ..core.messages import Progress, silent
+from ..core.records import read_record, record, to_json
 from ..core.seeding import generator
 from ..core.subject import Subject
-from .distance_checkpoint import Partial, image_hashes, weights_hash
-from .distance_records import CHANNELS, DistanceMatrix, DistanceSettings, PairDistance
+from .distance_records import CHANNELS, DistanceMatrix, DistanceSettings, PairDistance, protocol
 from .inversion import invert, random_start
 from .task import InversionSettings, make_task
-from .trigger import Pair
+from .trigger import Pair, Trigger
 
 # A class with this many images or fewer has distances that are clearly too small (the paper's own redraws: 6 % smaller
 # with 100 images than with 200).
@@ -235,3 +239,99 @@ def _geometric_mean(values: Sequence[float]) -> float | None:
     if not values or min(values) <= 0:
         return 0.0 if values else None
     return math.exp(sum(map(math.log, values)) / len(values))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """sizes: pixels by directed pair, the image's area for a pair without a trigger (censored); triggers that work."""
+
+    sizes: dict[Pair, float]
+    triggers: dict[Pair, Trigger]
+
+    @property
+    def censored(self) -> float:
+        """Share of the pairs without a trigger that works; 0 for no pairs."""
+        return 1 - len(self.triggers) / len(self.sizes) if self.sizes else 0.0
+
+
+def measure_pairs(
+    subject: Subject, images: ImagePool, pairs: Sequence[Pair], settings: InversionSettings, seed: int
+) -> Measured:
+    """Invert all ``pairs`` (victim, target) on the victims' images, x (N, 3, H, W) in [0, 1].
+
+    A pair's start depends on the seed and the pair only. Raises ValueError for a victim without images.
+    """
+    if not pairs:
+        return Measured({}, {})
+    task = make_task(images.y.cpu(), list(pairs))
+    result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed))
+    works = result.converged.tolist()
+    triggers = {pair: result.trigger(row) for row, pair in enumerate(pairs) if works[row]}
+    area = float(subject.size**2)
+    # A mask of less than a hundredth of a pixel is no mask, and its logarithm would rule every mean.
+    sizes = {pair: max(triggers[pair].size, 0.01) if pair in triggers else area for pair in pairs}
+    return Measured(sizes, triggers)
+
+
+# Hexadecimal digits of an image's hash that are kept: enough to tell thousands of images apart.
+_IMAGE_DIGITS = 16
+
+
+def weights_hash(subject: Subject) -> str:
+    """SHA-256 of all weights and buffers with their names, the same on every device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(subject.module.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def image_hashes(images: ImagePool, classes: int) -> tuple[tuple[str, ...], ...]:
+    """The start of the SHA-256 of every image (as float32), per class."""
+    found: list[list[str]] = [[] for _ in range(classes)]
+    for image, label in zip(images.x.cpu(), images.y.tolist(), strict=True):
+        found[label].append(hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:_IMAGE_DIGITS])
+    return tuple(map(tuple, found))
+
+
+@record
+class _Saved:
+    identity: str
+    pairs: tuple[PairDistance, ...]
+    seconds: float
+
+
+@dataclass
+class Partial:
+    """Pairs that are done, by (victim, target), and the seconds that earlier attempts spent on them."""
+
+    path: Path | None
+    identity: str
+    pairs: dict[Pair, PairDistance] = field(default_factory=dict)
+    seconds_before: float = 0.0
+
+    @classmethod
+    def open(
+        cls, path: Path | None, weights: str, images: tuple[tuple[str, ...], ...], settings: DistanceSettings
+    ) -> Partial:
+        """What ``path`` holds, or nothing yet; SettingsError if it was left by another measurement."""
+        text = json.dumps([weights, images, protocol(settings)])
+        fresh = cls(path, hashlib.sha256(text.encode()).hexdigest())
+        if path is None or not path.exists():
+            return fresh
+        saved = read_record(_Saved, path)
+        if saved.identity != fresh.identity:
+            raise SettingsError(
+                f"{path}: was left by a measurement with other weights, images or settings; repeat that one, give "
+                "another --out or delete the file"
+            )
+        pairs = {(pair.victim, pair.target): pair for pair in saved.pairs}
+        return cls(path, fresh.identity, pairs, saved.seconds)
+
+    def save(self, seconds: float) -> None:
+        """Write what is done, with the seconds of this attempt."""
+        if self.path:
+            pairs = tuple(self.pairs[pair] for pair in sorted(self.pairs))
+            saved = _Saved(identity=self.identity, pairs=pairs, seconds=self.seconds_before + seconds)
+            write_text(self.path, to_json(saved))

@@ -17,19 +17,17 @@ from ..core.records import to_dict
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
 from ..rounds.samples import Samples
-from ..scanners.result import ScanResult
+from ..scanners.result import Candidate, ScanResult
 from ..synthesis.clean_networks import train_surrogate
 from ..synthesis.retrained_copies import retrained_copies
+from ..triggers.distance import Measured, measure_pairs
 from ..triggers.known_filters import FilterTable, filter_success, filter_table
-from ..triggers.pair_sizes import Measured, measure_pairs
 from ..triggers.stamps import StampTable, StampTables, mean_conviction, stamp_gap
 from ..triggers.success import held_success
 from ..triggers.trigger import Pair
-from .candidates import choose_candidates, shown
-from .features import FEATURES, BlindEvidence, PairFeatures, Stage
+from .features import FEATURES, STAGES, BlindEvidence, PairFeatures, Question, Stage, stages_for, wanted_features
 from .filter_evidence import FILTERS, RELEARNED, FilterEvidence, filter_evidence
 from .settings import EvidenceSettings
-from .stages import STAGES, Question, stages_for, wanted_features
 
 Values = dict[str, float | None]
 UNUSED = "the rule does not use it"
@@ -247,3 +245,29 @@ class _Evidence:
             stage_seconds=self.seconds,
             seconds=time.perf_counter() - started,
         )
+
+
+def shown(verdict: ScanResult) -> tuple[Candidate, ...]:
+    """What a verdict shows; nothing where one of several scanners flagged the model for what is no patch.
+
+    Patches alone are looked into, and must not take back the flag of a scanner that saw something else.
+    """
+    other = any(one.kind != "patch" and one.scanner in verdict.flagged_by for one in verdict.evidence)
+    return () if other else verdict.evidence
+
+
+def choose_candidates(
+    evidence: Sequence[Candidate], present: Sequence[int], settings: EvidenceSettings,
+    stamped: Callable[[], Sequence[Pair]] = tuple,
+) -> tuple[Pair, ...]:  # fmt: skip
+    """The scanner's smallest working patches of one victim class each, worst first.
+
+    ``stamped``: asked for more candidates, worst first, where the scanner has any; up to ``suspects`` are added.
+    ``present``: classes with images.
+    """
+    found = [(c.victim, c.target) for c in evidence if c.kind == "patch" and c.size is not None and c.victim in present]
+    candidates = tuple(dict.fromkeys((int(victim or 0), target) for victim, target in found))[: settings.candidates]
+    # A model whose scanner shows no patch was not flagged for one, and patches cannot take its flag back.
+    if not candidates or not settings.suspects:
+        return candidates
+    return tuple(dict.fromkeys([*candidates, *stamped()]))[: len(candidates) + settings.suspects]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 from ..core.records import Field, record
 from .filter_evidence import FilterEvidence
+from .records import Outcome
 
 # In the order in which they run, the cheap ones first.
 Stage = Literal["before", "stamps", "clean_stamps"]
@@ -145,3 +147,33 @@ class BlindEvidence:
     seed: int = 0
     stage_seconds: dict[str, float] = Field(default_factory=dict)
     seconds: float = 0.0
+
+
+STAGES: Mapping[Stage, tuple[str, ...]] = MappingProxyType(
+    {stage: tuple(name for name, one in FEATURES.items() if one.stage == stage) for stage in get_args(Stage)}
+)
+# Always gathered: any evaluation asks for them.
+ALWAYS: Final = frozenset(STAGES["before"])
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a rule asks of the evidence.
+
+    features: those it uses. settled(pairs, open): the verdict on these candidates if the features ``open``, not known
+    yet, cannot change it whether they are measured or not; None if they can.
+    """
+
+    features: frozenset[str]
+    settled: Callable[[Sequence[PairFeatures], frozenset[str]], Outcome | None]
+
+
+def wanted_features(question: Question | None) -> frozenset[str]:
+    """The features that are gathered; without a question all."""
+    return frozenset(FEATURES) if question is None else question.features | ALWAYS
+
+
+def stages_for(features: frozenset[str]) -> list[Stage]:
+    """The stages that give these features, in order; clean networks are compared by what the stamps do."""
+    wanted = [stage for stage, given in STAGES.items() if not features.isdisjoint(given)]
+    return list(STAGES) if "clean_stamps" in wanted else wanted

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..core.errors import SettingsError
+from ..core.records import fingerprint, from_dict
+from ..core.statistics import logistic
 from ..triggers.stamps import StampBounds
 from ..triggers.trigger import Pair
 from .explanation import CUT_SHORT, failed_words, missing_words, open_words, sentence
-from .features import FEATURES, BlindEvidence, PairFeatures
-from .filter_check import keep_if_filter_trigger
+from .features import FEATURES, STAGES, BlindEvidence, PairFeatures, Question
+from .filter_evidence import FILTERS, FilterCheckSettings, FilterEvidence
 from .learned_rule import LearnedRule, Term, contributions, read_rule
 from .records import Contribution, Outcome, Verdict, measured, strongest
-from .stages import STAGES, Question
 from .threshold_rule import FALLBACK_BOUNDS, NO_CANDIDATES, bounds_question, judge_by_bounds
 
 NAME: Final = "learned rule"
@@ -73,7 +74,7 @@ def judge(
     outcome is that of the full evidence, and score and probability are the bound that decided: at least so much where
     kept, at most so much where cleared; where they could change it, as in evidence that was cut short for another
     rule, the model is not judged. ``sha256`` of the model's file: a rule that was learned from it says so. What would
-    be cleared is kept where a known photo filter is found to be a trigger (verdict/filter_check.py).
+    be cleared is kept where a known photo filter is found to be a trigger (verdict/judge.py).
     """
     if rule is None:
         return keep_if_filter_trigger(judge_by_bounds(evidence, fallback), evidence)
@@ -217,4 +218,47 @@ def _judged(top: Scored, rule: LearnedRule, identity: str, known: bool) -> Verdi
         rule=NAME,
         rule_sha256=identity,
         fitted_on=known,
+    )
+
+
+def _how(found: FilterEvidence, settings: FilterCheckSettings) -> str:
+    if found.unexplained:
+        return "far more than to copies of it that were retrained from clean images"
+    if found.single_class_score(settings) > found.filter_margin_gap(settings):
+        return "and spares the other classes"
+    return "far more surely than to clean networks of these classes"
+
+
+def keep_if_filter_trigger(verdict: Verdict, evidence: BlindEvidence) -> Verdict:
+    """``verdict``, but what it clears is kept where a known filter is a trigger, not judged where that is not known.
+
+    Evidence that says nothing of filters, as that of older runs, changes nothing.
+    """
+    found = evidence.filter
+    if not verdict.cleared or (found is None and FILTERS not in evidence.skipped):
+        return verdict
+    settings = from_dict(FilterCheckSettings, evidence.settings.get(FILTERS, {}), source="evidence settings")
+    changed = replace(verdict, rule=FILTERS, rule_sha256=fingerprint(settings), threshold=settings.odds, missing=())
+    if found is None:
+        reason = f"not judged: known photo filters could not be tried ({evidence.skipped[FILTERS]})"
+        return replace(changed, outcome="not judged", reason=reason, probability=None, score=None, threshold=None)
+    suspicion = found.suspicion(settings)
+    if suspicion < settings.odds:
+        return verdict
+    shown = found.unexplained or found
+    probability = max(verdict.probability or 0.0, logistic(suspicion - settings.odds))
+    part = Contribution(
+        feature="filter_odds",
+        value=suspicion,
+        contribution=suspicion - settings.odds,
+        words=f"the photo filter {shown.filter} does it, {_how(found, settings)}",
+    )
+    return replace(
+        changed,
+        outcome="kept",
+        probability=probability,
+        score=suspicion,
+        pair=(shown.victim, shown.target),
+        decided_by=(part,),
+        reason=sentence("kept", (shown.victim, shown.target), probability, (part,)),
     )

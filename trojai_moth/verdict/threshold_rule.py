@@ -10,9 +10,8 @@ from ..core.statistics import logistic
 from ..triggers.stamps import StampBounds
 from ..triggers.trigger import Pair
 from .explanation import contribute, missing_words, open_words, sentence
-from .features import BlindEvidence, PairFeatures
+from .features import BlindEvidence, PairFeatures, Question
 from .records import MOST_NAMED, Contribution, Outcome, Verdict, measured
-from .stages import Question
 
 NAME: Final = "bounds"
 FEATURES_USED: Final = ("stamp_success", "stamp_breadth", "removal_success", "stamp_gap")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trojai_moth.core.errors import SettingsError
-from trojai_moth.eval.calibration.conformal import retention_threshold, with_room, with_tail
+from trojai_moth.eval.calibration.fit_rule import retention_threshold, with_room, with_tail
 
 DRAWS, SEED = 40_000, 7
 

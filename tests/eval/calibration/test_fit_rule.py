@@ -9,10 +9,16 @@ from learned_rules import evidence, learned, pair
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.records import from_dict, from_json, to_json
 from trojai_moth.eval.calibration.blind_runs import BlindRun, LabelledModel
-from trojai_moth.eval.calibration.conformal import retention_threshold, with_room, with_tail
-from trojai_moth.eval.calibration.fit_rule import RuleSettings, fit_rule, judge_out_of_fold, learn_rule
-from trojai_moth.eval.calibration.learn import assign_folds
-from trojai_moth.eval.calibration.metrics import ranking_quality
+from trojai_moth.eval.calibration.fit_rule import (
+    RuleSettings,
+    fit_rule,
+    judge_out_of_fold,
+    learn_rule,
+    retention_threshold,
+    with_room,
+    with_tail,
+)
+from trojai_moth.eval.calibration.learn import assign_folds, ranking_quality
 from trojai_moth.eval.calibration.rule_weights import WeightSettings, make_rows
 from trojai_moth.verdict.judge import judge
 from trojai_moth.verdict.learned_rule import LearnedRule

@@ -23,8 +23,8 @@ from trojai_moth.eval.calibration.learn import (
     fit_curve,
     learn,
     limited_threshold,
+    ranking_quality,
 )
-from trojai_moth.eval.calibration.metrics import ranking_quality
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.scanners.calibration import LeftOut
 

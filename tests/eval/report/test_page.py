@@ -10,9 +10,8 @@ from PIL import Image
 from run_on_paper import HOSTILE, write_distances, write_run, write_triggers
 
 from trojai_moth.eval.report.export import CANDIDATE_TYPES, export_tables, write_tables
-from trojai_moth.eval.report.page import render_page
+from trojai_moth.eval.report.page import BINS, render_page, size_chart
 from trojai_moth.eval.report.run_view import CANDIDATE, read_view
-from trojai_moth.eval.report.size_chart import BINS, size_chart
 from trojai_moth.eval.results import read_results
 
 from ...triggers.test_heatmap import matrix

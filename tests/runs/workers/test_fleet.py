@@ -16,7 +16,7 @@ from trojai_moth.core.errors import RunDirectoryError
 from trojai_moth.eval.results import write_results
 from trojai_moth.runs.execute import execute
 from trojai_moth.runs.execution_settings import ExecutionSettings, Shard
-from trojai_moth.runs.records import Failure
+from trojai_moth.runs.journal import Failure
 from trojai_moth.runs.status import run_status
 from trojai_moth.runs.workers import make_pool, processes
 from trojai_moth.runs.workers.inline import Inline

@@ -12,7 +12,7 @@ from undisturbed import table, undisturbed_table
 from trojai_moth.core.errors import MissingDependencyError, WorkerError
 from trojai_moth.runs.execute import execute
 from trojai_moth.runs.execution_settings import ExecutionSettings
-from trojai_moth.runs.records import Failure
+from trojai_moth.runs.journal import Failure
 from trojai_moth.runs.run_task import HUNG
 from trojai_moth.runs.status import run_status
 from trojai_moth.runs.workers import ray_tasks
