@@ -24,15 +24,11 @@ os.environ["XDG_CACHE_HOME"] = str(next(_CACHES))
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_plans():
-    """Networks run in the plain way: which is fastest depends on what else the machine does, and rounding on that."""
-    import torch  # not above: the process that only hands out tests needs none
+    """Networks run in the plain way, so that no test depends on what is fastest just now."""
+    from plain_plans import use_plain_plans  # not above: the process that only hands out tests needs no torch
 
-    from trojai_moth.triggers import engine
-    from trojai_moth.triggers.execution_plan import Plan
-
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "find_plan", lambda device, precision, batches, run: Plan(batch=batches[0]))
+        use_plain_plans(patch)
         yield
 
 

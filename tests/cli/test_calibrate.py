@@ -33,7 +33,7 @@ SMALL = [part for name, value in DATA.items() for part in ("--set", f"data.{name
 SCORES = [(-2.0, -1.8), (0.5, 0.7), (0.2, -0.2), (1.5, 1.0), (-1.0, -1.2), (-0.1, 0.1)]
 IDS = [f"id-{number:08d}" for number in range(len(SCORES))]
 POISONED = [1, 3, 5]
-DEADLINE_S = 120
+DEADLINE_S = 600
 
 
 @record

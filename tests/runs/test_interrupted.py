@@ -23,7 +23,7 @@ SETTINGS = [
     "scanner.pair_bound=1e9", "hardener.rounds=2", "hardener.first_steps=6", "hardener.later_steps=4",
     "hardener.warmup_steps=6", "hardener.batch=12",
 ]  # fmt: skip
-DEADLINE_S = 120
+DEADLINE_S = 600
 # A message of the log: everything else on standard error is an error.
 DATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S")
 

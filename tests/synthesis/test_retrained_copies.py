@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from corner_backdoor import CLASSES, corner_trigger, subject_around
 
 from trojai_moth.core.errors import MothError, SettingsError
 from trojai_moth.core.images import ImagePool
@@ -10,12 +11,10 @@ from trojai_moth.synthesis import retrained_copies as retrained_module
 from trojai_moth.synthesis.retrained_copies import RetrainSettings, reinitialise, retrain_from, retrained_copies
 from trojai_moth.triggers.success import held_success
 
-from .test_clean_networks import CLASSES, corner_trigger, poisoned, samples, subject_around  # noqa: F401
-
 QUARTER = 0.25
 
 
-def test_the_copy_knows_the_classes_and_not_the_backdoor(poisoned, samples):  # noqa: F811
+def test_the_copy_knows_the_classes_and_not_the_backdoor(poisoned, samples):
     held, before = samples.held, torch.get_rng_state()
     state = {name: value.clone() for name, value in poisoned.module.state_dict().items()}
     copy = retrain_from(poisoned, samples.train, samples.held, RetrainSettings(), QUARTER, seed=3)
@@ -24,8 +23,13 @@ def test_the_copy_knows_the_classes_and_not_the_backdoor(poisoned, samples):  # 
     assert copy.model_id != poisoned.model_id and copy.source_sha256 == "" and not copy.module.training
     assert all(torch.equal(value, state[name]) for name, value in poisoned.module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), before)
-    again = retrain_from(poisoned, samples.train, samples.held, RetrainSettings(), QUARTER, seed=3)
-    assert all(torch.equal(value, copy.module.state_dict()[name]) for name, value in again.module.state_dict().items())
+
+
+def test_the_seed_decides(poisoned, samples):
+    few, settings = samples.train.first_per_class(8), RetrainSettings(least_accuracy=0.0)
+    copies = [retrain_from(poisoned, few, samples.held, settings, QUARTER, seed=seed) for seed in (3, 3, 4)]
+    one, again, other = (torch.cat([value.flatten() for value in copy.module.parameters()]) for copy in copies)
+    assert torch.equal(one, again) and not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "squeezenetv1_1"])
@@ -49,7 +53,7 @@ def test_the_first_layers_are_kept_and_all_behind_them_drawn_anew(architecture):
     assert all(torch.equal(after[name], new[name]) for name in names[first:])
 
 
-def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):  # noqa: F811
+def test_a_copy_that_stays_inaccurate_is_of_no_use(poisoned, samples):
     order = torch.randperm(len(samples.train.y), generator=torch.Generator().manual_seed(0))
     wrong = ImagePool(samples.train.x, samples.train.y[order])
     with pytest.raises(MothError, match="retrained from 25% of its layers"):
@@ -84,7 +88,7 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
     assert copies(kept=()) == []
 
 
-def test_what_can_not_be_built_can_not_be_drawn_anew(samples):  # noqa: F811
+def test_what_can_not_be_built_can_not_be_drawn_anew(samples):
     module = build_architecture("resnet18", CLASSES, seed=0)
     with pytest.raises(SettingsError, match="is not known"):
         retrain_from(

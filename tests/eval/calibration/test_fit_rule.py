@@ -25,6 +25,10 @@ from trojai_moth.verdict.learned_rule import LearnedRule
 TRUE_PAIR = (1, 2)
 NOISE = ("held_success", "stamp_success", "stamp_peak", "stamp_breadth", "removal_success", "clean_conviction")
 
+# A choice among few, where what is chosen is not the question.
+TWO = WeightSettings(features=("stamp_gap", "log_size"), inner_folds=2, strengths=(0.3,))
+QUICK = RuleSettings(weights=TWO)
+
 
 def drawn(stream, *, injected, gap=3.0, victim=0, target=3, **fixed):
     """A pair whose growths speak for what it is, ``gap`` standard deviations apart, among features that say nothing."""
@@ -71,6 +75,11 @@ def rule(models):
     return fit_rule(models)
 
 
+@pytest.fixture(scope="module")
+def quick(models):
+    return fit_rule(models, QUICK)
+
+
 def test_it_finds_what_tells_and_leaves_the_noise(rule):
     assert {"stamp_gap", "log_size"} & set(rule.features)
     assert len(set(rule.features) & set(NOISE)) <= 1 and rule.metrics.roc_auc > 0.9
@@ -87,21 +96,21 @@ def test_models_it_never_saw_are_told_apart(rule):
     assert np.mean(probabilities[0]) < 0.35 < 0.65 < np.mean(probabilities[1])
 
 
-def test_the_threshold_is_that_of_the_scores_out_of_fold(rule):
+def test_the_threshold_is_that_of_the_scores_out_of_fold(quick, models):
     poisoned, clean = (
-        [model.score for model in rule.provenance.models if model.poisoned is label] for label in (True, False)
+        [model.score for model in quick.provenance.models if model.poisoned is label] for label in (True, False)
     )
-    assert rule.retention == with_room(retention_threshold(poisoned, 0.02), clean)
-    assert rule.retention.true_positives == 12 and rule.threshold < min(poisoned)
-    loose = fit_rule(drawn_models(), RuleSettings(tolerate_loss=0.25))
-    assert loose.retention.k == 3 and loose.threshold > rule.threshold and loose.terms == rule.terms
-    tail = fit_rule(drawn_models(), RuleSettings(tail_loss=1e-4))
-    assert tail.retention == with_tail(rule.retention, poisoned, 1e-4) and tail.threshold < rule.threshold
-    assert tail.metrics.cleared.value <= rule.metrics.cleared.value
+    assert quick.retention == with_room(retention_threshold(poisoned, 0.02), clean)
+    assert quick.retention.true_positives == 12 and quick.threshold < min(poisoned)
+    loose = fit_rule(models, replace(QUICK, tolerate_loss=0.25))
+    assert loose.retention.k == 3 and loose.threshold > quick.threshold and loose.terms == quick.terms
+    tail = fit_rule(models, replace(QUICK, tail_loss=1e-4))
+    assert tail.retention == with_tail(quick.retention, poisoned, 1e-4) and tail.threshold < quick.threshold
+    assert tail.metrics.cleared.value <= quick.metrics.cleared.value
 
 
-def test_the_order_of_models_does_not_matter_and_runs_repeat(rule, models):
-    assert fit_rule(models[::-1]) == rule
+def test_the_order_of_models_does_not_matter_and_runs_repeat(quick, models):
+    assert fit_rule(models[::-1], QUICK) == quick
 
 
 def test_twins_share_a_fold_and_files_are_listed(rule, models):
@@ -115,12 +124,12 @@ def test_twins_share_a_fold_and_files_are_listed(rule, models):
     assert (made.clean, made.poisoned, made.right_pairs, made.candidates) == (12, 12, 12, 12 * 3 + 12)
 
 
-def test_a_score_does_not_know_its_own_model_or_twin(rule, models):
+def test_a_score_does_not_know_its_own_model_or_twin(quick, models):
     """Another label and other evidence for a model change the scores of other folds, never those of its own."""
-    found = {model.model_id: model for model in rule.provenance.models}
+    found = {model.model_id: model for model in quick.provenance.models}
     own = found[models[0].model_id].fold
     wild = pair(*TRUE_PAIR, stamp_gap=9.0, log_size=-9.0, held_success=1.0)
-    changed = fit_rule([replace(models[0], evidence=evidence(wild)), *models[1:]])
+    changed = fit_rule([replace(models[0], evidence=evidence(wild)), *models[1:]], QUICK)
     for model in changed.provenance.models:
         before = found[model.model_id]
         if model.model_id != models[0].model_id:
@@ -130,8 +139,9 @@ def test_a_score_does_not_know_its_own_model_or_twin(rule, models):
 def test_noise_alone_looks_like_noise():
     """Chosen out of many features on few models: in sample they seem to tell something, out of fold they must not."""
     areas = []
+    weights = WeightSettings(features=NOISE, least_gain=0.0, inner_folds=2, strengths=(0.3,))
+    settings = RuleSettings(folds=3, weights=weights)
     for seed in range(4):
-        settings = RuleSettings(weights=WeightSettings(features=NOISE, least_gain=0.0, inner_folds=2))
         areas.append(fit_rule(drawn_models(16, seed=seed, gap=0.0), settings).metrics.roc_auc)
     assert np.mean(areas) < 0.65
 
@@ -163,14 +173,13 @@ def test_other_candidates_of_poisoned_models_are_not_learned_from(models):
     assert make_rows([wrong], ("stamp_gap",)).x.shape == (0, 1)
 
 
-def test_a_true_positive_flagged_for_another_pair_counts_all_the_same():
+def test_a_true_positive_flagged_for_another_pair_counts_all_the_same(models, quick):
     """Its score is that of its natural candidates, and the threshold must be low enough to keep it."""
-    models = drawn_models()
     missed = [replace(model, evidence=replace(model.evidence, candidates=model.evidence.candidates[1:]))
               if model is models[1] else model for model in models]  # fmt: skip
-    rule, whole = fit_rule(missed), fit_rule(models)
+    rule = fit_rule(missed, QUICK)
     assert rule.provenance.right_pairs == 11 and rule.retention.true_positives == 12
-    assert rule.threshold < whole.threshold
+    assert rule.threshold < quick.threshold
 
 
 def test_what_is_seldom_measured_is_not_used_by_its_absence():
@@ -191,20 +200,20 @@ def test_missing_values_are_as_good_as_typical_ones(models):
             for found in model.evidence.candidates)))
         for number, model in enumerate(models)
     ]  # fmt: skip
-    rule = fit_rule(holes)
+    rule = fit_rule(holes, QUICK)
     assert rule.metrics.roc_auc > 0.8 and all(np.isfinite(term.weight) for term in rule.terms)
 
 
-def test_models_without_candidates_and_files_that_occur_twice_are_left_out(models, rule):
+def test_models_without_candidates_and_files_that_occur_twice_are_left_out(models, quick):
     empty, copy = labelled(90, False, evidence()), replace(models[1], model_id="id-copy", twin_group="twins x")
-    found = fit_rule([*models, empty, copy])
+    found = fit_rule([*models, empty, copy], QUICK)
     assert {left.model_id for left in found.provenance.left_out} == {"id-00000090", "id-copy"}
-    assert found.terms == rule.terms and found.retention == rule.retention
+    assert found.terms == quick.terms and found.retention == quick.retention
 
 
 def test_several_scans_of_a_model_are_one_true_positive(models):
     again = [replace(model, evidence=replace(model.evidence, seed=1)) for model in models]
-    assert fit_rule([*models, *again]).retention.true_positives == 12
+    assert fit_rule([*models, *again], QUICK).retention.true_positives == 12
 
 
 def test_the_metrics_are_those_of_other_folds_rules(models, rule):
@@ -220,7 +229,7 @@ def test_it_remembers_how_evidence_was_measured_where_that_was_alike(models):
         replace(model, evidence=replace(model.evidence, settings={"steps": 30, "suspects": number}))
         for number, model in enumerate(models[:8])
     ]
-    assert fit_rule(told).evidence_settings == {"steps": 30}
+    assert fit_rule(told, QUICK).evidence_settings == {"steps": 30}
 
 
 def test_the_rule_survives_json(rule):
@@ -230,7 +239,7 @@ def test_the_rule_survives_json(rule):
 def test_runs_of_one_kind_are_learned_from_together(models):
     source = learned().provenance.rounds[0]
     runs = [BlindRun(source, "k-arm", "composed", tuple(part)) for part in (models[:12], models[12:])]
-    rule = learn_rule(runs)
+    rule = learn_rule(runs, QUICK)
     assert (rule.scanner, rule.data, len(rule.provenance.rounds)) == ("k-arm", "composed", 2)
     with pytest.raises(SettingsError, match=r"2 different values of --scanner \(filter, k-arm\)"):
         learn_rule([runs[0], replace(runs[1], scanner="filter")])

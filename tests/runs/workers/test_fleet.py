@@ -10,6 +10,7 @@ import time
 import fleet_parts
 import pytest
 from fleet_parts import IDS, drive, make_run, marks
+from undisturbed import table, undisturbed_table
 
 from trojai_moth.core.errors import RunDirectoryError
 from trojai_moth.eval.results import write_results
@@ -58,17 +59,9 @@ def driver():
         process.join()
 
 
-@pytest.fixture
-def expected(start):
-    """What an undisturbed run in this process says."""
-    run = start("undisturbed")
-    execute(run)
-    return table(run)
-
-
-def table(run):
-    rows, _ = write_results(run.journal, {})
-    return rows.drop(columns="seconds").to_csv(index=False)
+@pytest.fixture(scope="module")
+def expected(the_round, tmp_path_factory):
+    return undisturbed_table(the_round, tmp_path_factory.mktemp("undisturbed"))
 
 
 def nothing_left(run):
@@ -198,7 +191,7 @@ def test_sigterm_stops_within_seconds_and_leaves_nothing_half_done(start, driver
 
 
 def test_two_drivers_share_one_run(start, driver, expected, tmp_path):
-    run = start(pause=0.2)
+    run = start(pause=0.5)
     second = driver(run)
     wait_until(lambda: marks(tmp_path / "marks", "scan"))
     execute(run)

@@ -7,9 +7,9 @@ import sys
 import fleet_parts
 import pytest
 from fleet_parts import IDS, make_run, marks
+from undisturbed import table, undisturbed_table
 
 from trojai_moth.core.errors import MissingDependencyError, WorkerError
-from trojai_moth.eval.results import write_results
 from trojai_moth.runs.execute import execute
 from trojai_moth.runs.execution_settings import ExecutionSettings
 from trojai_moth.runs.journal import Failure
@@ -20,14 +20,14 @@ from trojai_moth.runs.workers import ray_tasks
 MODELS = 4
 
 
-def table(run):
-    rows, _ = write_results(run.journal, {})
-    return rows.drop(columns="seconds").to_csv(index=False)
-
-
 @pytest.fixture(scope="module")
 def the_round(tmp_path_factory):
     return fleet_parts.make_round(tmp_path_factory.mktemp("ray") / "round", MODELS)
+
+
+@pytest.fixture(scope="module")
+def expected(the_round, tmp_path_factory):
+    return undisturbed_table(the_round, tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture
@@ -46,10 +46,8 @@ def cluster(tmp_path, monkeypatch):
     made.shutdown()
 
 
-def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path, notes):
+def test_a_killed_node_changes_nothing(cluster, the_round, expected, tmp_path, notes):
     made, second = cluster
-    undisturbed = make_run(*the_round, tmp_path / "undisturbed", tmp_path / "quiet")
-    execute(undisturbed)
     folder, killed = tmp_path / "marks", []
 
     def kill_one():
@@ -60,26 +58,24 @@ def test_a_killed_node_changes_nothing(cluster, the_round, tmp_path, notes):
 
     run = make_run(*the_round, tmp_path / "run", folder, pause=2.0, fleet=ExecutionSettings(executor="ray"))
     execute(dataclasses.replace(run, check=kill_one))
-    assert killed and table(run) == table(undisturbed)
+    assert killed and table(run) == expected
     assert any(": its worker was lost" in note for note in notes.messages)
     assert os.listdir(run.journal.root / "leases") == [] and run_status(run.journal).left == 0
 
 
 def test_a_worker_that_hangs_or_is_ended_loses_nothing_in_a_cluster_that_was_started_here(
-    the_round, tmp_path, monkeypatch
+    the_round, expected, tmp_path, monkeypatch
 ):
     pytest.importorskip("ray")
     fleet_parts.install_for_all(tmp_path / "plugins", monkeypatch)
     monkeypatch.setattr(ray_tasks, "OVERTIME_S", 0.5)
-    undisturbed = make_run(*the_round, tmp_path / "undisturbed", tmp_path / "quiet")
-    execute(undisturbed)
     accidents = {IDS[0]: "kill 1", IDS[2]: "end 1", IDS[3]: "hang 9"}
     run = make_run(
         *the_round, tmp_path / "run", tmp_path / "marks", time_budget=2.0, accidents=accidents,
         fleet=ExecutionSettings(executor="ray", workers=2),
     )  # fmt: skip
     execute(run)
-    expected, found = (table(one).splitlines() for one in (undisturbed, run))
+    expected, found = expected.splitlines(), table(run).splitlines()
     assert found[:-1] == expected[:-1] and "not judged" in found[-1]
     failure = run.journal.read(IDS[3], "failure", Failure)
     assert (failure.kind, failure.stage, failure.reason, failure.seconds) == ("out of time", "before", HUNG, 2.5)
