@@ -12,7 +12,7 @@ from trojai_moth.core.learned_file import refuse_fitted
 from trojai_moth.core.records import from_dict, from_json, to_dict, to_json
 from trojai_moth.core.statistics import logistic
 from trojai_moth.triggers.stamps import StampBounds
-from trojai_moth.verdict.judge import judge, model_score, score_pairs
+from trojai_moth.verdict.judge import judge, score_pairs
 from trojai_moth.verdict.learned_rule import MOST_FEATURES, STANDARD_LIMIT, LearnedRule, Term, read_rule
 from trojai_moth.verdict.records import MOST_NAMED, Verdict
 from trojai_moth.verdict.threshold_rule import FALLBACK_BOUNDS
@@ -129,11 +129,11 @@ class TestLearned:
         one, other = (judge(evidence(), rule).rule_sha256 for rule in (learned(), learned(threshold=0.1)))
         assert one != other
 
-    def test_model_score_is_the_score_of_the_verdict(self):
+    def test_every_candidate_has_a_score_of_its_own(self):
         bundle = evidence(pair(**NATURAL), pair(0, 1, **INJECTED))
-        assert model_score(bundle, TERMS, 0.2) == judge(bundle, learned(intercept=0.2)).score
-        assert model_score(evidence(pair()), TERMS, 0.2) is None
-        assert [part.pair for part in score_pairs(bundle.candidates, TERMS, 0.0)] == [(4, 2), (0, 1)]
+        found = score_pairs(bundle.candidates, TERMS, 0.2)
+        assert [one.pair for one in found] == [(4, 2), (0, 1)]
+        assert max(one.score for one in found) == judge(bundle, learned(intercept=0.2)).score
 
 
 class TestReading:

@@ -167,12 +167,6 @@ def score_pairs(pairs: Sequence[PairFeatures], terms: Sequence[Term], intercept:
     return scored
 
 
-def model_score(evidence: BlindEvidence, terms: Sequence[Term], intercept: float) -> float | None:
-    """The largest score of the candidates with enough features; None where there is none."""
-    top = _most_suspicious(score_pairs(evidence.candidates, terms, intercept))
-    return None if top is None else top.score
-
-
 def _failed(evidence: BlindEvidence) -> set[str]:
     """What stages that failed would have given, where a candidate lacks it."""
     given = {name for stage, names in STAGES.items() if stage in evidence.skipped for name in names}
