@@ -33,7 +33,7 @@ TINY = {
     "hardener_warmup_steps": 2, "hardener_sgd_steps": 1, "hardener_recovery_steps": 1, "hardener_batch": 6,
     "hardener_success_bound": 0.01, "hardener_warmup_bound": 0.01, "hardener_largest_share": 1.0,
     "hardener_accuracy_limit": 1.0, "hardener_precision": "fp32", "evidence_steps": 2, "evidence_candidates": 1,
-    "evidence_controls": 1, "evidence_precision": "fp32",
+    "evidence_precision": "fp32",
 }  # fmt: skip
 # A scan that finds what is there, and as little of what comes after as in TINY.
 SHORT = {key: value for key, value in TINY.items() if not key.startswith("scanner")} | {

@@ -65,8 +65,14 @@ def rescan(
 
     Example::
 
-        result = rescan("round4", out="run", scanner="neural-cleanse", seed=1)
+        result = tm.rescan("round4", out="run", scanner="neural-cleanse", seed=1)
         print(result.rows[["model", "verdict", "probability"]])
+
+    >>> import trojai_moth as tm
+    >>> tm.rescan("no-such-round", out="run")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    trojai_moth.core.errors.UnreadableModelError: no-such-round: no such directory; ...
 
     Args:
         round_dir: folder of models in one of the layouts of TrojAI's rounds.

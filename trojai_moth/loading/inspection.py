@@ -41,11 +41,17 @@ class Inspection:
     reason: str | None = Field(description="why it is refused and what to do, as the rest of a sentence")
 
 
-def inspect_model(path: Path) -> Inspection:
+def inspect_model(path: str | Path) -> Inspection:
     """Look at a file as :func:`~trojai_moth.loading.load_model` would, without building the model.
 
     Never raises for what a file is or holds; a refusal is part of the answer.
+
+    >>> import trojai_moth as tm
+    >>> found = tm.inspect_model("no-such-file.pt")
+    >>> found.verdict, found.container
+    ('refused', 'unknown')
     """
+    path = Path(path)
     try:
         with open_regular(path) as file:
             return _inspect(path, file)

@@ -13,12 +13,19 @@ from .model_folder import CONFIG_FILE, MODEL_FILE, ModelFolder, SkippedModel, fi
 from .packs import find_packs, read_pack
 
 
-def read_round(root: Path) -> list[ModelFolder | SkippedModel]:
+def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     """All models of a round: the folders id-* in it or in its models/, packs of them, and whatever METADATA.csv lists.
 
     Sorted by name. A single model directory is a round of one. A model that is there both unpacked and in a pack
     ``id-0000xx.tar.gz`` is the unpacked one. Raises UnreadableModelError if there is no model at all.
+
+    >>> import trojai_moth as tm
+    >>> tm.read_round("no-such-round")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    trojai_moth.core.errors.UnreadableModelError: no-such-round: no such directory; ...
     """
+    root = Path(root)
     if (root / MODEL_FILE).exists() or (root / CONFIG_FILE).exists():
         return [_case_or_skip(root)]
     if not root.is_dir():
