@@ -1,7 +1,7 @@
 """The pasted bound: the smallest piece of a real image of the target that turns images of the victim.
 
 Only the mask is inverted; the pattern is a clean image of the target. It is an upper bound of the class distance that
-comes from natural likeness alone, D12 of the blind verdict. Clean networks have such natural patches for every class
+comes from natural likeness alone. Clean networks have such natural patches for every class
 ("Inherent backdoors", Tao et al., ACSAC 2024). On the few models tried, ln(B / d0) did not tell injected pairs: a piece
 of the target can have the trigger's colour. So it is a number to publish beside the distance rather than a verdict.
 """

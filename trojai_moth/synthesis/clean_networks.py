@@ -1,7 +1,7 @@
 """A clean network of the same classes, to see which triggers come from the classes and which from this network alone.
 
 Natural backdoors come from the likeness of classes, so another network that was trained on clean images of the same
-classes should have them too; an injected one is the subject's own. D11 of the blind verdict, a hypothesis of ours. It
+classes should have them too; an injected one is the subject's own. A hypothesis of ours. It
 needs the classes' signs, or clean images enough to train on, which a container on a test server does not have.
 """
 
