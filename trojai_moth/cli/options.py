@@ -1,4 +1,4 @@
-"""Command-line options that several commands share, and settings as options."""
+"""Command-line options that several commands share, those of a run, and settings as options."""
 
 from __future__ import annotations
 

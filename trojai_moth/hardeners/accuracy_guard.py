@@ -1,4 +1,4 @@
-"""The accuracy guard: hardening may cost so much accuracy on held-back images and no more."""
+"""What hardening may cost: the accuracy guard after every round, and the audit on images that nothing has seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what a submission left behind: one small file per model, or the results.csv of a run."""
+"""Probabilities that submissions leave behind, written and read: one small file per model, or a run's results.csv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evidence on one flagged model: sizes of its suspicious pairs, plain stamps, and the same on clean networks."""
+"""The evidence on one flagged model: its suspicious pairs and their sizes, plain stamps, the same on clean networks."""
 
 from __future__ import annotations
 

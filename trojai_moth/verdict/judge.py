@@ -1,4 +1,7 @@
-"""Clearing or keeping the flag on a model from its evidence alone, by a learned rule or, without one, by bounds."""
+"""Clearing or keeping the flag on a model from its evidence alone, by a learned rule or, without one, by bounds.
+
+Either goes by patches, so what it would clear is kept where a known photo filter is found to be a trigger.
+"""
 
 from __future__ import annotations
 
