@@ -1,4 +1,4 @@
-"""One model: take its lease, do the stages that the journal lacks, record a failure by its kind, leave nothing behind."""
+"""One model: take its lease, do the stages that the journal lacks, record failures by kind, leave nothing behind."""
 
 from __future__ import annotations
 
