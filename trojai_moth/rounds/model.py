@@ -80,7 +80,7 @@ class Model:
 
     def __repr__(self) -> str:
         """One line."""
-        return f"<{type(self).__name__} {self.subject.words}; {self.samples.words}>"
+        return f"<Model {self.subject.words}; {self.samples.words}>"
 
     def _repr_html_(self) -> str:
         rows = {
