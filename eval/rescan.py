@@ -63,11 +63,6 @@ def rescan(
     Writes results.csv, summary.json, report.md, the journal and the hardened weights into ``out``. An unfinished run
     there goes on, when it was made with the same settings. A model that cannot be examined is not judged, never clean.
 
-    Example::
-
-        result = tm.rescan("round4", out="run", scanner="neural-cleanse", seed=1)
-        print(result.rows[["model", "verdict", "probability"]])
-
     >>> import trojai_moth as tm
     >>> tm.rescan("no-such-round", out="run")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
