@@ -131,7 +131,7 @@ def test_a_killed_worker_and_one_without_memory_lose_nothing(start, expected, no
 def test_what_kills_every_worker_or_hangs_is_a_failure_of_its_kind_and_no_verdict(start, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "OVERTIME_S", 0.5)
     run = start(
-        fleet=ExecutionSettings(workers=2, deaths=2), time_budget=1.0, accidents={IDS[1]: "kill 9", IDS[3]: "hang 9"}
+        fleet=ExecutionSettings(workers=2, deaths=2), time_budget=3.0, accidents={IDS[1]: "kill 9", IDS[3]: "hang 9"}
     )
     execute(run)
     kinds = {model: run.journal.read(model, "failure", Failure) for model in IDS[:MODELS]}

@@ -71,14 +71,14 @@ def test_a_worker_that_hangs_or_is_ended_loses_nothing_in_a_cluster_that_was_sta
     monkeypatch.setattr(ray_tasks, "OVERTIME_S", 0.5)
     accidents = {IDS[0]: "kill 1", IDS[2]: "end 1", IDS[3]: "hang 9"}
     run = make_run(
-        *the_round, tmp_path / "run", tmp_path / "marks", time_budget=2.0, accidents=accidents,
+        *the_round, tmp_path / "run", tmp_path / "marks", time_budget=6.0, accidents=accidents,
         fleet=ExecutionSettings(executor="ray", workers=2),
     )  # fmt: skip
     execute(run)
     expected, found = expected.splitlines(), table(run).splitlines()
     assert found[:-1] == expected[:-1] and "not judged" in found[-1]
     failure = run.journal.read(IDS[3], "failure", Failure)
-    assert (failure.kind, failure.stage, failure.reason, failure.seconds) == ("out of time", "before", HUNG, 2.5)
+    assert (failure.kind, failure.stage, failure.reason, failure.seconds) == ("out of time", "before", HUNG, 6.5)
     assert len(marks(tmp_path / "marks", f"accident.{IDS[3]}")) == 1, "nobody hangs at it again"
     assert os.listdir(run.journal.root / "leases") == [] and run_status(run.journal).left == 0
 
