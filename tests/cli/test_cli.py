@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from typing import get_args
 
 import click
 import pytest
@@ -14,9 +15,14 @@ from click.testing import CliRunner
 from fake_round import write_round
 
 from trojai_moth.cli.main import COMMANDS, main
+from trojai_moth.cli.options import record_fields
 from trojai_moth.core.records import read_record
+from trojai_moth.eval.calibration.fit_rule import RuleSettings
+from trojai_moth.eval.calibration.learn import LearnSettings
 from trojai_moth.eval.results import read_results
 from trojai_moth.loading import load_model
+from trojai_moth.runs.execution_settings import ExecutionSettings
+from trojai_moth.runs.run import RescanSettings
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.result import ScanResult
 
@@ -232,6 +238,31 @@ def test_other_settings_do_not_continue_a_run(call, refused, shared_round):
     assert call("rescan", shared_round, "--out", "run", *sets(*SCAN, NEVER)).exit_code == 0
     line = refused("rescan", shared_round, "--out", "run", *sets(*SCAN, NEVER), "--seed", "3")
     assert "settings.seed: 0 there, 3 now" in line
+
+
+def option(command, name):
+    return next(found for found in main.get_command(click.Context(main), command).params if found.name == name)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "settings"),
+    [
+        ("rescan", "harden", RescanSettings),
+        ("rescan", "verdict", RescanSettings),
+        ("rescan", "executor", ExecutionSettings),
+        ("rescan", "keep_weights", ExecutionSettings),
+        ("calibrate", "method", LearnSettings),
+    ],
+)
+def test_options_offer_what_the_settings_take(command, name, settings):
+    """Those of records that cannot be imported without torch are written down once more."""
+    assert list(option(command, name).type.choices) == list(get_args(record_fields(settings)[name].annotation))
+
+
+def test_a_default_that_is_told_is_the_one_that_holds():
+    told = option("calibrate-rule", "tolerate_loss")
+    assert not isinstance(told.default, float)  # click says by a mark of its own that there is none
+    assert told.show_default == str(RuleSettings().tolerate_loss)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

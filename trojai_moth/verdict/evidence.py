@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..core.errors import MothError
+from ..core.messages import Progress, silent
 from ..core.records import to_dict
 from ..core.seeding import derive_seed
 from ..core.subject import Subject
@@ -42,7 +43,7 @@ def collect_evidence(
     seed: int,
     question: Question | None = None,
     signs: Sequence[Path] = (),
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> BlindEvidence:
     """Look into the suspicious pairs of ``verdict``.
 
@@ -69,7 +70,7 @@ class _Evidence:
     seed: int
     signs: Sequence[Path]
     question: Question | None
-    progress: Callable[[str], None]
+    progress: Progress
     candidates: tuple[Pair, ...] = ()
     measured: Measured | None = None
     filter: FilterEvidence | None = None
