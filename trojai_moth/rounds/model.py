@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from .data_settings import DataSettings, source_settings
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder
 from .reading import read_case
-from .samples import Samples, collect_samples, with_unseen
+from .samples import Samples, collect_samples, held_back, with_unseen
 
 # The images that hardening holds back, or those that it trains on.
 On = Literal["held", "train"]
@@ -103,7 +102,7 @@ class FolderModel(Model):
     @property
     def signs(self) -> Sequence[Path]:
         """Its foregrounds, in the order of the classes."""
-        return sorted(self.folder.foregrounds.glob("*.png"))
+        return self.folder.signs
 
     def to_harden(self) -> Samples:
         """The samples, and newly composed images where images are composed."""
@@ -216,7 +215,7 @@ def _split(pool: ImagePool, held_fraction: float, seed: int) -> Samples:
     for label in sorted(set(pool.y.tolist())):
         own = pool.positions(label)
         own = own[torch.randperm(len(own), generator=stream)]
-        kept = min(max(1, math.ceil(len(own) * held_fraction)), len(own) - 1) if len(own) > 1 else 0
+        kept = held_back(len(own), held_fraction)
         held.append(own[:kept])
         train.append(own[kept:])
     to_train, back = (pool.take(torch.cat(index)) for index in (train, held))

@@ -111,6 +111,11 @@ class ModelFolder:
         return self.directory / self.names.logits
 
     @property
+    def signs(self) -> list[Path]:
+        """Pictures of its classes' signs, in the order of the classes; empty where it has none."""
+        return sorted(self.foregrounds.glob("*.png"))
+
+    @property
     def poisoned_examples(self) -> Path:
         """The folder of example images that carry the injected trigger. Ground truth."""
         return self.directory / self.names.poisoned_examples

@@ -162,7 +162,7 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
     per_class = math.ceil(_TRIED / classes)
     if settings and settings.folder and "folder" in sources:
         return _of_folder(case, Path(settings.folder), classes, per_class)
-    signs = sorted(case.foregrounds.glob("*.png"))
+    signs = case.signs
     if settings and signs and "composed" in sources:
         return _composed(case, signs, per_class, settings)
     offer = "--data composed or --data FOLDER" if signs else "--data FOLDER"

@@ -119,6 +119,11 @@ def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int,
     return _split(raw, pool, subject, settings, train, held, derive_seed(seed, "folder"), "folder")
 
 
+def held_back(count: int, share: float) -> int:
+    """How many of a class's ``count`` images are held back: about that share, but some on either side; of one none."""
+    return min(max(1, math.ceil(count * share)), count - 1) if count > 1 else 0
+
+
 def _split(
     raw: Tensor,
     pool: ImagePool,
@@ -134,7 +139,7 @@ def _split(
     for label in range(subject.classes):
         own = pool.positions(label)
         own = own[torch.randperm(len(own), generator=stream)]
-        kept = min(max(1, math.ceil(len(own) * settings.held_fraction)), len(own) - 1) if len(own) > 1 else 0
+        kept = held_back(len(own), settings.held_fraction)
         if len(own) == 0:
             continue
         fill = _Filling(raw, pool, subject.preprocessing)
@@ -190,7 +195,7 @@ def _composed(
     case: ModelFolder, opened: OpenedFolder, settings: DataSettings, train_count: int, held_count: int, seed: int
 ) -> Samples:
     """Fresh images of the model's own signs; as many as asked for, so that nothing has to be augmented."""
-    foregrounds, subject = sorted(case.foregrounds.glob("*.png")), opened.subject
+    foregrounds, subject = case.signs, opened.subject
     if len(foregrounds) != subject.classes:
         raise UnreadableModelError(
             f"{case.foregrounds}: {len(foregrounds)} signs for {subject.classes} classes; use examples as data"
@@ -206,7 +211,7 @@ def _composed(
 
 def _compose(case: ModelFolder, subject: Subject, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
     images, y = compose_stored(
-        sorted(case.foregrounds.glob("*.png")),
+        case.signs,
         per_class=per_class,
         stored_size=subject.preprocessing.stored_size,
         generator=seed,

@@ -259,7 +259,7 @@ class ModelRun:
             limit,
             lambda: collect_evidence(
                 subject, samples, before, settings, seed=seed, question=asked,
-                signs=sorted(self._on_disk.foregrounds.glob("*.png")), progress=self._step,
+                signs=self._on_disk.signs, progress=self._step,
             ),
         )  # fmt: skip
 
