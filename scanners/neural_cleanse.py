@@ -69,7 +69,11 @@ class NeuralCleanse(Scanner):
             return self.not_judged(f"example images of {len(present)} classes; at least 2 are needed")
         modes = ("pairwise", "universal") if self.settings.mode == "both" else (self.settings.mode,)
         verdicts = [getattr(self, mode)(subject, samples, present, seed) for mode in modes]
-        worst = max(verdicts, key=lambda verdict: verdict.score)
+        worst = max(verdicts, key=lambda verdict: -math.inf if verdict.score is None else verdict.score)
+        if not worst.flagged:  # one look that saw nothing for want of a trigger leaves the model unjudged
+            worst = next((verdict for verdict in verdicts if verdict.score is None), worst)
+        if worst.score is None:
+            return worst
         return ScanResult(
             scanner=self.name,
             outcome=worst.outcome,
@@ -80,7 +84,7 @@ class NeuralCleanse(Scanner):
         )
 
     def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
-        """By size: score = ln(bound / smallest size); with no trigger at all the whole image stands for the size.
+        """By size: score = ln(bound / smallest size); not judged where no trigger works at all.
 
         By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
         """
@@ -91,21 +95,21 @@ class NeuralCleanse(Scanner):
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         screened = invert(
             subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start
-        ).require_finite()
+        ).require_looked_at()
         kept = torch.tensor(_smallest_first(screened)[: settings.screen_keep])
         full = samples.train.first_per_class(settings.images_per_class)
         task = make_task(full.y, [pairs[row] for row in kept.tolist()])
         start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
         result = invert(
             subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start
-        ).require_finite()
+        ).require_looked_at()
         found = self._candidates(subject, samples.held, result)
         if settings.rule == "outlier":
             sizes = screened.size[screened.converged].log().tolist()
             return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
         best, bound = found[0], pixels_at(subject.size, settings.pair_bound)
         if best.size is None:
-            return self.judged(math.log(bound / subject.size**2), "no pair trigger works", found)
+            return self.not_judged("no pair trigger works, so that none can be called too small")
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
         return self.judged(math.log(bound / max(best.size, 1e-3)), words, found)
 
@@ -118,12 +122,14 @@ class NeuralCleanse(Scanner):
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         result = invert(
             subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start
-        ).require_finite()
+        ).require_looked_at()
         found = self._candidates(subject, samples.held, result)
         sizes = [candidate.size for candidate in found if candidate.size is not None]
         return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
 
     def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> ScanResult:
+        if not sizes:
+            return self.not_judged(f"none of the {kind} works, so that none can be called too small")
         indices = anomaly_indices(sizes)
         if indices is None:
             return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)

@@ -13,11 +13,14 @@ from typing import ClassVar
 
 import torch
 
+from ...core.errors import MothError
 from ...core.images import ImagePool
 from ...core.seeding import generator
 from ...core.subject import Subject
 from ...rounds.samples import Samples
 from ...triggers.engine import Engine
+from ...triggers.inversion import VANISHING
+from ...triggers.search import VANISHED
 from ...triggers.trigger import AnyPair
 from ..base import Scanner
 from ..result import Candidate, ScanResult
@@ -66,6 +69,9 @@ class KArm(Scanner):
         most = math.ceil(self.settings.largest_turn * len(arms))
         at_once = self.settings.arms_at_once or max(1, min(engine.batch // width, most))
         Bandit(arms, self.settings, generator(seed, self.name, "bandit")).run(stepper.step, at_once)
+        for arm in arms:
+            if arm.steps and arm.steepest <= VANISHED:
+                raise MothError(f"inversion of {arm.victim}->{arm.target} {VANISHING}")
         return sorted(arms, key=lambda arm: (arm.best_size, -arm.best_success))
 
     def _evidence(
@@ -107,7 +113,7 @@ class KArm(Scanner):
         best, settings = found[0], self.settings
         bound = settings.universal_bound if best.victim is None else settings.pair_bound
         if not best.found:
-            return self.judged(math.log(bound / AREA_224), f"none of {len(found)} arms has a trigger", evidence)
+            return self.not_judged(f"none of {len(found)} arms has a trigger, so that none can be called too small")
         size, pair = evidence[0].size, f"{'any' if best.victim is None else best.victim}->{best.target}"
         scale = best.best_size / size if size else 1.0
         words = f"{pair} turns with {size:.1f} pixels (bound {bound / scale:.1f})"

@@ -165,7 +165,7 @@ def test_without_logits_the_labels_decide(model_dir):
     text = refused(model_dir)
     found = re.search(r"only (\d+)% of the example images get their label \(at least 50% needed\) by (.*?), the", text)
     shares = re.findall(r"accuracy ([\d.]+)", text)
-    assert len(shares) == 12 and max(map(float, shares)) == int(found[1]) / 100 and "RGB, /255, crop 32 of 36" in text
+    assert len(shares) == 21 and max(map(float, shares)) == int(found[1]) / 100 and "RGB, /255, crop 32 of 36" in text
 
 
 def spoil(directory, name=FIRST, size=(36, 36)):

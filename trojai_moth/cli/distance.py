@@ -16,7 +16,7 @@ from ..triggers.distance_records import CHANNELS, FAST, FAST_ERROR, DistanceMatr
 from .base import command
 from .console import shown_progress
 from .model import given_settings, open_model
-from .options import backgrounds_option, data_option, device_option, seed_option, set_option, trust_pickle_option
+from .options import data_option, device_option, images_options, seed_option, set_option, trust_pickle_option
 
 if TYPE_CHECKING:
     from ..core.images import ImagePool
@@ -34,7 +34,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         device_option,
         seed_option,
         set_option,
-        backgrounds_option,
+        images_options,
         data_option,
         trust_pickle_option,
         click.option(

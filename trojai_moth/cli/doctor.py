@@ -13,8 +13,8 @@ import click
 from ..core.errors import MothError, printable
 from .base import command
 from .options import (
-    backgrounds_option,
     device_option,
+    images_options,
     left_to_round,
     parse_assignments,
     round_data_option,
@@ -58,7 +58,7 @@ _WITHOUT_EXAMPLES = (
     "--estimate/--no-estimate", "timed", default=True, help="Time each architecture on this machine for an estimate."
 )
 @round_data_option
-@backgrounds_option
+@images_options
 @subset_option
 @set_option
 @device_option

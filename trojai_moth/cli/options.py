@@ -63,9 +63,63 @@ subset_option = click.option(
     "METADATA.csv such as 'number_classes > 20'. Published lists: moth-false-positives (32 of round 4) and "
     "natural-filters (49 of round 2).",
 )
-backgrounds_option = click.option(
-    "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
-)
+_READING = f"{__name__}.reading"
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    """Kept as a setting that ``--set`` then hands to the command: one number for all channels, or three."""
+    if text is None:
+        return
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise click.BadParameter(f"{text}: write one number, or three with commas between them", ctx, param)
+    _keep(ctx, f"data.{param.name}={json.dumps(numbers * (3 // len(numbers)))}")
+
+
+def _share(ctx: click.Context, param: click.Parameter, share: float | None) -> None:
+    if share is not None:
+        _keep(ctx, f"data.{param.name}={share}")
+
+
+def _keep(ctx: click.Context, assignment: str) -> None:
+    ctx.meta[_READING] = (*ctx.meta.get(_READING, ()), assignment)
+
+
+def _with_reading(ctx: click.Context, _: click.Parameter, assignments: tuple[str, ...]) -> tuple[str, ...]:
+    return (*ctx.meta.get(_READING, ()), *assignments)
+
+
+def images_options(command: F) -> F:
+    """Of where images come from beside ``--data``, and how the network expects them: those are settings of the data."""
+    for option in (
+        click.option(
+            "--expect-accuracy",
+            type=click.FloatRange(0, 1),
+            metavar="SHARE",
+            is_eager=True,
+            expose_value=False,
+            callback=_share,
+            help="Accuracy that is known of the models, e.g. 0.93: one that is clearly below it is not examined.",
+        ),
+        click.option(
+            "--std", metavar="R,G,B", is_eager=True, expose_value=False, callback=_numbers,
+            help="Standard deviation that goes with --mean.",
+        ),
+        click.option(
+            "--mean", metavar="R,G,B", is_eager=True, expose_value=False, callback=_numbers,
+            help="Mean that the network expects to be taken off its input in [0, 1], with --std. By default what its "
+            "configuration says, or what is found by trying: none, ImageNet's, CIFAR-10's and 0.5.",
+        ),
+        click.option(
+            "--backgrounds", type=click.Path(exists=True, file_okay=False),
+            help="Background images for --data composed.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def _trust_pickle(ctx: click.Context, _: click.Parameter, given: bool) -> None:
@@ -90,6 +144,7 @@ set_option = click.option(
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
+    callback=_with_reading,
     help="Any setting, e.g. hardener.rounds=40 or scanner.steps=200; with several scanners scanner.NAME.steps=200. "
     "`trojai-moth settings` lists them. Repeatable.",
 )
@@ -129,7 +184,7 @@ allow_fitted_option = click.option(
 def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
     """The options of every command that examines models; ``data``: the one for images."""
     options = (
-        *(scanner_option, hardener_option, data, backgrounds_option, set_option, seed_option, device_option),
+        *(scanner_option, hardener_option, data, images_options, set_option, seed_option, device_option),
         trust_pickle_option,
     )
     for option in reversed(options):

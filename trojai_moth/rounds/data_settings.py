@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..core.channels import Normalisation, Triple, normalisation
 from ..core.errors import SettingsError
 from ..core.records import Field, record
 
@@ -32,6 +33,23 @@ class DataSettings:
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
     )
+    mean: Triple | None = Field(
+        default=None,
+        description="what the network expects to be taken off its input's channels, of values in [0, 1] (default: what "
+        "its configuration says, or what is found by trying)",
+    )
+    std: Triple | None = Field(default=None, description="what the channels are divided by then")
+    expect_accuracy: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="accuracy that is known of the model, as a share: it is not examined where it is clearly less",
+    )
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Mean and std together; SettingsError for one without the other."""
+        return normalisation(self.mean, self.std, "data.mean and data.std (--mean, --std)")
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,11 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
         return _open_by_trial(case, loaded, device, data)
     raw = _read_examples(listed, case, loaded.classes)
     y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
-    tried = candidates(case.config, int(raw.shape[-1]))
+    tried = candidates(case.config, int(raw.shape[-1]), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
     found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
-    subject = replace(subject, preprocessing=found.chosen)
+    subject = subject.reading(found.chosen)
     examples = ImagePool(found.chosen(raw), y)
     return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
 
@@ -66,14 +66,14 @@ def _open_by_trial(
     case: ModelFolder, loaded: LoadedModel, device: torch.device, data: DataSettings | None
 ) -> OpenedFolder:
     trial = trial_images(case, loaded.classes, data)
-    tried = candidates(case.config, int(trial.raw.shape[-1]))
+    tried = candidates(case.config, int(trial.raw.shape[-1]), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
     found = PreprocessingSearch(
         subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
     ).find(tried)
     nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
-    subject = replace(subject, preprocessing=found.chosen)
+    subject = subject.reading(found.chosen)
     return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
 
 

@@ -14,7 +14,6 @@ drawing the last layer anew: Min et al., NeurIPS 2023). That it parts injected f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -24,6 +23,7 @@ from ..core.errors import MothError
 from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
+from ..core.standard_logits import standardised
 from ..core.subject import Subject
 from ..loading import build_architecture
 from .clean_networks import clean_stages
@@ -76,24 +76,27 @@ def retrain_from(
 
     Trained as make-round trains this architecture, on ``train``, x (N, 3, H, W) in [0, 1] under true labels;
     ``subject`` is left as it was. Raises SettingsError for an architecture that cannot be built, and MothError where
-    the copy gets fewer of ``held`` right than ``settings.least_accuracy``.
+    the copy gets fewer of ``held`` right than ``settings.least_accuracy``. Its logits have the standard scale.
     """
     recipe = capped(recipe_for(subject.architecture), settings.epochs)
-    module = deepcopy(subject.module).requires_grad_()
+    work = subject.clone()
+    module = work.module.requires_grad_()
     if kept < 1:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
-        reinitialise(module, fresh.to(subject.device), kept)
+        reinitialise(work.network, fresh.to(subject.device), kept)
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
         stage.train(module, subject.size, recipe, stream)
-    retrained = replace(subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="")
+    retrained = replace(
+        subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="", logit_scale=None
+    )
     accuracy = retrained.accuracy(held.x, held.y)
     if not accuracy >= settings.least_accuracy:
         raise MothError(
             f"retrained from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
             f"{settings.least_accuracy:.0%}"
         )
-    return retrained
+    return standardised(retrained, train)
 
 
 def reinitialise(module: nn.Module, fresh: nn.Module, kept: float) -> None:
