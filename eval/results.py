@@ -25,7 +25,7 @@ COLUMNS = [
     "flagged_before", "score_before", "victim_before", "target_before", "size_before", "held_success_before",
     "flagged_after", "score_after", "victim_after", "target_after", "size_after", "held_success_after",
     "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "fitted_on",
-    "seconds", "device", "reason", "note",
+    "seconds", "device", "reason", "note", "read_as",
 ]  # fmt: skip
 
 # Types that know missing values, or class 7 would be "7.0" in one run's table and "7" in another's.
@@ -140,7 +140,7 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
     row |= _scan_columns("before", before) | _scan_columns("after", after)
     if before:
         row |= {"architecture": before.architecture, "classes": before.classes, "device": before.device}
-        row["note"] = before.note or None
+        row |= {"note": before.note or None, "read_as": before.convention.chosen.words}
         row |= {"accuracy_before": before.accuracy, "probability_before": before.verdict.probability}
         if before.verdict.calibrated:
             row["fitted_on"] = before.verdict.calibrated.fitted_on

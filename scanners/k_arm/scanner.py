@@ -2,7 +2,7 @@
 
 Pre-screening on clean images, one arm per pair left, a scheduler that favours what shrinks, pruning, and a symmetric
 check: an injected trigger is small one way only. It runs on the batched engine, and differs from its public code where
-that is faulty: no pair left means clean; arms that were given up are never played again; a step is one update over all
+that is faulty: no pair left is not judged; arms that were given up are never played again; a step is one update over all
 of an arm's images and success is measured on all of them with the trigger that is kept; every switch can be switched.
 """
 
@@ -50,7 +50,7 @@ class KArm(Scanner):
             if (victim in present if victim is not None else any(label != target for label in present))
         ]
         if not pairs:
-            return self.judged(-math.log(AREA_224 / self.settings.pair_bound), "no pair passes the screen", [])
+            return self.not_judged("no pair passes the screen, so that none was searched")
         engine = Engine(subject, batch=self.settings.batch_images)
         with engine.running():
             found = self._search(engine, images, pairs, seed)

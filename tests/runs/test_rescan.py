@@ -50,7 +50,8 @@ def test_it_returns_what_the_files_hold_and_tells_its_progress(round_dir, settin
     assert result.run_dir == tmp_path / "run" and result.settings.scanner == "scripted"
     assert result.rows.to_csv(index=False) == (result.run_dir / "results.csv").read_text()
     assert result.rows["label"].to_list() == [False, True] and result.summary.labelled == 2
-    assert "naive verdict" in result.remarks[0]
+    assert "Images are read as RGB, /255, crop 32 of 36 (2); all held-back ones are right." in result.remarks
+    assert "naive verdict" in result.remarks[1]
     assert told[:2] == [f"[1/2] {A}: load", f"[1/2] {A}: scan before"] and (told[0].number, told[0].total) == (1, 2)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 

@@ -138,6 +138,7 @@ def model_line(checkup: ModelCheck) -> str:
         return printable(f"{checkup.model_id}  BROKEN  {checkup.problem}")
     of = checkup.examples if checkup.examples else f"{found.images} {found.images_of}" if found else "nothing"
     words = [f"{checkup.architecture}, {checkup.classes} classes, accuracy {checkup.accuracy:.1%} of {of}"]
+    words += [f"least of {checkup.least_of}"] if checkup.least_of else []
     words += [_convention_words(found)] if found else []
     if checkup.missing:
         words.append(f"missing: {', '.join(checkup.missing)}")

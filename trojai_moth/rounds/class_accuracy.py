@@ -55,12 +55,14 @@ class ClassAccuracy:
     def words(self) -> str:
         """E.g. ``98.6% of 70 images right; least of class 3: 8 of 10``."""
         found = f"{self.overall:.1%} of {sum(self.images)} images right"
+        return f"{found}; least of {self.least_words}" if self.least_words else found
+
+    @property
+    def least_words(self) -> str:
+        """E.g. ``class 3: 8 of 10``; empty where all are right."""
         shares = {label: share for label in range(len(self.images)) if (share := self.of(label)) is not None}
         least = sorted((label for label, share in shares.items() if share < 1), key=shares.__getitem__)[:_SHOWN]
-        if not least:
-            return found
-        said = ", ".join(f"class {label}: {self.right[label]} of {self.images[label]}" for label in least)
-        return f"{found}; least of {said}"
+        return ", ".join(f"class {label}: {self.right[label]} of {self.images[label]}" for label in least)
 
 
 def class_accuracy(subject: Subject, images: ImagePool) -> ClassAccuracy:

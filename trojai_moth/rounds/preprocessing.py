@@ -220,7 +220,9 @@ class PreprocessingSearch:
             lead = _mean_lead(logits, self.y[index].numpy())
             return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=lead)
         expected = self.expected[index.numpy()]
-        error = float((np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), 1e-6)).max())
+        error = float(
+            (np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), np.finfo(np.float32).tiny)).max()
+        )
         return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
 
 

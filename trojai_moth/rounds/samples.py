@@ -108,12 +108,21 @@ def _examples(
     case: ModelFolder, opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int
 ) -> Samples:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
-    where, mend = str(case.examples), "put the right images there, or give others with --data FOLDER"
-    found = check_images(
-        opened.subject, opened.examples, where, order="images", mend=mend, expected=settings.expect_accuracy
-    )
+    found = check_examples(case, opened, settings)
     parts = _split(opened.raw, opened.examples, opened.subject, settings, train, held, seed, "examples")
     return replace(parts, accuracy=(found,))
+
+
+def check_examples(case: ModelFolder, opened: OpenedFolder, settings: DataSettings) -> ClassAccuracy:
+    """What the model makes of its own example images; UnreadableModelError as check_images has it."""
+    return check_images(
+        opened.subject,
+        opened.examples,
+        str(case.examples),
+        order="images",
+        mend="put the right images there, or give others with --data FOLDER",
+        expected=settings.expect_accuracy,
+    )
 
 
 def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
