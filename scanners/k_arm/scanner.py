@@ -2,8 +2,8 @@
 
 Pre-screening on clean images, one arm per pair left, a scheduler that favours what shrinks, pruning, and a symmetric
 check: an injected trigger is small one way only. It runs on the batched engine, and differs from its public code where
-that is faulty: no pair left is not judged; arms that were given up are never played again; a step is one update over all
-of an arm's images and success is measured on all of them with the trigger that is kept; every switch can be switched.
+that is faulty: no pair left is not judged; arms that were given up are never played again; a step is one update over
+all of an arm's images, and success is measured on them with the trigger that is kept; every switch can be switched.
 """
 
 from __future__ import annotations

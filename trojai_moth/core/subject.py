@@ -97,6 +97,11 @@ class Normalised(nn.Module):
         return logits
 
 
+def taking_unit_images(network: nn.Module, expected: Normalisation | None) -> nn.Module:
+    """A network in evaluation mode that takes x in [0, 1], whatever it expects."""
+    return network.eval() if expected is None else Normalised(network, expected).eval()
+
+
 @dataclass(frozen=True)
 class LogitScale:
     """What was done to a network's logits: a factor on its layer ``head``, or, without one, a hook on its output."""
@@ -138,9 +143,7 @@ class Subject:
 
     def reading(self, preprocessing: Preprocessing) -> Subject:
         """The same network fed in another way; the weights are shared."""
-        module = self.network
-        if preprocessing.normalisation is not None:
-            module = Normalised(module, preprocessing.normalisation).to(self.device).eval()
+        module = taking_unit_images(self.network, preprocessing.normalisation).to(self.device)
         return replace(self, module=module, preprocessing=preprocessing)
 
     def __repr__(self) -> str:

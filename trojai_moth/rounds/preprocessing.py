@@ -6,7 +6,7 @@ proves nothing. The order in which candidates are tried is :func:`candidates`'s,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Literal, get_args
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..core.channels import USUAL, Normalisation
 from ..core.errors import UnreadableModelError
+from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
 from .config_file import CaseConfig
@@ -169,10 +170,7 @@ class PreprocessingSearch:
         known = [reading.accuracy for reading in readings if reading.accuracy is not None]
         if not known:
             raise UnreadableModelError(f"{self.where}: {readings[0].problem}{_others(readings)}")
-        best = [reading for reading in readings if reading.accuracy == max(known)]
-        clearest = max(best, key=lambda reading: reading.lead or 0.0)
-        if (clearest.lead or 0.0) > (best[0].lead or 0.0) + _CLEARER:
-            best = [clearest, *(reading for reading in best if reading is not clearest)]
+        best = best_trials(readings)
         chosen = best[0].preprocessing
         if max(known) < ACCURACY_FLOOR:
             raise UnreadableModelError(self._too_low(max(known), chosen) + _others(readings))
@@ -224,6 +222,28 @@ class PreprocessingSearch:
             (np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), np.finfo(np.float32).tiny)).max()
         )
         return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
+
+
+def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTrial]:
+    """Those with the highest accuracy; first the one whose classes win clearly more, or else the first in the order."""
+    highest = max((one.accuracy for one in readings if one.accuracy is not None), default=None)
+    best = [one for one in readings if one.accuracy == highest]
+    clearest = max(best, key=lambda one: one.lead or 0.0)
+    if (clearest.lead or 0.0) <= (best[0].lead or 0.0) + _CLEARER:
+        return best
+    return [clearest, *(one for one in best if one is not clearest)]
+
+
+def find_normalisation(subject: Subject, images: ImagePool) -> Normalisation | None:
+    """Of none and the usual ones, that by which most images x (N, 3, H, W) in [0, 1] get their labels."""
+    few = images.take(_spread(images.y.cpu(), _PROBE))
+    readings = []
+    for one in (None, *USUAL.values()):
+        preprocessing = replace(subject.preprocessing, normalisation=one)
+        logits, y = subject.reading(preprocessing).logits(few.x).cpu().numpy(), few.y.cpu().numpy()
+        accuracy = float((logits.argmax(1) == y).mean()) if np.isfinite(logits).all() else 0.0
+        readings.append(PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=_mean_lead(logits, y)))
+    return best_trials(readings)[0].preprocessing.normalisation
 
 
 def _mean_lead(logits: np.ndarray, y: np.ndarray) -> float:
