@@ -125,7 +125,7 @@ def open_to_measure(
         wanted = (f"data.held_per_class={settings.images_per_class}", "data.train_per_class=1")
         choices["assignments"] = (*wanted, *choices["assignments"])
     model = open_model(*names, **choices)
-    return model, model.images_to_measure(on), f"{model.samples.description}; {on} images"
+    return model, model.images_to_measure(on), model.measured_words(on)
 
 
 def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:

@@ -75,6 +75,10 @@ class Model:
             raise SettingsError(f"{self.name}: too few examples to hold any back; measure on train (--on train)")
         return images
 
+    def measured_words(self, on: On) -> str:
+        """What class distances are measured on, and how it is read, for records."""
+        return f"{self.samples.description}; {on} images; read as {self.subject.preprocessing.words}"
+
     def originals(self, on: On) -> list[int] | None:
         """Images per class that are not augmented copies of others; None if all are of their own kind, or not known."""
         return None
