@@ -5,6 +5,7 @@ import shutil
 import pytest
 from fake_round import write_config, write_metadata, write_round
 
+from trojai_moth.core.channels import Normalisation
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.rounds.config_file import read_config
 from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
@@ -51,6 +52,20 @@ def test_config_is_text_and_builds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1]},
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 1]},
+        {"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1], "input_size": [3, 32, 32]}},
+    ],
+)
+def test_what_the_network_expects_is_read_as_plain_keys_and_as_timm_and_hugging_face_write_it(tmp_path, said):
+    write_config(tmp_path)
+    found = read_config(change_config(tmp_path, **said)).normalisation
+    assert found == Normalisation(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 1))
+
+
+@pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"number_classes": None}, "number_classes is None"),
@@ -62,6 +77,8 @@ def test_config_is_text_and_builds_nothing(tmp_path):
         ({"img_size_pixels": 10**9}, "img_size_pixels is 1000000000"),
         ({"img_size_pixels": 31}, "img_size_pixels 31 is below cnn_img_size_pixels 32"),
         ({"model_architecture": ["resnet18"]}, "model_architecture"),
+        ({"image_mean": [0.5], "image_std": [0.5]}, "image_mean is [0.5]; a list of three numbers is needed"),
+        ({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0, 0.5]}, "std is above 0"),
     ],
 )
 def test_impossible_configs_are_named(tmp_path, changes, named):
