@@ -16,7 +16,13 @@ from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.rounds.config_file import CaseConfig
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.open_folder import open_folder
-from trojai_moth.rounds.preprocessing import PreprocessingChoice, PreprocessingSearch, PreprocessingTrial, candidates
+from trojai_moth.rounds.preprocessing import (
+    PreprocessingChoice,
+    PreprocessingSearch,
+    PreprocessingTrial,
+    best_trials,
+    candidates,
+)
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
 
@@ -123,6 +129,24 @@ def test_a_network_that_expects_a_mean_and_std_is_found_out(whose):
     search = PreprocessingSearch(subject, raw, y, ("",) * 40, None, "model.pt", "logits.csv")
     found = search.find(candidates(CONFIG, 40)[:1] + candidates(CONFIG, 40)[-9:])
     assert found.chosen.normalisation == USUAL.get(whose) and found.accuracy > 0.9
+
+
+def trial(way, accuracy, lead=0.5):
+    chosen = replace(RGB, colours="BGR" if "BGR" in way else "RGB", scaling="min-max" if "min" in way else "/255")
+    return PreprocessingTrial(preprocessing=chosen, accuracy=accuracy, lead=lead)
+
+
+@pytest.mark.parametrize(
+    ("other", "first"),
+    [
+        (trial("min", 0.97), "/255"),  # two images more of a hundred say nothing
+        (trial("min", 0.97, lead=0.6), "min-max"),  # but classes that win clearly more do
+        (trial("min", 0.99), "min-max"),
+        (trial("min", 0.90, lead=0.9), "/255"),
+    ],
+)
+def test_a_less_likely_reading_must_be_clearly_better(other, first):
+    assert best_trials([trial("RGB", 0.95), other])[0].preprocessing.scaling == first
 
 
 class Red(nn.Module):

@@ -28,6 +28,8 @@ LOGITS_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 # Without published logits the examples' labels must be met this often; a wrong crop or scale rarely manages that.
 ACCURACY_FLOOR = 0.5
+# Accuracies that differ by no more than this on a hundred images do not tell readings apart.
+_ALIKE = 0.03
 # By how much of an image's spread of logits its class must win more, on average, for one of two readings that get as
 # many right to be the better one. Wrongly normalised images are mostly recognised, too, but less surely.
 _CLEARER = 0.02
@@ -65,7 +67,7 @@ class PreprocessingChoice:
     reason: str
     images: int = Field(ge=0, description="images that candidates were compared on")
     images_of: str = Field(default="examples", description="its own examples, or where other images came from")
-    tied: tuple[str, ...] = Field(default=(), description="candidates that were as good and come later in the order")
+    tied: tuple[str, ...] = Field(default=(), description="candidates that were as good, or nearly, and less likely")
     readings: tuple[PreprocessingTrial, ...] = ()
 
     @property
@@ -178,7 +180,7 @@ class PreprocessingSearch:
         return PreprocessingChoice(
             chosen=chosen,
             by="accuracy",
-            reason=f"{lacking}; accuracy on {self.images} {max(known):.3f}",
+            reason=f"{lacking}; accuracy on {self.images} {best[0].accuracy:.3f}",
             images=len(probe),
             images_of=self.images,
             tied=tuple(reading.preprocessing.words for reading in best[1:]),
@@ -225,9 +227,12 @@ class PreprocessingSearch:
 
 
 def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTrial]:
-    """Those with the highest accuracy; first the one whose classes win clearly more, or else the first in the order."""
-    highest = max((one.accuracy for one in readings if one.accuracy is not None), default=None)
-    best = [one for one in readings if one.accuracy == highest]
+    """Those with the highest accuracy, or nearly; first the one whose classes win clearly more, or else the likeliest.
+
+    readings: the likeliest first, at least one of them with an accuracy.
+    """
+    highest = max(one.accuracy for one in readings if one.accuracy is not None)
+    best = [one for one in readings if one.accuracy is not None and one.accuracy >= highest - _ALIKE]
     clearest = max(best, key=lambda one: one.lead or 0.0)
     if (clearest.lead or 0.0) <= (best[0].lead or 0.0) + _CLEARER:
         return best
