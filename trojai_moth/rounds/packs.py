@@ -89,17 +89,19 @@ def pack_index(pack: Path) -> PackIndex:
     """What a pack holds, from the cache or by reading it through."""
     status = pack.stat()
     key = hashlib.sha256(str(pack.resolve()).encode(errors="surrogateescape")).hexdigest()[:32]
-    remembered = cache_folder() / "packs" / f"{key}.json"
+    folder = cache_folder()
+    remembered = folder and folder / "packs" / f"{key}.json"
     with suppress(MothError, OSError, UnicodeDecodeError):
-        index = read_record(PackIndex, remembered)
-        if (index.format, index.size, index.modified) == (_FORMAT, status.st_size, status.st_mtime_ns):
+        index = read_record(PackIndex, remembered) if remembered else None
+        if index and (index.format, index.size, index.modified) == (_FORMAT, status.st_size, status.st_mtime_ns):
             return index
     models, problem = _read_through(pack)
     index = PackIndex(
         format=_FORMAT, size=status.st_size, modified=status.st_mtime_ns, models=tuple(models), problem=problem
     )
     with suppress(OSError):  # without a cache the next command reads the pack again
-        write_text(remembered, to_json(index))
+        if remembered:
+            write_text(remembered, to_json(index))
     return index
 
 

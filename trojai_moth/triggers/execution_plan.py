@@ -100,8 +100,9 @@ class PlanBook:
 
 @cache
 def default_book() -> PlanBook:
-    """The user's book, in the cache folder; one for the whole process."""
-    return PlanBook(cache_folder() / "plans.json")
+    """The user's book, in the cache folder if there is one; one for the whole process."""
+    folder = cache_folder()
+    return PlanBook(folder and folder / "plans.json")
 
 
 def fastest(plans: Iterable[Plan], run: Callable[[Plan], None]) -> Plan:
