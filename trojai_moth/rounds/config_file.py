@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.channels import Normalisation, Triple, normalisation
 from ..core.errors import SettingsError, UnreadableModelError
+from ..core.files import read_bytes
 from ..core.records import record
 
 CONFIG_LIMIT = 16 * 1024 * 1024
@@ -87,10 +88,7 @@ def read_config_text(path: Path) -> dict[str, Any]:
     It is jsonpickle text in the later rounds, and decoding that as such would build objects of its choice.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise UnreadableModelError(f"{path}: not a regular file")
-        with path.open("rb") as file:
-            text = file.read(CONFIG_LIMIT + 1)
+        text = read_bytes(path, CONFIG_LIMIT)
     except FileNotFoundError:
         raise UnreadableModelError(f"{path}: missing; it says the architecture and the input size") from None
     except OSError as error:
@@ -102,7 +100,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     if len(text) > CONFIG_LIMIT:
         raise UnreadableModelError(f"{path}: larger than {CONFIG_LIMIT >> 20} MiB; not a config file")
     try:
-        data = json.loads(text.decode("utf-8"))
+        data = json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UnreadableModelError(f"{path}: not JSON ({error})") from None
     if not isinstance(data, dict):
