@@ -48,6 +48,7 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
     A folder is run in a bare virtual environment, or with its recipe carried out in a root file system. It gets neither
     a network nor a home. Exit code 0: nothing found; 1: something was; 2: error.
     """
+    from ..submission.replay import preliminary_only
     from ..submission.rules import check_folder, check_name
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -74,6 +75,7 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
             found["calls"].append(call)
             findings += call.findings
             _write(json_file, found, ended=False)
+        findings += preliminary_only(found["calls"])
         for line in finding_lines(findings, missing):
             click.echo(line)
         _write(json_file, found, ended=True)

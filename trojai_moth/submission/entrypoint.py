@@ -20,7 +20,7 @@ from typing import Any, Final
 from ..core.errors import one_line
 from .dialects import Request, UsageError, parse
 from .predictions import PRELIMINARY, write_probability
-from .supervise import supervise
+from .supervise import STANDS, supervise
 from .surroundings import child_environment, process_start, remove, work_folder
 
 WORKER: Final = (sys.executable, "-m", "trojai_moth.submission.worker")
@@ -147,7 +147,7 @@ def _work(request: Request, values: Mapping[str, Any], deadline: float, worker: 
     finally:
         remove(work)
     if ending != "done":
-        note(f"{ending}: what was found until then stands")
+        note(STANDS.format(ending))
     return 1 if ending != "done" and request.action == "configure" else 0
 
 

@@ -17,10 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Final, Literal
 
 Ending = Literal["done", "out of time", "failed"]
 Message = Callable[[dict[str, Any]], None]
+# What a worker exits with that has said why it could do no more.
+GIVEN_UP: Final = 1
+CRASHED: Final = "ended badly"
+"""Words of the log for a worker that ended otherwise than it should."""
+STANDS: Final = "{}: what was found until then stands"
+"""Line of the log for any ending but "done"."""
 
 
 def supervise(
@@ -34,9 +40,9 @@ def supervise(
 ) -> Ending:
     """Run ``command`` until it ends or ``deadline`` (of time.monotonic) comes; what it says goes to ``take``.
 
-    What is no JSON object on a line goes to ``note``. Nothing of the command's process group is left running,
-    also when this process is asked to end meanwhile. When it is killed instead, the command's standard input, on which
-    nothing is ever said, comes to its end.
+    What is no JSON object on a line goes to ``note``, and so does an end that was not meant. Nothing of the command's
+    process group is left running, also when this process is asked to end meanwhile. When it is killed instead, the
+    command's standard input, on which nothing is ever said, comes to its end.
     """
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=dict(environment), cwd=folder,
@@ -58,7 +64,17 @@ def supervise(
             status = process.wait(timeout=_left(deadline))
         except subprocess.TimeoutExpired:
             return "out of time"
+    if status not in (0, GIVEN_UP):
+        note(f"worker: {CRASHED}, {_how(status)}")
     return "done" if status == 0 else "failed"
+
+
+def _how(status: int) -> str:
+    """
+    >>> _how(-6), _how(3)
+    ('by signal 6', 'with exit code 3')
+    """
+    return f"by signal {-status}" if status < 0 else f"with exit code {status}"
 
 
 @contextlib.contextmanager
