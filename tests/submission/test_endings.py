@@ -79,7 +79,12 @@ def test_a_worker_does_not_outlive_a_killed_entry_point(started, tmp_path):
     until(lambda: not alive(int(pid.read_text())))
 
 
-ENDS = "from trojai_moth.submission.worker import end_with_supervisor\nend_with_supervisor()\nimport time\ntime.sleep(.2)\n"
+ENDS = """
+import time
+from trojai_moth.submission.worker import end_with_supervisor
+end_with_supervisor()
+time.sleep(.2)
+"""
 
 
 @pytest.mark.parametrize("status", [0, 1])

@@ -70,16 +70,57 @@ def from_dict(cls: type[T], data: Any, *, source: str = "settings") -> T:
 
 def from_json(cls: type[T], text: str, *, source: str = "settings") -> T:
     """Build a record from JSON text; see :func:`from_dict`."""
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise SettingsError(f"{source}: not JSON ({error})") from None
-    return from_dict(cls, data, source=source)
+    return from_dict(cls, parse_json(text, source=source), source=source)
 
 
 def read_record(cls: type[T], path: Path) -> T:
-    """Read one record from a JSON file."""
-    return from_json(cls, path.read_text(encoding="utf-8"), source=str(path))
+    """Read one record from a JSON file; see :func:`from_dict`, and OSError where it cannot be read."""
+    return from_dict(cls, read_json(path), source=str(path))
+
+
+def parse_json(text: str | bytes, *, source: str) -> Any:
+    """Plain JSON types of somebody's text; SettingsError names ``source`` and what nothing of ours would hold.
+
+    That is what is no JSON, nested deeper than any record, a whole number beyond 64 bits, or text that cannot be
+    written again. NaN and Infinity are numbers here, as in the records that hold them; fields say which they take.
+    """
+    try:
+        data = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_whole)
+    except RecursionError:
+        raise SettingsError(f"{source}: nested deeper than {_MOST_LEVELS} levels") from None
+    except ValueError as error:
+        raise SettingsError(f"{source}: not JSON ({error})") from None
+    _refuse_odd(data, source)
+    return data
+
+
+def read_json(path: Path, *, source: str = "", limit: int = JSON_LIMIT) -> Any:
+    """Plain JSON types of somebody's file, see :func:`parse_json`; OSError where it cannot be read.
+
+    source: what messages call it instead of its path; limit: bytes beyond which it is refused.
+    """
+    with path.open("rb") as file:
+        text = file.read(limit + 1)
+    if len(text) > limit:
+        raise SettingsError(f"{source or path}: larger than {limit >> 20} MiB, which no such file is")
+    return parse_json(text, source=source or str(path))
+
+
+def _whole(digits: str) -> int:
+    number = int(digits) if len(digits) <= _MOST_DIGITS else None
+    if number is None or not -_WHOLE_LIMIT <= number < _WHOLE_LIMIT:
+        raise ValueError(f"a whole number beyond 64 bits, {digits[:20]}")
+    return number
+
+
+def _refuse_odd(data: Any, source: str) -> None:
+    """Level by level: what is nested too deep for json must not be walked by recursion either."""
+    level: list[Any] = [data]
+    for _ in range(_MOST_LEVELS):
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            return
+    raise SettingsError(f"{source}: nested deeper than {_MOST_LEVELS} levels")
 
 
 def _first_problem(error: ValidationError) -> str:

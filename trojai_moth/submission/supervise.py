@@ -70,7 +70,8 @@ def supervise(
 
 
 def _how(status: int) -> str:
-    """
+    """The end of a process in words.
+
     >>> _how(-6), _how(3)
     ('by signal 6', 'with exit code 3')
     """
