@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from ..core.errors import SettingsError
+from ..core.records import parse_json
 from ..rounds.data_settings import source_settings
 from ..runs.execution_settings import ExecutionSettings, parse_shard
 from ..runs.leases import LeaseTerms
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Settings lie within settings no deeper than this.
+_MOST_DOTS = 8
 # Which of them is for round_data to say.
 AUTO = "auto"
 
@@ -147,8 +149,8 @@ def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict
     for text in assignments:
         name, equals, value = text.partition("=")
         group, dot, key = name.partition(".")
-        if not equals or not dot or group not in found:
-            raise SettingsError(f"--set {text}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
+        if not equals or not dot or group not in found or key.count(".") > _MOST_DOTS:
+            raise SettingsError(f"--set {text:.200}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
         _assign(found[group], key.split("."), _value(value), text)
     return found
 
@@ -157,14 +159,16 @@ def _assign(into: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
     for key in keys[:-1]:
         into = into.setdefault(key, {})
         if not isinstance(into, dict):
-            raise SettingsError(f"--set {text}: {key} was given a value of its own before; leave one of them out")
+            raise SettingsError(
+                f"--set {text:.200}: {key:.80} was given a value of its own before; leave one of them out"
+            )
     into[keys[-1]] = value
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text, source="--set")
+    except SettingsError:
         return text
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import MothError
+from ..core.errors import MothError, SettingsError
 from ..core.files import write_text
 from .base import Group
 
@@ -187,11 +187,12 @@ def unproved(target: Path, model: Path | None, run: bool, rootfs: Path | None) -
 
 def _is_mitigation(folder: Path) -> bool:
     """By the metaparameters: only a detector has a verdict or a scanner."""
+    from ..core.records import read_json
     from ..submission.rules import METAPARAMETERS
 
     try:
-        values: Any = json.loads((folder / METAPARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(folder / METAPARAMETERS)
+    except (OSError, SettingsError):
         return (folder / "mitigate.def").exists()
     return isinstance(values, dict) and "scanner" not in values and (folder / "detect.def").exists() is False
 

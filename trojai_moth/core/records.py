@@ -6,9 +6,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -18,6 +19,13 @@ from .errors import SettingsError
 
 T = TypeVar("T")
 
+JSON_LIMIT: Final = 64 << 20
+"""Bytes of a JSON file that is read whole; a run of ten thousand models has less than one MiB."""
+# What is written here has less than ten.
+_MOST_LEVELS: Final = 100
+_TOO_DEEP: Final = f"nested deeper than {_MOST_LEVELS} levels"
+_WHOLE_LIMIT, _MOST_DIGITS = 1 << 63, 20
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 _CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="constants", validate_default=True)
 
@@ -87,7 +95,7 @@ def parse_json(text: str | bytes, *, source: str) -> Any:
     try:
         data = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_whole)
     except RecursionError:
-        raise SettingsError(f"{source}: nested deeper than {_MOST_LEVELS} levels") from None
+        raise SettingsError(f"{source}: {_TOO_DEEP}") from None
     except ValueError as error:
         raise SettingsError(f"{source}: not JSON ({error})") from None
     _refuse_odd(data, source)
@@ -114,13 +122,19 @@ def _whole(digits: str) -> int:
 
 
 def _refuse_odd(data: Any, source: str) -> None:
-    """Level by level: what is nested too deep for json must not be walked by recursion either."""
+    """Level by level, since what is nested too deep cannot be walked by recursion."""
     level: list[Any] = [data]
     for _ in range(_MOST_LEVELS):
+        if any(isinstance(item, str) and _HALF_A_CHARACTER.search(item) for item in level):
+            raise SettingsError(f"{source}: holds half a character (\\ud800 to \\udfff), which is no text")
         level = [part for item in level for part in _parts(item)]
         if not level:
             return
-    raise SettingsError(f"{source}: nested deeper than {_MOST_LEVELS} levels")
+    raise SettingsError(f"{source}: {_TOO_DEEP}")
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    return (*item.keys(), *item.values()) if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -29,6 +29,8 @@ from ..core.records import Field, record
 SUFFIX = ".lease"
 # An observer that looks less often than this many times per term does not count the time between two looks in full.
 _LOOKS = 8
+# A lease says less; what is there instead of one need not be read whole.
+_LONGEST = 1024
 
 
 @record
@@ -201,6 +203,7 @@ class LeaseWatch:
 def _content(path: Path) -> str:
     """What a lease says; empty if it has just been made or removed."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            return file.read(_LONGEST).decode("utf-8", errors="replace")
     except OSError:
         return ""

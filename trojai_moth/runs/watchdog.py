@@ -21,6 +21,8 @@ OVERTIME_S = 30.0
 SUFFIX = ".watch"
 # The first word that faulthandler writes.
 _FIRED = "Timeout"
+# The rest says where the process was, for people.
+_LONGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def watch_path(folder: Path, model_id: str) -> Path:
 def take_word(path: Path) -> Hang | None:
     """The hang that was left word of, if there was one; the file is gone afterwards. Only for the lease's holder."""
     try:
-        first, _, rest = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+        with path.open("rb") as file:
+            first, _, rest = file.read(_LONGEST).decode("utf-8", errors="replace").partition("\n")
     except OSError:
         return None
     written(path, lambda: path.unlink(missing_ok=True))

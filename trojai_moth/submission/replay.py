@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -13,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from ..core.records import Field, record
+from ..core.errors import SettingsError
+from ..core.records import Field, read_json, record
 from .predictions import PRELIMINARY
 from .rules import LEARNED, METAPARAMETERS, SCHEMA, Finding
 from .supervise import CRASHED, STANDS
@@ -257,9 +257,9 @@ def _logits(rule: str, path: Path, log: str) -> tuple[str, list[Finding]]:
     if not path.is_file():
         return "", [_nothing_written(rule, path.name, log)]
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         widths = {len(row) for row in data.values() if all(math.isfinite(value) for value in row)}
-    except (ValueError, AttributeError, TypeError):
+    except (OSError, SettingsError, AttributeError, TypeError):
         widths = set()
     if len(widths) != 1:
         mend = "write {file name: [logits]} with as many finite logits as classes"

@@ -7,7 +7,6 @@ and ends the whole process group when the time is over.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import queue
@@ -18,6 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Literal
+
+from ..core.errors import SettingsError
+from ..core.records import parse_json
 
 Ending = Literal["done", "out of time", "failed"]
 Message = Callable[[dict[str, Any]], None]
@@ -98,7 +100,7 @@ def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def _left(deadline: float) -> float | None:
     """Seconds to go, None for ever."""
-    return None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+    return None if math.isinf(deadline) else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
 
 
 def _in_main_thread() -> bool:
@@ -113,8 +115,8 @@ def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
 
 def _hand_on(line: str, take: Message, note: Callable[[str], None]) -> None:
     try:
-        message = json.loads(line)
-    except ValueError:
+        message = parse_json(line, source="worker")
+    except SettingsError:
         message = None
     if isinstance(message, dict):
         take(message)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..core.records import Field, record, to_dict
+from ..core.errors import SettingsError
+from ..core.records import Field, read_record, record, to_dict
 from .precision import PrecisionChoice
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ def protocol(settings: DistanceSettings) -> dict[str, Any]:
     return {name: value for name, value in to_dict(settings).items() if name not in _SPEED}
 
 
+def stranger(pairs: Iterable[tuple[int, int]], classes: int) -> str | None:
+    """The first pair with a class that is none, in words."""
+    odd = (pair for pair in pairs if not all(0 <= label < classes for label in pair))
+    return next((f"pair {victim} to {target} is not of {classes} classes" for victim, target in odd), None)
+
+
 @record
 class PairDistance:
     """The distance from one class to another in pixels; sizes has one entry per seed, None where it is censored."""
@@ -104,6 +111,15 @@ class DistanceMatrix:
     warnings: tuple[str, ...]
     seconds: float
 
+    @property
+    def damage(self) -> str | None:
+        """Why this is no measurement of so many classes, which a file may be that was changed; None for a sound one."""
+        if [len(row) for row in self.distances] != [self.classes] * self.classes:
+            return f"distances are no square of {self.classes} classes"
+        if not len(self.images) == len(self.image_sha256) == self.classes:
+            return f"images are not those of {self.classes} classes"
+        return stranger(((pair.victim, pair.target) for pair in self.pairs), self.classes)
+
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
         """Distances (K, K) in pixels by [victim, target], nan where there is none; and which are censored (K, K)."""
         import numpy as np
@@ -141,6 +157,14 @@ class DistanceMatrix:
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(index=False))
+
+
+def read_matrix(path: Path) -> DistanceMatrix:
+    """Distances that were saved; SettingsError for a file that holds none."""
+    matrix = read_record(DistanceMatrix, path)
+    if matrix.damage:
+        raise SettingsError(f"{path}: {matrix.damage}; measure the distances anew")
+    return matrix
 
 
 def plot_title(matrices: Sequence[DistanceMatrix]) -> str:
