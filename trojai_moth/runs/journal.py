@@ -179,7 +179,7 @@ class ScanRecord:
     accuracy: float
     device: str
     verdict: ScanResult
-    seconds: float
+    seconds: float = Field(ge=0)
     note: str = ""
     """How the model was loaded, where that limits what the verdict means."""
 
@@ -199,7 +199,7 @@ class Failure:
 
     stage: str
     reason: str
-    seconds: float
+    seconds: float = Field(ge=0)
     kind: FailureKind
     traceback: str | None = Field(default=None, exclude_if=is_missing)
 

@@ -114,7 +114,7 @@ class DistanceMatrix:
     @property
     def damage(self) -> str | None:
         """Why this is no measurement of so many classes, which a file may be that was changed; None for a sound one."""
-        if [len(row) for row in self.distances] != [self.classes] * self.classes:
+        if {len(self.distances), *map(len, self.distances)} != {self.classes}:
             return f"distances are no square of {self.classes} classes"
         if not len(self.images) == len(self.image_sha256) == self.classes:
             return f"images are not those of {self.classes} classes"
