@@ -92,8 +92,7 @@ def _structure(data: bytes) -> None:
 
 
 def _zipped(pickle: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
         archive.writestr("a/data.pkl", pickle)
         archive.writestr("a/data/0", bytes(48))
         archive.writestr("a/data/1", bytes(12))
@@ -151,8 +150,7 @@ def _metadata_target(instrument: Instrument) -> Target:
 
 
 def _saved(value: object, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer, **options)
+    torch.save(value, buffer := io.BytesIO(), **options)
     return buffer.getvalue()
 
 
@@ -199,7 +197,12 @@ _VALUES: tuple[Any, ...] = (
 
 
 def edited(sound: Any, edits: bytes) -> bytes:
-    """JSON of a sound record with some of its values changed: three bytes an edit, two for the place, one for what."""
+    """JSON of a sound record with some of its values changed: three bytes an edit, two for the place, one for what.
+
+    What is no record stays as it is.
+    """
+    if isinstance(sound, bytes):
+        return sound
     root = {"": copy.deepcopy(sound)}
     for at in range(0, min(len(edits), 24) - 2, 3):
         places = list(_places(root))
@@ -219,19 +222,15 @@ def _places(node: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(node[key])
 
 
-def _is_text(error: Exception) -> None:
-    assert str(error).isprintable() and len(str(error)) < 4000, repr(error)
-
-
 class _Files:
     """A folder of sound files of which an input changes one: first byte which, second RAW or EDITED, then the rest."""
 
     def __init__(self, files: Mapping[str, Any]) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self.root, self._files = Path(self._folder.name) / "there", files
-        self._sound = {name: _content(value) for name, value in files.items()}
-        for name in files:
-            self._write(name, self._sound[name])
+        self._sound = {name: edited(value, b"") for name, value in files.items()}
+        for name, content in self._sound.items():
+            self._write(name, content)
 
     def _write(self, name: str, content: bytes) -> None:
         path = self.root / name
@@ -242,20 +241,16 @@ class _Files:
         """``look`` at the folder with one file changed; MothError in one line is what may come of it."""
         from trojai_moth.core.errors import MothError
 
-        names = list(self._files)
-        name, kind, rest = names[(data[0] if data else 0) % len(names)], data[1:2], data[2:]
+        name = list(self._files)[(data[0] if data else 0) % len(self._files)]
+        kind, rest = data[1:2], data[2:]
         text = isinstance(self._files[name], bytes) or kind != bytes([EDITED])
         self._write(name, rest if text else edited(self._files[name], rest))
         try:
             look(self.root)
         except MothError as error:
-            _is_text(error)
+            assert str(error).isprintable() and len(str(error)) < 4000, repr(error)
         finally:
             self._write(name, self._sound[name])
-
-
-def _content(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
 @functools.cache
@@ -355,7 +350,7 @@ def _run_target(instrument: Instrument) -> Target:
         page.encode()
         found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
         assert found is not None
-        json.loads(found[1], parse_constant=_no_constant)
+        json.loads(found[1], parse_constant={}.__getitem__)  # NaN and Infinity, which a browser does not know
 
     def counted(root: Path) -> None:
         to_json(run_status(Journal(root))).encode()
@@ -366,10 +361,6 @@ def _run_target(instrument: Instrument) -> Target:
         files.read(data, counted)
 
     return target
-
-
-def _no_constant(name: str) -> None:
-    raise AssertionError(f"{name} in the page's data")
 
 
 def _rule_record() -> dict[str, Any]:
@@ -530,7 +521,7 @@ def _triggers_target(instrument: Instrument) -> Target:
             strip(kept, row)
 
     def target(data: bytes) -> None:
-        """RAW: the whole file. EDITED: first byte which array, then that array as numpy saves it, the rest sound."""
+        """RAW: the whole file. EDITED: which array by the first byte, then its file, the others sound."""
         kind, rest = data[:1], data[1:]
         if kind == bytes([EDITED]):
             arrays = dict(_arrays())
@@ -553,22 +544,19 @@ def _arrays() -> dict[str, bytes]:
 
 
 def _saved_array(array: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.save(buffer := io.BytesIO(), array)
     return buffer.getvalue()
 
 
 def _npz(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(f"{name}.npy", content)
     return buffer.getvalue()
 
 
 def _triggers_seeds() -> Iterator[bytes]:
-    yield bytes([RAW]) + _npz(_arrays())
-    yield b""
+    yield from (bytes([RAW]) + _npz(_arrays()), b"")
     for place, content in enumerate(_arrays().values()):
         yield bytes([EDITED, place]) + content
     for odd in (np.array([None]), np.zeros((0, 3, 4, 4), np.uint8), np.zeros(3, "V7,i4")):
@@ -580,7 +568,7 @@ def _seeds_of(files: Callable[[], Mapping[str, Any]]) -> Callable[[], Iterator[b
 
     def seeds() -> Iterator[bytes]:
         for place, value in enumerate(files().values()):
-            yield bytes([place, RAW]) + _content(value)
+            yield bytes([place, RAW]) + edited(value, b"")
             if not isinstance(value, bytes):
                 yield from (bytes([place, EDITED, 0, at, at * 7]) for at in range(2))
         yield bytes([0, RAW]) + b"[" * 5000

@@ -28,6 +28,7 @@ def plain_cell(value: Any) -> Any:
     >>> [plain_cell(cell) for cell in ("=1+1", "-5", "-5+A1", -5, "\t@x", "a=b")]
     ["'=1+1", '-5', "'-5+A1", -5, "'\t@x", 'a=b']
     """
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # pandas would let a lone one end the row
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

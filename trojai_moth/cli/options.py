@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from ..core.errors import SettingsError
-from ..core.records import parse_json
+from ..core.records import LARGEST_SEED, LONGEST_S, parse_json
 from ..rounds.data_settings import source_settings
 from ..runs.execution_settings import ExecutionSettings, parse_shard
 from ..runs.leases import LeaseTerms
@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_seconds = click.FloatRange(0, LONGEST_S, min_open=True)
 # Settings lie within settings no deeper than this.
 _MOST_DOTS = 8
 # Which of them is for round_data to say.
@@ -33,7 +34,13 @@ AUTO = "auto"
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed; the same seed gives the same result.")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(-LARGEST_SEED, LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="Seed; the same seed gives the same result.",
+)
 scanner_option = click.option(
     "--scanner",
     default="neural-cleanse",
@@ -105,19 +112,19 @@ calibration_option = click.option(
 scanner_budget_option = click.option(
     "--scanner-budget",
     "time_budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="Give up a scan after so long; the model is then not judged. No limit unless given.",
 )
 hardener_budget_option = click.option(
     "--hardener-budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="Give up a hardening after so long; that is then a failure. No limit unless given.",
 )
 model_budget_option = click.option(
     "--model-budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="What all stages of a model may take together; one that takes longer is not judged. No limit unless given.",
 )
@@ -233,7 +240,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--round-budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_seconds,
         metavar="SECONDS",
         help="End after so long as by Ctrl-C, at the next sign of progress; the same command goes on later.",
     ),
@@ -246,7 +253,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--lease-expiry",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_seconds,
         default=record_fields(LeaseTerms)["expiry"].default,
         show_default=True,
         metavar="SECONDS",

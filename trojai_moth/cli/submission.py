@@ -15,6 +15,7 @@ import click
 
 from ..core.errors import MothError, SettingsError
 from ..core.files import write_text
+from ..core.records import LONGEST_S
 from .base import Group
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def submission() -> None:
               help="A model's folder to run the command lines with. Without one only a broken model is.")  # fmt: skip
 @click.option("--name", help="The file name that the image will have, e.g. round4_sts_first.simg.")
 @click.option("--run/--no-run", default=True, help="Run the harness's command lines.")
-@click.option("--time-budget", type=click.FloatRange(min=5), default=570.0, show_default=True,
+@click.option("--time-budget", type=click.FloatRange(5, LONGEST_S), default=570.0, show_default=True,
               help="Seconds for each call.")  # fmt: skip
 @click.option("--rootfs", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="A root file system with Python, as debootstrap makes it: the recipe is carried out in a copy, "

@@ -21,6 +21,10 @@ T = TypeVar("T")
 
 JSON_LIMIT: Final = 64 << 20
 """Bytes of a JSON file that is read whole; a run of ten thousand models has less than one MiB."""
+LARGEST_SEED: Final = (1 << 63) - 1
+"""Seeds are whole numbers of 64 bits, as everything that is written down."""
+LONGEST_S: Final = 1e8
+"""Three years: the most seconds that anything may be given; timers of the system take hardly more."""
 # What is written here has less than ten.
 _MOST_LEVELS: Final = 100
 _TOO_DEEP: Final = f"nested deeper than {_MOST_LEVELS} levels"

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ..core.files import written
 from ..core.process_identity import is_process_dead, process_name
-from ..core.records import Field, record
+from ..core.records import LONGEST_S, Field, record
 
 SUFFIX = ".lease"
 # An observer that looks less often than this many times per term does not count the time between two looks in full.
@@ -37,8 +37,10 @@ _LONGEST = 1024
 class LeaseTerms:
     """How leases are kept alive and given up."""
 
-    expiry: float = Field(default=90.0, gt=0, description="seconds without a heartbeat after which a lease is void")
-    beats: int = Field(default=9, ge=3, description="heartbeats in that time")
+    expiry: float = Field(
+        default=90.0, gt=0, le=LONGEST_S, description="seconds without a heartbeat after which a lease is void"
+    )
+    beats: int = Field(default=9, ge=3, le=1000, description="heartbeats in that time")
 
 
 @dataclass(frozen=True)

@@ -25,23 +25,33 @@ CHANNELS = 3
 class DistanceSettings:
     """The paper's protocol: up to 100 images, 1000 steps, success >= 0.9, smallest of three seeds."""
 
-    images_per_class: int = Field(default=100, gt=0, description="images of the victim class at most")
-    steps: int = Field(default=1000, gt=0, description="inversion steps at most")
-    initial_cost: float = Field(default=1e-3, ge=0, description="weight of the mask's size at the start")
-    patience: int = Field(default=10, gt=0, description="successes or failures in a row before the weight moves")
+    images_per_class: int = Field(default=100, gt=0, le=100_000, description="images of the victim class at most")
+    steps: int = Field(default=1000, gt=0, le=1_000_000, description="inversion steps at most")
+    initial_cost: float = Field(default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start")
+    patience: int = Field(
+        default=10, gt=0, le=1_000_000, description="successes or failures in a row before the weight moves"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
-    seeds: tuple[int, ...] = Field(default=(1024, 557540351, 157301989), description="random starts; smallest counts")
+    seeds: tuple[int, ...] = Field(
+        default=(1024, 557540351, 157301989), max_length=1000, description="random starts; smallest counts"
+    )
     stall_steps: int = Field(
-        default=1000, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)"
+        default=1000,
+        gt=0,
+        le=1_000_000,
+        description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)",
     )
     precision: PrecisionChoice = Field(
         default="fp32",
         description="auto: bf16 where that is faster, what is found checked again in fp32; "
         "compiled: also through torch.compile, with CUDA graphs on a GPU, where that is faster",
     )
-    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
     rows_per_group: int = Field(
-        default=192, gt=0, description="rows, pairs times seeds, whose triggers are in memory together at most"
+        default=192,
+        gt=0,
+        le=1_000_000,
+        description="rows, pairs times seeds, whose triggers are in memory together at most",
     )
 
 
