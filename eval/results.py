@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import RunDirectoryError
+from ..core.errors import RunDirectoryError, one_line
 from ..core.files import open_text, write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
@@ -16,6 +16,7 @@ from ..runs.journal import Failure, Journal, NotHardened, ScanRecord
 from ..scanners.result import Candidate, ScanResult
 from ..verdict.features import BlindEvidence
 from ..verdict.records import Verdict
+from .csv_text import csv_text
 from .labels import read_labels
 from .report.markdown import to_markdown
 from .summary import Summary, summarise
@@ -64,9 +65,9 @@ def asked_blind(journal: Journal) -> bool:
 def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.DataFrame, Summary]:
     """Write results.csv, summary.json and report.md into the run directory; returns what they hold."""
     rows = result_rows(journal, labels)
-    protocol = "blind" if asked_blind(journal) else str(journal.identity().settings["harden"])
-    summary = summarise(rows, protocol=PROTOCOLS[protocol])
-    write_text(journal.root / "results.csv", rows.to_csv(index=False))
+    protocol = "blind" if asked_blind(journal) else str(journal.identity().settings.get("harden"))
+    summary = summarise(rows, protocol=PROTOCOLS.get(protocol, protocol))
+    write_text(journal.root / "results.csv", csv_text(rows))
     write_text(journal.root / "summary.json", to_json(summary))
     write_text(journal.root / "report.md", to_markdown(rows, summary))
     return rows, summary
@@ -91,9 +92,16 @@ def _records(journal: Journal) -> int:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """results.csv with the types that result_rows gives."""
-    with open_text(path) as file:
-        return pd.read_csv(file, dtype={"model": str, **_TYPES}, keep_default_na=False, na_values=[""])
+    """results.csv with the types that result_rows gives; RunDirectoryError for a file that is changed or damaged."""
+    try:
+        with open_text(path) as file:
+            rows = pd.read_csv(file, dtype={"model": str, **_TYPES}, keep_default_na=False, na_values=[""])
+    except (ValueError, TypeError, OverflowError) as error:  # pandas' own errors, and those of its types, are of these
+        raise RunDirectoryError(f"{path}: damaged ({one_line(error)}); delete it and give the rescan again") from None
+    missing = [name for name in ("model", "label") if name not in rows]
+    if missing:
+        raise RunDirectoryError(f"{path}: has no column {missing[0]}; delete it and give the rescan again")
+    return rows
 
 
 def read_run(run_dir: str | Path, *, round_dir: str | Path | None = None) -> pd.DataFrame:

@@ -39,17 +39,25 @@ class NeuralCleanseSettings:
     """Settings of Neural Cleanse; sizes are given for 224 x 224 images and scale with the area."""
 
     mode: Literal["pairwise", "universal", "both"] = Field(default="pairwise", description="which triggers to invert")
-    images_per_class: int = Field(default=16, gt=0, description="images of a class that a trigger is inverted on")
+    images_per_class: int = Field(
+        default=16, gt=0, le=100_000, description="images of a class that a trigger is inverted on"
+    )
     rule: Literal["size", "outlier"] = Field(default="size", description="what makes a pair suspicious, if pairwise")
-    steps: int = Field(default=100, gt=0, description="inversion steps at most")
-    screen_images: int = Field(default=5, gt=0, description="images of a class in the first look at all pairs")
-    screen_steps: int = Field(default=60, gt=0, description="inversion steps of the first look")
-    screen_keep: int = Field(default=8, gt=0, description="pairs with the smallest triggers that are inverted in full")
+    steps: int = Field(default=100, gt=0, le=1_000_000, description="inversion steps at most")
+    screen_images: int = Field(
+        default=5, gt=0, le=100_000, description="images of a class in the first look at all pairs"
+    )
+    screen_steps: int = Field(default=60, gt=0, le=1_000_000, description="inversion steps of the first look")
+    screen_keep: int = Field(
+        default=8, gt=0, le=1_000_000, description="pairs with the smallest triggers that are inverted in full"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate of a pair trigger (MOTH: 0.9)")
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
-    pair_bound: float = Field(default=1000.0, gt=0, description="largest suspicious pair trigger, pixels of 224 x 224")
-    outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of an outlier (NC: 2)")
-    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    pair_bound: float = Field(
+        default=1000.0, gt=0, le=1_000_000, description="largest suspicious pair trigger, pixels of 224 x 224"
+    )
+    outlier_index: float = Field(default=2.0, gt=0, le=1_000_000, description="anomaly index of an outlier (NC: 2)")
+    batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
     precision: PrecisionChoice = Field(
         default="auto", description="auto: bf16 where that is faster; what is found is checked again in fp32"
     )

@@ -11,8 +11,16 @@ import click
 
 from ..core.errors import SettingsError
 from ..core.files import write_text
-from ..core.records import from_dict, read_record, to_json
-from ..triggers.distance_records import CHANNELS, FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, plot_change
+from ..core.records import from_dict, to_json
+from ..triggers.distance_records import (
+    CHANNELS,
+    FAST,
+    FAST_ERROR,
+    DistanceMatrix,
+    DistanceSettings,
+    plot_change,
+    read_matrix,
+)  # fmt: skip
 from .base import command
 from .console import shown_progress
 from .model import given_settings, open_model
@@ -158,7 +166,7 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
         raise SettingsError(f"--out {out}: is a file; with --compare it is the folder for JSON and heat map")
     from ..eval.gain import compare_distances
 
-    before, after = (read_record(DistanceMatrix, file) for file in files)
+    before, after = (read_matrix(file) for file in files)
     change = compare_distances(before, after, names=(str(files[0]), str(files[1])))
     for line in _change_text(change):
         click.echo(line)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from ..core.errors import SettingsError
+from ..core.records import LARGEST_SEED, LONGEST_S, parse_json
 from ..rounds.data_settings import source_settings
 from ..runs.execution_settings import ExecutionSettings, parse_shard
 from ..runs.leases import LeaseTerms
@@ -24,6 +25,9 @@ _log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_seconds = click.FloatRange(0, LONGEST_S, min_open=True)
+# Settings lie within settings no deeper than this.
+_MOST_DOTS = 8
 # Which of them is for round_data to say.
 AUTO = "auto"
 
@@ -31,7 +35,13 @@ AUTO = "auto"
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed; the same seed gives the same result.")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(-LARGEST_SEED, LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="Seed; the same seed gives the same result.",
+)
 scanner_option = click.option(
     "--scanner",
     default="neural-cleanse",
@@ -158,19 +168,19 @@ calibration_option = click.option(
 scanner_budget_option = click.option(
     "--scanner-budget",
     "time_budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="Give up a scan after so long; the model is then not judged. No limit unless given.",
 )
 hardener_budget_option = click.option(
     "--hardener-budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="Give up a hardening after so long; that is then a failure. No limit unless given.",
 )
 model_budget_option = click.option(
     "--model-budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="What all stages of a model may take together; one that takes longer is not judged. No limit unless given.",
 )
@@ -202,8 +212,8 @@ def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict
     for text in assignments:
         name, equals, value = text.partition("=")
         group, dot, key = name.partition(".")
-        if not equals or not dot or group not in found:
-            raise SettingsError(f"--set {text}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
+        if not equals or not dot or group not in found or key.count(".") > _MOST_DOTS:
+            raise SettingsError(f"--set {text:.200}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
         _assign(found[group], key.split("."), _value(value), text)
     return found
 
@@ -212,14 +222,16 @@ def _assign(into: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
     for key in keys[:-1]:
         into = into.setdefault(key, {})
         if not isinstance(into, dict):
-            raise SettingsError(f"--set {text}: {key} was given a value of its own before; leave one of them out")
+            raise SettingsError(
+                f"--set {text:.200}: {key:.80} was given a value of its own before; leave one of them out"
+            )
     into[keys[-1]] = value
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text, source="--set")
+    except SettingsError:
         return text
 
 
@@ -284,7 +296,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--round-budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_seconds,
         metavar="SECONDS",
         help="End after so long as by Ctrl-C, at the next sign of progress; the same command goes on later.",
     ),
@@ -297,7 +309,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--lease-expiry",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_seconds,
         default=record_fields(LeaseTerms)["expiry"].default,
         show_default=True,
         metavar="SECONDS",

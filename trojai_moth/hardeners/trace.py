@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.records import record
+from ..core.records import Field, record
 from ..core.subject import Subject
 from .accuracy_guard import Audit
 
@@ -43,7 +43,7 @@ class HardeningTrace:
     held_images: int
     rounds: tuple[HardeningRound, ...]
     stopped: str
-    seconds: float
+    seconds: float = Field(ge=0)
     audit: Audit | None = None
 
     def to_frame(self) -> pd.DataFrame:

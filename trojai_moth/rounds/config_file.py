@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..core.channels import Normalisation, Triple, normalisation
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.files import read_bytes
-from ..core.records import record
+from ..core.records import parse_json, record
 
 CONFIG_LIMIT = 16 * 1024 * 1024
 # Where jsonpickle puts the fields of an object that has a state of its own (the 2022 round).
@@ -100,9 +99,9 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     if len(text) > CONFIG_LIMIT:
         raise UnreadableModelError(f"{path}: larger than {CONFIG_LIMIT >> 20} MiB; not a config file")
     try:
-        data = json.loads(text.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableModelError(f"{path}: not JSON ({error})") from None
+        data = parse_json(text, source=str(path))
+    except SettingsError as error:
+        raise UnreadableModelError(str(error)) from None
     if not isinstance(data, dict):
         raise UnreadableModelError(f"{path}: not a JSON object")
     nested = data.get(_NESTED)

@@ -22,12 +22,15 @@ class DataSettings:
         "with + between them",
     )
     folder: str | None = Field(default=None, description="folder of labelled images, of any size")
-    train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
-    held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
+    train_per_class: int = Field(
+        default=200, gt=0, le=100_000, description="images per class to invert on and to harden with"
+    )
+    held_per_class: int = Field(default=100, gt=0, le=100_000, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
     unseen_images: int = Field(
         default=2000,
         ge=0,
+        le=1_000_000,
         description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
     )
     backgrounds: str | None = Field(

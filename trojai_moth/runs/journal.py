@@ -18,6 +18,7 @@ from ..core.process_identity import process_name
 from ..core.records import Field, first_difference, is_missing, read_record, record, to_dict, to_json
 from ..rounds.model_folder import is_model_id
 from ..rounds.preprocessing import PreprocessingChoice
+from ..scanners.checks import verdict_problem
 from ..scanners.result import ScanResult
 from .failures import FailureKind
 from .leases import Leases, LeaseTerms
@@ -150,7 +151,7 @@ class Journal:
     def _read(self, cls: type[T], path: Path, mend: str = "delete this file to redo its stage") -> T:
         try:
             return read_record(cls, path)
-        except (SettingsError, UnicodeDecodeError) as error:
+        except SettingsError as error:
             raise DamagedRecordError(f"{path}: damaged ({error}); {mend}") from None
         except OSError as error:
             raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
@@ -175,9 +176,15 @@ class ScanRecord:
     accuracy: float
     device: str
     verdict: ScanResult
-    seconds: float
+    seconds: float = Field(ge=0)
     note: str = ""
     """How the model was loaded, where that limits what the verdict means."""
+
+    def __post_init__(self) -> None:
+        """ValueError for a verdict that no scanner may give: somebody has changed it."""
+        problem = verdict_problem(self.verdict, self.classes)
+        if problem:
+            raise ValueError(f"the scanner {problem}")
 
 
 @record
@@ -189,7 +196,7 @@ class Failure:
 
     stage: str
     reason: str
-    seconds: float
+    seconds: float = Field(ge=0)
     kind: FailureKind
     traceback: str | None = Field(default=None, exclude_if=is_missing)
 

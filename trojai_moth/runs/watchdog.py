@@ -21,6 +21,8 @@ OVERTIME_S = 30.0
 SUFFIX = ".watch"
 # The first word that faulthandler writes.
 _FIRED = "Timeout"
+# The rest says where the process was, for people.
+_LONGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def watch_path(folder: Path, model_id: str) -> Path:
 def take_word(path: Path) -> Hang | None:
     """The hang that was left word of, if there was one; the file is gone afterwards. Only for the lease's holder."""
     try:
-        first, _, rest = read_bytes(path).decode(errors="replace").partition("\n")
+        first, _, rest = read_bytes(path, _LONGEST).decode(errors="replace").partition("\n")
     except OSError:
         return None
     written(path, lambda: path.unlink(missing_ok=True))

@@ -44,10 +44,13 @@ class SurrogateSettings:
     least_accuracy: float = Field(
         default=0.9, ge=0, le=1, description="share of held-back images it must get right to be used"
     )
-    attempts: int = Field(default=2, gt=0, description="starts from random weights before it is given up")
-    epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
+    attempts: int = Field(default=2, gt=0, le=1_000_000, description="starts from random weights before it is given up")
+    epochs: int = Field(default=0, ge=0, le=1_000_000, description="cap on each stage of the recipe; 0: the recipe's")
     easy_per_class: int = Field(
-        default=200, gt=0, description="large and straight signs per class to begin with, where signs are at hand"
+        default=200,
+        gt=0,
+        le=100_000,
+        description="large and straight signs per class to begin with, where signs are at hand",
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -34,16 +35,17 @@ from .training import capped, recipe_for
 class RetrainSettings:
     """From which layers a network is retrained, and how."""
 
-    kept: tuple[float, ...] = Field(
+    kept: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(0.25, 1.0),
+        max_length=100,
         description="for each copy, the share of weight layers, from the input on, whose weights are kept; the others "
         "are drawn anew. 1 keeps all. No copy without any",
     )
     least_accuracy: float = Field(
         default=0.9, ge=0, le=1, description="share of held-back images that a copy must get right to be used"
     )
-    attempts: int = Field(default=2, gt=0, description="new starts of each copy before it is left out")
-    epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
+    attempts: int = Field(default=2, gt=0, le=1_000_000, description="new starts of each copy before it is left out")
+    epochs: int = Field(default=0, ge=0, le=1_000_000, description="cap on each stage of the recipe; 0: the recipe's")
 
 
 def retrained_copies(
