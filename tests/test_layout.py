@@ -143,7 +143,7 @@ def bare_reads(text):
 def _reads_bare(call, safe):
     name, first = ast.unparse(call.func), ast.unparse(call.args[0]) if call.args else ""
     if name in PATH_READERS:
-        return first not in safe
+        return first not in safe and not first.startswith("io.BytesIO(")
     if name == "os.open":
         return "O_CREAT" not in ast.unparse(call)
     if name.endswith((".read_text", ".read_bytes")):
