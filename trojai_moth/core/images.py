@@ -14,14 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UnreadableModelError
-from .files import refuse_links_out
+from .files import list_folder
+from .image_file import FORMATS, RefusedImage, open_image, read_rgb
 
+SUFFIXES = rf"\.(?:{'|'.join(suffix[1:] for suffix in FORMATS)})"
+"""The ends of images' names, as part of a regular expression that takes no notice of case."""
 # Rounds 1 to 4 put the class into the name; the 2022 round puts it into a .json file beside the image.
-EXAMPLE_NAME = re.compile(r"class_(\d{1,6})_example_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
-_NUMBERED_NAME = re.compile(r"(\d{1,18})\.(?:png|jpe?g)", re.IGNORECASE)
-_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-IMAGE_SUFFIXES = frozenset(_FORMATS)
-_LONGEST_SIDE = 8192
+EXAMPLE_NAME = re.compile(rf"class_(\d{{1,6}})_example_(\d{{1,9}}){SUFFIXES}", re.IGNORECASE)
+_NUMBERED_NAME = re.compile(rf"(\d{{1,18}}){SUFFIXES}", re.IGNORECASE)
+LONGEST_SIDE = 2048
+"""The most pixels a side of a model's own images may have, and so of its input: networks see 32 to 600."""
+# What a model's own images may take together as they are read: 2730 of 256 x 256 pixels. As inputs they take four
+# times that.
+_MOST_BYTES = 512 << 20
 _LABEL_BYTES = 64
 
 
@@ -38,6 +43,10 @@ class ImagePool:
     def __repr__(self) -> str:
         """One line, without the images."""
         return f"<ImagePool {len(self)} images, {' x '.join(map(str, self.x.shape[1:]))}>"
+
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """How many images there are of each class."""
+        return tuple(torch.bincount(self.y.cpu(), minlength=classes).tolist())
 
     def positions(self, label: int) -> Tensor:
         """Indices (n,) of the images of one class, in order."""
@@ -67,16 +76,38 @@ def concatenate(pools: Sequence[ImagePool]) -> ImagePool:
 
 
 def read_image(path: Path) -> Tensor:
-    """A PNG or JPEG file as (3, H, W) uint8, RGB; UnreadableModelError names a file that is not what its name says."""
-    try:
-        # Left to guess, Pillow would hand what is called .png to any decoder it has, one of which starts a program.
-        with Image.open(path, formats=[_FORMATS[path.suffix.lower()]]) as image:
-            if max(image.size) > _LONGEST_SIDE:
-                raise ValueError(f"{image.width} x {image.height} pixels; at most {_LONGEST_SIDE} a side")
-            array = np.asarray(image.convert("RGB"))
-    except Exception as error:  # decoders raise whatever they stumble on, even SyntaxError
-        raise UnreadableModelError(f"{path}: not a readable image ({error})") from None
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)
+    """An image file as it is, (3, H, W) uint8, RGB; UnreadableModelError names a file that is not what its name says.
+
+    Also one that is larger than the images of any model are; see :func:`image_file.read_rgb` for photographs.
+    """
+    return _as_tensor(read_rgb(path, longest=LONGEST_SIDE))
+
+
+def read_small(path: Path, side: int) -> Tensor:
+    """An image file of any size as (3, H, W) uint8, RGB; a large one made smaller, its shorter side at least 2 * side."""
+    return _as_tensor(read_rgb(path, side=side))
+
+
+def _as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+class ImageReader:
+    """Reads a model's images one by one, until they take more memory together than the images of any round."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_BYTES
+
+    def read(self, path: Path) -> Tensor:
+        """As :func:`read_image`; UnreadableModelError, before it is decoded, for the first one that is too much."""
+        with open_image(path, LONGEST_SIDE) as image:
+            self._left -= 3 * image.width * image.height
+            if self._left < 0:
+                raise RefusedImage(
+                    f"{image.width} x {image.height} pixels, and with those before it more than "
+                    f"{_MOST_BYTES >> 20} MiB of images; give fewer, or smaller ones"
+                )
+        return read_image(path)
 
 
 def list_examples(folder: Path) -> list[tuple[Path, int]]:
@@ -115,8 +146,6 @@ def read_label(path: Path) -> int:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    refuse_links_out(folder, (path.name for path in paths))
-    for path in paths:
+    for path in list_folder(folder):
         if path.is_file():  # opening a pipe would wait for ever
             yield path
