@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import RunDirectoryError
-from ..core.files import write_text
+from ..core.files import open_text, write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
 from ..runs.journal import Failure, Journal, NotHardened, ScanRecord
@@ -92,7 +92,8 @@ def _records(journal: Journal) -> int:
 
 def read_results(path: Path) -> pd.DataFrame:
     """results.csv with the types that result_rows gives."""
-    return pd.read_csv(path, dtype={"model": str, **_TYPES})
+    with open_text(path) as file:
+        return pd.read_csv(file, dtype={"model": str, **_TYPES})
 
 
 def read_run(run_dir: str | Path, *, round_dir: str | Path | None = None) -> pd.DataFrame:

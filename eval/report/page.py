@@ -22,6 +22,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ... import __version__
+from ...core.files import read_bytes
 from ...core.records import dotted, to_dict
 from ..summary import Rate
 from .markdown import verdict_lines
@@ -111,7 +112,7 @@ def _counts(name: str, rate: Rate) -> dict[str, Any]:
 
 
 def _inline(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(read_bytes(path)).decode()}"
 
 
 BINS, WIDTH, HEIGHT, MARGIN = 24, 720.0, 150.0, 30.0

@@ -8,7 +8,15 @@ import pytest
 
 from trojai_moth.core import files
 from trojai_moth.core.errors import UnreadableModelError
-from trojai_moth.core.files import cache_folder, is_passed_over, list_folder, open_text, read_bytes, read_text
+from trojai_moth.core.files import (
+    cache_folder,
+    is_passed_over,
+    list_closed,
+    list_folder,
+    open_text,
+    read_bytes,
+    read_text,
+)
 
 
 def put_pipe(path):
@@ -87,11 +95,12 @@ def test_links_may_lead_about_in_a_folder_and_not_out_of_it(tmp_path):
     (inside / "a").touch()
     (inside / "b").symlink_to("a")
     (tmp_path / "link").symlink_to(inside)
-    assert [path.name for path in list_folder(tmp_path / "link")] == ["a", "b"]
+    assert [path.name for path in list_closed(tmp_path / "link")] == ["a", "b"]
     (inside / "c").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnreadableModelError, match="folder/c: a link that leads out of its folder"):
-        list_folder(inside)
-    assert list_folder(tmp_path / "nothing") == []
+        list_closed(inside)
+    assert [path.name for path in list_folder(inside)] == ["a", "b", "c"]
+    assert list_closed(tmp_path / "nothing") == list_folder(tmp_path / "nothing") == []
 
 
 @pytest.mark.parametrize("home", ["~", "somewhere", "/no such home"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import MothError
-from ..core.files import write_text
+from ..core.files import read_text, write_text
 from .base import Group
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _is_mitigation(folder: Path) -> bool:
     from ..submission.rules import METAPARAMETERS
 
     try:
-        values: Any = json.loads((folder / METAPARAMETERS).read_text(encoding="utf-8"))
+        values: Any = json.loads(read_text(folder / METAPARAMETERS))
     except (OSError, ValueError):
         return (folder / "mitigate.def").exists()
     return isinstance(values, dict) and "scanner" not in values and (folder / "detect.def").exists() is False

@@ -105,13 +105,16 @@ def is_passed_over(name: str) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, less what is passed over; UnreadableModelError for a link that leads out of it.
+    """What lies in a folder, by name, less what is passed over; nothing where there is no such folder."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [folder / name for name in sorted(names) if not is_passed_over(name)]
 
-    Nothing where there is no such folder.
-    """
-    names = sorted(name for name in os.listdir(folder) if not is_passed_over(name)) if folder.is_dir() else []
-    refuse_links_out(folder, names)
-    return [folder / name for name in names]
+
+def list_closed(folder: Path) -> list[Path]:
+    """The same of a folder of a model, which others made: UnreadableModelError for a link that leads out of it."""
+    found = list_folder(folder)
+    refuse_links_out(folder, [path.name for path in found])
+    return found
 
 
 def refuse_links_out(folder: Path, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UnreadableModelError
-from .files import list_folder
+from .files import list_closed, read_text
 from .image_file import FORMATS, RefusedImage, open_image, read_rgb
 
 SUFFIXES = rf"\.(?:{'|'.join(suffix[1:] for suffix in FORMATS)})"
@@ -101,12 +101,13 @@ class ImageReader:
     def read(self, path: Path) -> Tensor:
         """As :func:`read_image`; UnreadableModelError, before it is decoded, for the first one that is too much."""
         with open_image(path, LONGEST_SIDE) as image:
-            self._left -= 3 * image.width * image.height
-            if self._left < 0:
+            needed = 3 * image.width * image.height
+            if needed > self._left:
                 raise RefusedImage(
                     f"{image.width} x {image.height} pixels, and with those before it more than "
                     f"{_MOST_BYTES >> 20} MiB of images; give fewer, or smaller ones"
                 )
+        self._left -= needed
         return read_image(path)
 
 
@@ -135,9 +136,7 @@ def list_numbered(folder: Path) -> Iterator[tuple[Path, int, int]]:
 def read_label(path: Path) -> int:
     """The class in a JSON file that holds nothing but a whole number."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_LABEL_BYTES + 1)
-        label = json.loads(text.decode()) if len(text) <= _LABEL_BYTES else None
+        label = json.loads(read_text(path, _LABEL_BYTES))
     except (OSError, ValueError, RecursionError):
         label = None
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < 1_000_000:
@@ -146,6 +145,4 @@ def read_label(path: Path) -> int:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for path in list_folder(folder):
-        if path.is_file():  # opening a pipe would wait for ever
-            yield path
+    return (path for path in list_closed(folder) if path.is_file())

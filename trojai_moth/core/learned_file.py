@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from .errors import SettingsError
+from .files import read_text
 from .records import first_difference, from_dict
 
 
@@ -34,7 +35,7 @@ def read_learned(cls: type[L], path: Path) -> L:
     """Read one; SettingsError names the file and what is wrong with it, first of all another format."""
     source = f"{cls.option} {path}"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise SettingsError(f"{source}: cannot be read ({error})") from None
     found = data.get("format") if isinstance(data, dict) else None

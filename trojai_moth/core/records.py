@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
 from .errors import SettingsError
+from .files import read_text
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ def from_json(cls: type[T], text: str, *, source: str = "settings") -> T:
 
 def read_record(cls: type[T], path: Path) -> T:
     """Read one record from a JSON file."""
-    return from_json(cls, path.read_text(encoding="utf-8"), source=str(path))
+    return from_json(cls, read_text(path), source=str(path))
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..core.errors import SettingsError, UnreadableModelError
-from ..core.files import publish, write_atomically
+from ..core.files import open_regular, publish, write_atomically
 from ..core.records import from_json, to_json
 from ..core.subject import Subject
 from .trace import HardeningTrace, WithTrace
@@ -70,7 +70,7 @@ def size_of_weights(subject: Subject) -> int:
 def read_trace(path: Path) -> HardeningTrace:
     """How weights came to be; UnreadableModelError for a damaged file and for one of another program."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_regular(path), safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("trace")
         if text is None:
             raise UnreadableModelError(f"{path}: does not say how it was hardened, so it is not of trojai-moth")
@@ -82,7 +82,7 @@ def read_trace(path: Path) -> HardeningTrace:
 def load_weights(path: Path, subject: Subject) -> Subject:
     """The subject with hardened weights; UnreadableModelError if they were made from another model or are damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_regular(path), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:

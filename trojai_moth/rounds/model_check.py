@@ -97,7 +97,7 @@ def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCh
 
 
 def _missing(case: ModelFolder, classes: int, present: int) -> tuple[str, ...]:
-    signs = len(list(case.foregrounds.glob("*.png")))
+    signs = len(case.signs)
     found = {
         "configuration": not case.names.configured,
         "published logits": not case.logits_file.exists(),

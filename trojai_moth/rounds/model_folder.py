@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.files import list_closed
 from ..core.records import record
 from .config_file import CaseConfig
 
@@ -113,7 +114,7 @@ class ModelFolder:
     @property
     def signs(self) -> list[Path]:
         """Pictures of its classes' signs, in the order of the classes; empty where it has none."""
-        return sorted(self.foregrounds.glob("*.png"))
+        return [path for path in list_closed(self.foregrounds) if path.suffix.lower() == ".png" and not path.is_dir()]
 
     @property
     def poisoned_examples(self) -> Path:

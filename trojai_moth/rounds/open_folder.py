@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import SettingsError, UnreadableModelError
+from ..core.files import open_text
 from ..core.images import ImagePool, list_examples, read_image
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
@@ -115,16 +116,18 @@ def _published(case: ModelFolder, names: tuple[str, ...], classes: int) -> dict[
     return published
 
 
+# Of 1000 classes and ten images each, which no round has.
+_LOGITS_LIMIT = 128 << 20
+
+
 def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
     """Rows of a logits CSV: file name -> (classes,) float64; its header is 'Example, Logits' whatever the width."""
     rows = {}
     try:
-        if not path.is_file():
-            raise ValueError("not a regular file")
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            next(reader, None)
-            for row in reader:
+        with open_text(path, _LOGITS_LIMIT) as file:
+            lines = filter(any, csv.reader(file, skipinitialspace=True))  # an editor may leave empty ones
+            next(lines, None)
+            for row in lines:
                 rows[row[0]] = np.array([float(value) for value in row[1:]])
                 if len(row) != classes + 1 or not np.isfinite(rows[row[0]]).all():
                     raise ValueError(f"row {row[0]} does not hold {classes} finite numbers")

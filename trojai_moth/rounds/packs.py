@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import tarfile
 import tempfile
 import zlib
@@ -24,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..core.errors import MothError, UnreadableModelError
-from ..core.files import cache_folder, write_text
+from ..core.files import cache_folder, open_regular, write_text
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import read_record, record, to_json
 from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
@@ -300,9 +299,7 @@ class PackStream:
         """Open a regular file; nothing is read yet."""
         self.path, self._at = path, 0
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-                raise self.refuse("is not a regular file")
-            self._file = path.open("rb")
+            self._file = open_regular(path)
         except OSError as error:
             raise self.refuse(f"cannot be read ({error.strerror})") from None
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="rb")

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import written
+from ..core.files import read_bytes, written
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import Field, record
 
@@ -201,6 +201,6 @@ class LeaseWatch:
 def _content(path: Path) -> str:
     """What a lease says; empty if it has just been made or removed."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_bytes(path).decode(errors="replace")
     except OSError:
         return ""

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..core.errors import RunDirectoryError
+from ..core.files import read_text
 from ..core.process_identity import is_process_dead
 from ..core.records import Field, record
 from .journal import Journal
@@ -89,7 +90,7 @@ def _models(journal: Journal) -> list[str]:
     """Not through the record: its check of ten thousand names would take most of the time."""
     path = journal.root / "run.json"
     try:
-        models = json.loads(path.read_text(encoding="utf-8"))["models"]
+        models = json.loads(read_text(path))["models"]
     except FileNotFoundError:
         raise RunDirectoryError(f"{journal.root}: no run.json in it; give the --out of a rescan") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,7 +135,7 @@ def _rate(times: list[float]) -> float | None:
 def _kind(path: Path) -> str:
     """The kind of a failure."""
     try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+        kind = json.loads(read_text(path))["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         return "damaged record"
     return kind if isinstance(kind, str) else "damaged record"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.errors import RunDirectoryError
-from ..core.files import write_atomically
+from ..core.files import open_regular, write_atomically
 from ..core.images import ImagePool
 from ..core.subject import Subject
 from ..rounds.samples import Samples
@@ -63,7 +63,7 @@ def read_triggers(record: Path) -> KeptTriggers | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path, LIMIT_BYTES) as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("victim", "target", "mask", "pattern", "image", "bgr")}
         _check(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from ..core.files import written
+from ..core.files import read_bytes, written
 
 # Seconds beyond a stage's limit after which a process that did not come back is ended.
 OVERTIME_S = 30.0
@@ -85,7 +85,7 @@ def watch_path(folder: Path, model_id: str) -> Path:
 def take_word(path: Path) -> Hang | None:
     """The hang that was left word of, if there was one; the file is gone afterwards. Only for the lease's holder."""
     try:
-        first, _, rest = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+        first, _, rest = read_bytes(path).decode(errors="replace").partition("\n")
     except OSError:
         return None
     written(path, lambda: path.unlink(missing_ok=True))

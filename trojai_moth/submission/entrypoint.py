@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core.errors import one_line
+from ..core.files import read_text
 from .dialects import Request, UsageError, parse
 from .predictions import PRELIMINARY, write_probability
 from .supervise import supervise
@@ -84,7 +85,7 @@ def metaparameters(request: Request) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     if request.metaparameters is not None:
         try:
-            data = json.loads(request.metaparameters.read_text(encoding="utf-8"))
+            data = json.loads(read_text(request.metaparameters))
             if not isinstance(data, dict):
                 raise ValueError("not a JSON object")
             values = data

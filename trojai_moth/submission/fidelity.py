@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core.errors import MothError
+from ..core.files import read_text
 from ..core.records import Field, record
 from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 
@@ -118,7 +119,7 @@ def _model(
 
 def _logits(path: Path) -> dict[str, list[float]] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
         return {str(name): [float(value) for value in row] for name, row in data.items() if row}
     except (OSError, ValueError, AttributeError, TypeError):
         return None
@@ -126,7 +127,7 @@ def _logits(path: Path) -> dict[str, list[float]] | None:
 
 def _labels(path: Path) -> Labels:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
         return {name: {"clean": label["clean"], "poisoned": label["poisoned"]} for name, label in data.items()}
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise MothError(

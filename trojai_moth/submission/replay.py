@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from ..core.files import read_text
 from ..core.records import Field, record
 from .rules import LEARNED, METAPARAMETERS, SCHEMA, Finding
 
@@ -104,7 +105,7 @@ class Player:
         active, scratch = self._active(rule)
         result = active / "result.txt"
         status, seconds, log = self._run(self._words(rule, active, scratch, result))
-        text = result.read_text(encoding="utf-8") if result.exists() else ""
+        text = read_text(result) if result.exists() else ""
         findings = [*self._ending(rule, status, seconds, log), *result_findings(rule, text)]
         if rule in _MODELS and not findings and float(text) != 0.5:
             findings.append(Finding(rule=rule, what=f"a broken model gave {text.strip()}", mend="leave 0.5 in place"))
@@ -224,7 +225,7 @@ def _logits(rule: str, path: Path, log: str) -> tuple[str, list[Finding]]:
     if not path.is_file():
         return "", [_nothing_written(rule, path.name, log)]
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = json.loads(read_text(path))
         widths = {len(row) for row in data.values() if all(math.isfinite(value) for value in row)}
     except (ValueError, AttributeError, TypeError):
         widths = set()

@@ -17,6 +17,7 @@ from typing import Any, Final
 import jsonschema
 from jsonschema.exceptions import SchemaError, ValidationError
 
+from ..core.files import read_text
 from ..core.records import record
 
 METAPARAMETERS: Final = "metaparameters.json"
@@ -115,7 +116,7 @@ def check_name(name: str) -> list[Finding]:
 
 def _read_object(path: Path) -> dict[str, Any] | Finding:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         return Finding(rule="json", what=f"{path.name} is not JSON ({error})", mend="correct it, or write it anew")
     if not isinstance(data, dict):

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.files import read_text
+
 Say = Callable[..., None]
 
 
@@ -23,7 +25,7 @@ def main() -> None:
     end_with_supervisor()
     say = _speaker()
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, and for its reason
-    sys.exit(work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[1]).parent, say))
+    sys.exit(work(json.loads(read_text(sys.argv[1])), Path(sys.argv[1]).parent, say))
 
 
 def end_with_supervisor() -> None:

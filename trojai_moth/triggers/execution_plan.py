@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core.errors import MothError
 from ..core.files import cache_folder, publish_text, write_text
-from ..core.records import Field, from_json, read_record, record, to_json
+from ..core.records import Field, read_record, record, to_json
 from .precision import Precision
 
 # A way of running must beat the plain one by this factor, or noise would choose.
@@ -76,7 +76,7 @@ class PlanBook:
         """Take in what is on disk and not known yet."""
         with suppress(OSError, MothError, ValueError):
             if self.path is not None:
-                self._plans = {**from_json(_Shelf, self.path.read_text(encoding="utf-8")).plans, **self._plans}
+                self._plans = {**read_record(_Shelf, self.path).plans, **self._plans}
 
     def _of_the_first(self, key: str, plan: Plan) -> Plan:
         """The plan that a process was the first to publish for this key; this one where none was."""
