@@ -176,7 +176,7 @@ def test_broken_inputs_are_refused_in_one_line(foregrounds, tmp_path):
     bad = tmp_path / "99-0.png"
     bad.write_bytes(b"not a picture")
     for paths, settings, word in (
-        ([bad], None, "99-0.png: not a picture"),
+        ([bad], None, "99-0.png: not a readable image"),
         ([], None, "none given"),
         (foregrounds, ComposeSettings(sign_area_min=0.5), "larger than sign_area_max"),
     ):

@@ -29,6 +29,8 @@ _BEGINNINGS = {
     **{b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF"},
 }
+LONGEST_SIDE = 2048
+"""The most pixels a side of a model's own images may have, and so of its input: networks see 32 to 600."""
 # A little more than a telephone's 108 megapixels; and what is held decoded: some 270 MB in Pillow's four bytes a pixel.
 _MOST_PIXELS, _MOST_DECODED = 1 << 27, 1 << 26
 # Images with more pixels are made smaller while they are 8-bit: a network sees a hundredth of them, and as 32-bit
@@ -116,7 +118,8 @@ def _what_it_is(path: Path, kind: str, beginning: bytes) -> str:
         return "it is empty; leave it out"
     if other == kind:
         return f"damaged, or no {kind} image; save it again, or leave it out"
-    mend = f"call it {path.stem}.{other.lower()}" if other in FORMATS.values() else f"only {KINDS} are read; save it as one of them"
+    known = other in FORMATS.values()
+    mend = f"call it {path.stem}.{other.lower()}" if known else f"save it as {kind}; only {KINDS} are read"
     return f"a {other} image by its content; {mend}"
 
 
@@ -162,7 +165,7 @@ def _as_eight_bit(image: Image.Image) -> np.ndarray:
         return values.astype(np.uint8)
     if image.mode == "I" and 0 <= low <= high <= _WHITE_16:
         return _divided(values)
-    raise RefusedImage(f"32-bit values from {low:g} to {high:g}, and not said which is white; save it as an 8-bit image")
+    raise RefusedImage(f"32-bit values from {low:g} to {high:g}; which is white is not said; save it in 8 bits")
 
 
 def _divided(values: np.ndarray) -> np.ndarray:

@@ -15,15 +15,13 @@ from torch import Tensor
 
 from .errors import UnreadableModelError
 from .files import list_closed, read_text
-from .image_file import FORMATS, RefusedImage, open_image, read_rgb
+from .image_file import FORMATS, LONGEST_SIDE, RefusedImage, open_image, read_rgb
 
 SUFFIXES = rf"\.(?:{'|'.join(suffix[1:] for suffix in FORMATS)})"
 """The ends of images' names, as part of a regular expression that takes no notice of case."""
 # Rounds 1 to 4 put the class into the name; the 2022 round puts it into a .json file beside the image.
 EXAMPLE_NAME = re.compile(rf"class_(\d{{1,6}})_example_(\d{{1,9}}){SUFFIXES}", re.IGNORECASE)
 _NUMBERED_NAME = re.compile(rf"(\d{{1,18}}){SUFFIXES}", re.IGNORECASE)
-LONGEST_SIDE = 2048
-"""The most pixels a side of a model's own images may have, and so of its input: networks see 32 to 600."""
 # What a model's own images may take together as they are read: 2730 of 256 x 256 pixels. As inputs they take four
 # times that.
 _MOST_BYTES = 512 << 20
@@ -70,6 +68,16 @@ class ImagePool:
         return ImagePool(self.x.to(device), self.y.to(device))
 
 
+def class_words(labels: Sequence[int]) -> str:
+    """At most eight classes by number.
+
+    >>> class_words([4]), class_words([2, 0])
+    ('class 4', 'classes 0, 2')
+    """
+    text = ", ".join(map(str, sorted(labels)[:8])) + (", ..." if len(labels) > 8 else "")
+    return f"class{'es' if len(labels) > 1 else ''} {text}"
+
+
 def concatenate(pools: Sequence[ImagePool]) -> ImagePool:
     """All images of several pools, in order."""
     return ImagePool(torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools]))
@@ -84,7 +92,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def read_small(path: Path, side: int) -> Tensor:
-    """An image file of any size as (3, H, W) uint8, RGB; a large one made smaller, its shorter side at least 2 * side."""
+    """An image file of any size as (3, H, W) uint8, RGB; a large one smaller, its shorter side at least 2 * side."""
     return _as_tensor(read_rgb(path, side=side))
 
 

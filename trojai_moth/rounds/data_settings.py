@@ -7,6 +7,8 @@ import os
 from ..core.errors import SettingsError
 from ..core.records import Field, record
 
+# More than any machine's memory holds; how many fit is asked when it is known how large they are.
+_MOST_IMAGES = 1_000_000
 _PART = "(examples|composed|folder)"
 
 
@@ -21,12 +23,15 @@ class DataSettings:
         "with + between them",
     )
     folder: str | None = Field(default=None, description="folder of labelled images, of any size")
-    train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
-    held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
+    train_per_class: int = Field(
+        default=200, gt=0, le=_MOST_IMAGES, description="images per class to invert on and to harden with"
+    )
+    held_per_class: int = Field(default=100, gt=0, le=_MOST_IMAGES, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
     unseen_images: int = Field(
         default=2000,
         ge=0,
+        le=_MOST_IMAGES,
         description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
     )
     backgrounds: str | None = Field(
@@ -37,6 +42,15 @@ class DataSettings:
     def sources(self) -> tuple[str, ...]:
         """The sources that images are taken from in equal parts, each once."""
         return tuple(dict.fromkeys(self.source.split("+")))
+
+    def fewer(self, share: float) -> str:
+        """The options that ask for this share of the images per class.
+
+        >>> DataSettings().fewer(0.1)
+        '--set data.train_per_class=20 --set data.held_per_class=10'
+        """
+        counts = {"train": self.train_per_class, "held": self.held_per_class}
+        return " ".join(f"--set data.{part}_per_class={max(1, int(share * n))}" for part, n in counts.items())
 
 
 _SOURCES = ("examples", "composed")
