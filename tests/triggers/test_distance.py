@@ -252,12 +252,12 @@ def test_what_another_measurement_left_is_refused(planted, tmp_path, what):
 
 def test_pairs_by_name_by_number_and_all():
     images = planted_images()
-    assert choose_pairs(images, 3, None, 0) == PAIRS
-    assert choose_pairs(images, 3, " 2->0, 0->1,2->0", 0) == [(0, 1), (2, 0)]
-    three, two = (choose_pairs(images, 3, number, 5) for number in ("3", "2"))
+    assert choose_pairs(images.counts(3), None, 0) == PAIRS
+    assert choose_pairs(images.counts(3), " 2->0, 0->1,2->0", 0) == [(0, 1), (2, 0)]
+    three, two = (choose_pairs(images.counts(3), number, 5) for number in ("3", "2"))
     assert len(two) == 2 and set(two) < set(three) <= set(PAIRS)
-    assert choose_pairs(images, 3, "3", 5) == three and choose_pairs(images, 3, "99", 5) == PAIRS
-    assert len({tuple(choose_pairs(images, 3, "3", seed)) for seed in range(10)}) > 1
+    assert choose_pairs(images.counts(3), "3", 5) == three and choose_pairs(images.counts(3), "99", 5) == PAIRS
+    assert len({tuple(choose_pairs(images.counts(3), "3", seed)) for seed in range(10)}) > 1
 
 
 @pytest.mark.parametrize("wanted", ["1->1", "0->3", "7->0", "1", "x->1", "0->1,", "0-1", "-1->0", ""])
@@ -265,7 +265,7 @@ def test_pairs_that_do_not_exist_are_refused(wanted):
     images = planted_images()
     without_one = images.take(torch.nonzero(images.y != 1).flatten())
     with pytest.raises(SettingsError, match="--pairs"):
-        choose_pairs(without_one, 3, "1->0" if wanted == "1" else wanted, 0)
+        choose_pairs(without_one.counts(3), "1->0" if wanted == "1" else wanted, 0)
 
 
 def test_nothing_to_measure_is_an_error():

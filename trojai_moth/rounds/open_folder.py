@@ -101,7 +101,9 @@ def _read_examples(listed: list[tuple[Path, int]], case: ModelFolder, classes: i
                 f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but {said} {stored} x {stored}; all must be alike"
             )
         if label >= classes:
-            raise UnreadableModelError(f"{path}: class {label}, but the model has {classes}, which begin at 0")
+            raise UnreadableModelError(
+                f"{path}: class {label}, but {case.names.config} says {classes} classes, from 0 on"
+            )
         images.append(image)
     return torch.stack(images)
 
