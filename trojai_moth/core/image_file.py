@@ -29,7 +29,7 @@ _BEGINNINGS = {
     **{b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF"},
 }
-LONGEST_SIDE = 2048
+LONGEST_SIDE = 1024
 """The most pixels a side of a model's own images may have, and so of its input: networks see 32 to 600."""
 # A little more than a telephone's 108 megapixels; and what is held decoded: some 270 MB in Pillow's four bytes a pixel.
 _MOST_PIXELS, _MOST_DECODED = 1 << 27, 1 << 26
@@ -125,7 +125,7 @@ def _what_it_is(path: Path, kind: str, beginning: bytes) -> str:
 
 def _check_size(width: int, height: int, longest: int | None) -> None:
     if longest is not None and max(width, height) > longest:
-        raise RefusedImage(f"{width} x {height} pixels; at most {longest} a side")
+        raise RefusedImage(f"{width} x {height} pixels; at most {longest} a side; make it smaller")
     if width * height > _MOST_PIXELS:
         raise RefusedImage(f"{_megapixels(width, height)}; save it with {_MOST_DECODED >> 20} or fewer")
 
