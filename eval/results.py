@@ -93,7 +93,7 @@ def _records(journal: Journal) -> int:
 def read_results(path: Path) -> pd.DataFrame:
     """results.csv with the types that result_rows gives."""
     with open_text(path) as file:
-        return pd.read_csv(file, dtype={"model": str, **_TYPES})
+        return pd.read_csv(file, dtype={"model": str, **_TYPES}, keep_default_na=False, na_values=[""])
 
 
 def read_run(run_dir: str | Path, *, round_dir: str | Path | None = None) -> pd.DataFrame:

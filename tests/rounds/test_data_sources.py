@@ -111,6 +111,15 @@ def test_names_and_json_are_classes(folder):
     assert listed(folder) == [("class_0_from_my_camera.png", 0), ("class_1_example_3.png", 1), ("17.png", 2)]
 
 
+def test_what_systems_and_editors_leave_is_passed_over(folder):
+    for name in ("0/a.png", ".ipynb_checkpoints/a-checkpoint.png", "__MACOSX/0/a.png"):
+        save(folder / name)
+    for name in ("0/._a.png", "._class_1_example_0.png", ".DS_Store", "0/Thumbs.db", "0/.ipynb_checkpoints"):
+        (folder / name).write_bytes(b"no image")
+    (folder / "0" / "linked.png").symlink_to(save(folder.parent / "of_another_folder.png"))  # it is the user's folder
+    assert listed(folder) == [("0/a.png", 0), ("0/linked.png", 0)]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -85,7 +85,7 @@ def open_text(path: str | Path, limit: int = TEXT_LIMIT) -> TextIO:
 
 def _check_regular(status: os.stat_result, path: str | Path, limit: int | None) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise IrregularFileError(errno.EINVAL, "not a regular file; put the file itself there", str(path))
+        raise IrregularFileError(errno.EINVAL, "not a regular file", str(path))
     if limit is not None and status.st_size > limit:
         raise _too_large(path, limit)
 

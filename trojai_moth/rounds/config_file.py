@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UnreadableModelError
+from ..core.files import read_bytes
 from ..core.image_file import LONGEST_SIDE
 from ..core.records import record
 
@@ -58,10 +59,7 @@ def read_config_text(path: Path) -> dict[str, Any]:
     It is jsonpickle text in the later rounds, and decoding that as such would build objects of its choice.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise UnreadableModelError(f"{path}: not a regular file")
-        with path.open("rb") as file:
-            text = file.read(CONFIG_LIMIT + 1)
+        text = read_bytes(path, CONFIG_LIMIT)
     except FileNotFoundError:
         raise UnreadableModelError(f"{path}: missing; it says the architecture and the input size") from None
     except OSError as error:
@@ -73,7 +71,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     if len(text) > CONFIG_LIMIT:
         raise UnreadableModelError(f"{path}: larger than {CONFIG_LIMIT >> 20} MiB; not a config file")
     try:
-        data = json.loads(text.decode("utf-8"))
+        data = json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UnreadableModelError(f"{path}: not JSON ({error})") from None
     if not isinstance(data, dict):

@@ -49,8 +49,10 @@ class DataSettings:
         >>> DataSettings().fewer(0.1)
         '--set data.train_per_class=20 --set data.held_per_class=10'
         """
-        counts = {"train": self.train_per_class, "held": self.held_per_class}
-        return " ".join(f"--set data.{part}_per_class={max(1, int(share * n))}" for part, n in counts.items())
+        total = int(share * (self.train_per_class + self.held_per_class))
+        held = max(1, min(self.held_per_class, total // 3))
+        train = max(1, min(self.train_per_class, total - held))
+        return f"--set data.train_per_class={train} --set data.held_per_class={held}"
 
 
 _SOURCES = ("examples", "composed")

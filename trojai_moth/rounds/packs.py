@@ -22,16 +22,16 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ..core.errors import MothError, UnreadableModelError
-from ..core.files import cache_folder, open_regular, write_text
+from ..core.errors import MothError, SettingsError, UnreadableModelError
+from ..core.files import cache_folder, is_passed_over, list_folder, open_regular, write_text
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import read_record, record, to_json
 from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
-from .model_folder import MODEL_FILE, FolderNames, ModelFolder, PackedModel, SkippedModel, find_names
+from .model_folder import MODEL_FILE, FolderNames, ModelFolder, PackedModel, SkippedModel, find_names, model_id_of
 
-_PACK = re.compile(r"id-\w+\.(?:tar\.gz|tgz)")
+_PACK = re.compile(r"id-.+\.(?:tar\.gz|tgz)")
 _MODEL = re.compile(r"id-\d{1,20}")
-_FORMAT = 2
+_FORMAT = 3
 # What the names of temporary folders begin with; whose they are follows.
 _UNPACKED = "trojai-moth-"
 # Round 1 has 500 images and as many labels fit in no other layout; the largest network is vgg19bn with 0.6 GB.
@@ -65,7 +65,7 @@ class PackIndex:
 
 def find_packs(folder: Path) -> list[Path]:
     """The packs that lie in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if _PACK.fullmatch(path.name))
+    return [path for path in list_folder(folder) if _PACK.fullmatch(path.name)]
 
 
 def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
@@ -73,7 +73,7 @@ def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
     try:
         index = pack_index(pack)
     except (MothError, OSError) as error:
-        return [SkippedModel(model_id=pack.name, reason=str(error))]
+        return [SkippedModel(model_id=model_id_of(pack.name), reason=str(error))]
     found: list[ModelFolder | SkippedModel] = []
     for entry in index.models:
         if entry.refusal:
@@ -81,7 +81,7 @@ def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
         else:
             place = replace(entry.place, pack=str(pack))
             found.append(ModelFolder(entry.model_id, pack / entry.model_id, entry.config, entry.names, place))
-    return [*found, SkippedModel(model_id=pack.name, reason=index.problem)] if index.problem else found
+    return [*found, SkippedModel(model_id=model_id_of(pack.name), reason=index.problem)] if index.problem else found
 
 
 def pack_index(pack: Path) -> PackIndex:
@@ -116,8 +116,8 @@ def unpacked(case: ModelFolder) -> Iterator[ModelFolder]:
         _unpack(case.packed, case.model_id, directory)
         try:
             yield replace(case, directory=directory, packed=None)
-        except UnreadableModelError as error:  # the temporary folder will be gone when that is read
-            raise UnreadableModelError(str(error).replace(str(directory), str(case.directory))) from None
+        except (UnreadableModelError, SettingsError) as error:  # the folder will be gone when that is read
+            raise type(error)(str(error).replace(str(directory), str(case.directory))) from None
 
 
 @cache
@@ -154,7 +154,7 @@ def _read_through(pack: Path) -> tuple[list[PackedEntry], str]:
                 continue
             model = found.setdefault(model_id, _Found(model_id, member.start))
             if last not in (None, model) and model.end:
-                model.refusal = model.refusal or "its files do not lie together in the pack"
+                model.refusal = model.refusal or "its files do not lie together in the pack; unpack it by hand"
             _note(model, member, inside, stream)
             last = model
         stream.close()
@@ -169,6 +169,8 @@ def _read_through(pack: Path) -> tuple[list[PackedEntry], str]:
 
 def _place(member: Member) -> tuple[str | None, tuple[str, ...]]:
     """The model that a member belongs to and its place there; (None, ()) for what lies outside of all models."""
+    if any(is_passed_over(part) for part in member.parts):
+        return None, ()
     for position, part in enumerate(member.parts):
         if _MODEL.fullmatch(part):
             return part, member.parts[position + 1 :]
@@ -180,9 +182,8 @@ def _note(model: _Found, member: Member, inside: tuple[str, ...], stream: PackSt
     model.volume += member.size if member.is_file else 0
     problem = member.refusal
     if model.files > _MOST_FILES or model.volume > _MOST_BYTES or len(inside) > _DEEPEST:
-        problem = (
-            problem or f"has more than {_MOST_FILES} files, {_MOST_BYTES >> 30} GiB or {_DEEPEST} levels of folders"
-        )
+        limits = f"{_MOST_FILES} files, {_MOST_BYTES >> 30} GiB or {_DEEPEST} levels of folders"
+        problem = problem or f"has more than {limits}; leave out what is no part of the model"
     model.refusal = model.refusal or problem
     if not inside or problem:
         return
@@ -222,6 +223,8 @@ def _unpack(place: PackedModel, model_id: str, directory: Path) -> None:
     try:
         for member in reader.at(place.start).members(until=place.end):
             found, inside = _place(member)
+            if found is None:
+                continue
             if member.refusal or found != model_id:
                 raise UnreadableModelError(f"{pack}: changed while it was read; start again")
             _write(directory.joinpath(*inside), member, reader.stream)
@@ -386,8 +389,8 @@ def _refusal(info: tarfile.TarInfo) -> str:
     shown = repr(info.name)[:80]
     plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse()
     if not plain and not info.isdir():
-        return f"{shown} is a link, a device or the like; only plain files and folders are read"
+        return f"{shown} is a link, a device or the like; only plain files and folders are read: put the file there"
     if not 0 <= info.size <= _MOST_MEMBER_BYTES:
-        return f"{shown} has {info.size} bytes, more than any file of a model"
+        return f"{shown} has {info.size} bytes, more than any file of a model; download the pack again"
     odd = any(len(part) > _LONGEST_NAME or not part.isprintable() or "\\" in part for part in info.name.split("/"))
-    return f"{shown} is not usable as a file name" if odd else ""
+    return f"{shown} is not usable as a file name; rename it" if odd else ""

@@ -7,7 +7,6 @@ that is complete stays, and who is at which model is said by :mod:`~trojai_moth.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..core.errors import DamagedRecordError, RunDirectoryError, SettingsError
 from ..core.files import PART, publish_text, sweep_parts, write_text, written
 from ..core.process_identity import process_name
 from ..core.records import Field, first_difference, is_missing, read_record, record, to_dict, to_json
+from ..rounds.model_folder import is_model_id
 from ..rounds.preprocessing import PreprocessingChoice
 from ..scanners.result import ScanResult
 from .failures import FailureKind
@@ -24,9 +24,6 @@ from .leases import Leases, LeaseTerms
 from .watchdog import sweep_words
 
 T = TypeVar("T")
-
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @record
@@ -83,7 +80,7 @@ class Journal:
 
     def path(self, model_id: str, stage: str) -> Path:
         """Where the record of one model and stage lies."""
-        if not _SAFE_NAME.fullmatch(model_id):
+        if not is_model_id(model_id):
             raise RunDirectoryError(f"{model_id!r:.80}: not usable as a file name; rename the model's folder")
         return self.root / "journal" / f"{model_id}.{stage}.json"
 

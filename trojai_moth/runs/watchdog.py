@@ -66,7 +66,8 @@ class Watchdog:
 
     def _opened(self, stage: str, seconds: float) -> IO[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("w", encoding="utf-8")
+        self._path.unlink(missing_ok=True)  # of a stage before; or a pipe, which would be waited for
+        file = self._path.open("x", encoding="utf-8")
         print(stage, f"{seconds:g}", file=file, flush=True)
         return file
 
