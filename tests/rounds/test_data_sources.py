@@ -117,7 +117,11 @@ def test_what_systems_and_editors_leave_is_passed_over(folder):
     for name in ("0/._a.png", "._class_1_example_0.png", ".DS_Store", "0/Thumbs.db", "0/.ipynb_checkpoints"):
         (folder / name).write_bytes(b"no image")
     (folder / "0" / "linked.png").symlink_to(save(folder.parent / "of_another_folder.png"))  # it is the user's folder
-    assert listed(folder) == [("0/a.png", 0), ("0/linked.png", 0)]
+    save(folder.parent / "elsewhere" / "b.png")
+    (folder / "1").symlink_to(folder.parent / "elsewhere")
+    (folder / "class_2_example_0.png").symlink_to(folder.parent / "elsewhere" / "b.png")
+    names = ["0/a.png", "0/linked.png", "1/b.png", "class_2_example_0.png"]
+    assert listed(folder) == list(zip(names, [0, 0, 1, 2], strict=True))
 
 
 @pytest.mark.parametrize(

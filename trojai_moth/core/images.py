@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UnreadableModelError
-from .files import list_closed, read_text
+from .files import list_closed, list_folder, read_text
 from .image_file import FORMATS, LONGEST_SIDE, RefusedImage, open_image, read_rgb
 
 SUFFIXES = rf"\.(?:{'|'.join(suffix[1:] for suffix in FORMATS)})"
@@ -119,23 +119,24 @@ class ImageReader:
         return read_image(path)
 
 
-def list_examples(folder: Path) -> list[tuple[Path, int]]:
+def list_examples(folder: Path, *, closed: bool = True) -> list[tuple[Path, int]]:
     """Example images with their class, by class and number; UnreadableModelError for a label that is none.
 
-    The class is in a name like class_3_example_0.png, or in 17.json beside 17.png or 17.jpg.
+    The class is in a name like class_3_example_0.png, or in 17.json beside 17.png or 17.jpg. closed: of a model, whose
+    links may not lead out of the folder.
     """
     found = []
-    for path in _files(folder):
+    for path in _files(folder, closed):
         match = EXAMPLE_NAME.fullmatch(path.name)
         if match:
             found.append((int(match[1]), int(match[2]), path))
-    found += [(label, number, path) for path, label, number in list_numbered(folder)]
+    found += [(label, number, path) for path, label, number in list_numbered(folder, closed=closed)]
     return [(path, label) for label, _, path in sorted(found)]
 
 
-def list_numbered(folder: Path) -> Iterator[tuple[Path, int, int]]:
+def list_numbered(folder: Path, *, closed: bool = True) -> Iterator[tuple[Path, int, int]]:
     """Images whose label lies beside them as JSON: path, label, number in the name; others are left out."""
-    for path in _files(folder):
+    for path in _files(folder, closed):
         match, beside = _NUMBERED_NAME.fullmatch(path.name), path.with_suffix(".json")
         if match and beside.is_file():
             yield path, read_label(beside), int(match[1])
@@ -152,5 +153,5 @@ def read_label(path: Path) -> int:
     return label
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in list_closed(folder) if path.is_file())
+def _files(folder: Path, closed: bool) -> Iterator[Path]:
+    return (path for path in (list_closed if closed else list_folder)(folder) if path.is_file())

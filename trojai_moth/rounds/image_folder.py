@@ -86,7 +86,7 @@ def _say(line: str) -> None:
 
 
 def _search(folder: Path, classes: int) -> _Found:
-    found = _Found([(label, path) for path, label in list_examples(folder)])
+    found = _Found([(label, path) for path, label in list_examples(folder, closed=False)])
     known = {path for _, path in found.images}
     for path in list_folder(folder):
         if path.is_dir():
