@@ -11,6 +11,8 @@ from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
+from trojai_moth.rounds.distances import distances
+from trojai_moth.rounds.model import open_model
 from trojai_moth.triggers import distance
 from trojai_moth.triggers.distance import choose_pairs, image_hashes, measure_distances, weights_hash
 from trojai_moth.triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, protocol
@@ -197,6 +199,23 @@ def test_a_class_without_images_is_left_out_as_victim_and_said(planted):
     found = measure(FASTER, images=images.take(torch.nonzero(images.y != 1).flatten()))
     assert {pair.victim for pair in found.pairs} == {0, 2} and found.images == (6, 0, 6)
     assert found.warnings == ("no images of class 1: not measured as victim",)
+
+
+def test_why_classes_are_lacking_is_said_by_those_who_know(planted):
+    images = planted_images()
+    found = measure(
+        FASTER, images=images.take(torch.nonzero(images.y != 1).flatten()), lacking=["one image of class 1"]
+    )
+    assert found.warnings == ("one image of class 1",)
+    assert measure(FASTER, images=images.take(images.positions(0)), pairs=[(0, 1)], lacking=[]).warnings == ()
+
+
+def test_a_class_with_one_image_is_not_called_one_without(planted):
+    pool = planted_images()
+    single = pool.take(torch.cat([pool.positions(0), pool.positions(1)[:1], pool.positions(2)]))
+    model = open_model(PlantedNet(), images=single.x, labels=single.y, device="cpu")
+    line = distances(model, settings=FASTER).warnings[-1]
+    assert line.startswith("a single image of class 1, and none is held back") and "--on train" in line
 
 
 def test_weights_have_a_hash_of_their_own():
