@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,8 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
 
 def _of_folder(case: ModelFolder, folder: Path, classes: int, per_class: int) -> TrialImages:
     listed = list_labelled(folder, classes)
-    chosen = [pair for label in range(classes) for pair in [p for p in listed if p[1] == label][:per_class]]
+    by_class = groupby(listed, lambda pair: pair[1])
+    chosen = [pair for _, pairs in by_class for pair in islice(pairs, per_class)]
     if len({label for _, label in chosen}) < 2:
         raise SettingsError(f"{folder}: images of one class alone; a scan needs two classes or more")
     stored = _stored_size(case) or min(_USUAL_SIZE, *read_small(chosen[0][0], _USUAL_SIZE).shape[1:])
