@@ -14,7 +14,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from huggingface_hub.utils import yaml_dump
 
 from ...core.errors import SettingsError
-from ...core.files import read_bytes, read_text, write_atomically
+from ...core.files import IrregularFileError, read_bytes, read_text, write_atomically
 from .card import METRICS, CardRecord
 from .text import HEAT_MAP, PAIRS, SIDE_FILE
 

@@ -60,8 +60,9 @@ def test_pairs_picture_and_file(call, model_dir, tmp_path):
     found = read_record(DistanceMatrix, tmp_path / "d.json")
     assert [(pair.victim, pair.target) for pair in found.pairs] == [(0, 1), (2, 1)] and found.distances[1][0] is None
     assert result.stdout.startswith("d.json: mean ") and f"; {found.censored} of 2 pairs censored" in result.stdout
-    # Two of four examples are held back; the other two of four images are augmented copies of theirs.
-    assert found.images == (4, 4, 4) and found.data.endswith("; held images; read as RGB, /255, crop 32 of 36")
+    # Two of four examples are held back; the other two of four images are augmented copies of theirs. Of class 1, which
+    # is no victim here, none are made.
+    assert found.images == (4, 0, 4) and found.data.endswith("; held images; read as RGB, /255, crop 32 of 36")
     assert "warning: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.format == "PNG"

@@ -25,7 +25,7 @@ from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder
 from .preprocessing import find_normalisation
 from .reading import read_case
-from .samples import Samples, collect_samples, held_back, with_unseen
+from .samples import Choice, Samples, collect_samples, held_back, with_unseen
 
 # The images that hardening holds back, or those that it trains on.
 On = Literal["held", "train"]
@@ -163,11 +163,13 @@ def open_model(
     return open_from_folder(read_case(Path(source)), chosen, target, seed)
 
 
-def open_from_folder(folder: ModelFolder, data: DataSettings, device: torch.device, seed: int) -> FolderModel:
-    """The model of a folder with the images that ``data`` names; errors as of open_model."""
+def open_from_folder(
+    folder: ModelFolder, data: DataSettings, device: torch.device, seed: int, only: Choice | None = None
+) -> FolderModel:
+    """The model of a folder with the images that ``data`` names, ``only`` of some classes; errors as of open_model."""
     opened = open_folder(folder, device, data)
     own = derive_seed(seed, folder.model_id)
-    samples = collect_samples(folder, opened, data, derive_seed(own, "images"))
+    samples = collect_samples(folder, opened, data, derive_seed(own, "images"), only)
     return FolderModel(opened.subject, samples, own, data, folder=folder, opened=opened)
 
 
