@@ -213,6 +213,6 @@ def test_an_expected_accuracy_is_asked_for(call, refused, model_dir, tmp_path):
             target = tmp_path / "mixed" / str((label + (number >= 4)) % 3) / f"{label}_{number}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-    quick = ("--data", "mixed", "--pairs", "0->1", *QUICK, "--set", "distance.steps=2", "--out", "m.json")
+    quick = ("--data", "mixed", *QUICK, "--set", "distance.steps=2", "--out", "m.json")
     assert "66.7% of 18 images right" in call("distance", model_dir, *quick).stderr
     assert "where 95.0% is expected" in refused(model_dir, *quick, "--expect-accuracy", "0.95")
