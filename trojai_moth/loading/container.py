@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from .files import read_exactly
-from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
+from .pickle_machine import MAX_PICKLE_BYTES, PickleContent, run_pickle
 from .refusal import Refusal, quote
 from .symbols import StorageClaim, storage_claim
 from .zip_directory import Entry, read_directory
@@ -23,7 +23,7 @@ class Container(Protocol):
     """A model file that has been taken apart: its pickle as symbols, and its weights on request."""
 
     kind: str
-    root: object
+    content: PickleContent
     entries: Collection[str]
     """Names of a zip file's entries without their folder; nothing for the others."""
 
@@ -48,7 +48,7 @@ class ZipContainer:
         pickle = self._entries["data.pkl"]
         if pickle.size > MAX_PICKLE_BYTES:
             raise Refusal(f"has a pickle of {pickle.size} bytes, more than any known model needs")
-        self.root = run_pickle(BytesIO(self._read_checked(pickle)), self._storage, tolerant=tolerant)
+        self.content = run_pickle(BytesIO(self._read_checked(pickle)), self._storage, tolerant=tolerant)
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces, compared with the checksum of its entry at the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -101,7 +102,7 @@ def _look(file: BinaryIO) -> tuple[Container | None, Weights | None]:
     container = None
     try:
         container = open_container(file, tolerant=True)
-        return container, find_weights(container.root)
+        return container, max(find_weights(replace(container.content, foreign=None)), key=lambda found: len(found.claims))
     except Exception:
         return container, None
 

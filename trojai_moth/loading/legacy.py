@@ -34,8 +34,8 @@ class LegacyContainer:
         self._claims: dict[str, StorageClaim] = {}
         head = BytesIO(read_exactly(file, 0, min(file_size(file), MAX_PICKLE_BYTES)))
         _check_header(head)
-        self.root = run_pickle(head, self._persistent, tolerant=tolerant)
-        self._places = self._locate(run_pickle(head), head.tell())
+        self.content = run_pickle(head, self._persistent, tolerant=tolerant)
+        self._places = self._locate(run_pickle(head).root, head.tell())
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces; the format has no checksums."""
@@ -82,10 +82,10 @@ class LegacyContainer:
 
 
 def _check_header(head: BytesIO) -> None:
-    if head.getvalue()[: len(_START)] != _START or run_pickle(head) != _MAGIC:
+    if head.getvalue()[: len(_START)] != _START or run_pickle(head).root != _MAGIC:
         raise Refusal(_NOT_TORCH)
-    if run_pickle(head) != _VERSION:
+    if run_pickle(head).root != _VERSION:
         raise Refusal("has an unknown version of the old torch format")
-    system = run_pickle(head)
+    system = run_pickle(head).root
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise Refusal("was not written on a little-endian machine; save it again on one")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..core.errors import UnreadableModelError
+from .architectures import is_counter
 from .container import Container
 from .examine import examine
 from .files import open_regular, sha256_of
@@ -38,12 +39,16 @@ class LoadedModel:
     unpickled: bool = False
     """Whether the file was run because the user trusts it; then its code is its own."""
 
+    remark: str = ""
+    """Which of a checkpoint's weights were read, and whether their numbers had to be converted."""
+
     @property
     def note(self) -> str:
         """What a reader of results must know of how this was loaded; empty when there is nothing."""
         if self.unpickled:
             return "loaded by --trust-pickle: the file's own code was run, and its structure is its own"
-        return "" if self.attested else "structure not attested: the file holds weights only"
+        notes = [] if self.attested else ["structure not attested: the file holds weights only"]
+        return "; ".join([*notes, self.remark] if self.remark else notes)
 
 
 def load_model(path: Path, *, architecture: str | None = None, classes: int | None = None) -> LoadedModel:
@@ -73,6 +78,7 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
             raise
         return _run(file, architecture, classes, digest)
     state = found.skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
+    state.update({name: torch.zeros((), dtype=value.dtype) for name, value in state.items() if is_counter(name)})
     state.update(_read_weights(found.container, found.weights))
     found.skeleton.load_state_dict(state, strict=True, assign=True)
     return LoadedModel(
@@ -82,6 +88,7 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
         sha256=digest,
         container=found.container.kind,
         attested=found.attested,
+        remark=found.note,
     )
 
 
@@ -108,7 +115,8 @@ def _read_weights(container: Container, weights: Weights) -> dict[str, torch.Ten
     read = _reading_once(container.read)
     tensors = {}
     for name, claim in weights.claims.items():
-        tensors[name] = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
+        tensor = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
+        tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
     return tensors
 
 

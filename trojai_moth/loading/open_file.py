@@ -11,10 +11,10 @@ from .structure import Weights, find_weights
 from .tensor_file import TensorFile, looks_like_tensor_file
 
 
-def take_apart(file: BinaryIO) -> tuple[Container, Weights]:
-    """The file's container and what it says of its weights; raises Refusal."""
+def take_apart(file: BinaryIO) -> tuple[Container, list[Weights]]:
+    """The file's container and the weights in it, of which a checkpoint may have several; raises Refusal."""
     container = open_container(file)
-    return container, find_weights(container.root)
+    return container, find_weights(container.content)
 
 
 def open_container(file: BinaryIO, *, tolerant: bool = False) -> Container:

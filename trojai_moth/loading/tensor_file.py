@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .files import file_size, read_exactly
+from .pickle_machine import PickleContent
 from .refusal import Refusal, quote
 from .symbols import StorageClaim, TensorClaim
 
@@ -61,7 +62,7 @@ class TensorFile:
                 raise Refusal(f"says its tensor {quote(name)} lies where it cannot (overlap, gap or wrong length)")
             self._places[name], claims[name] = start + at, claim
             at = last
-        self.root: object = claims
+        self.content = PickleContent(claims, None)
         if start + at != file_size(file):
             raise Refusal(f"is cut short or damaged ({file_size(file)} bytes, but its weights end at {start + at})")
 
