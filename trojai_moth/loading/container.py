@@ -5,11 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .files import read_exactly
 from .pickle_machine import MAX_PICKLE_BYTES, PickleContent, run_pickle
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 from .symbols import StorageClaim, storage_claim
 from .zip_directory import Entry, read_directory
 
@@ -39,7 +40,7 @@ class ZipContainer:
 
     kind = "zip"
 
-    def __init__(self, file: BinaryIO, tolerant: bool = False) -> None:
+    def __init__(self, file: SteadyFile, tolerant: bool = False) -> None:
         self._file = file
         self._entries = _without_folder(read_directory(file))
         self.entries: Collection[str] = self._entries.keys()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from .attestation import attest, attest_wrapper
 from .container import Container
 from .open_file import take_apart
 from .refusal import ForeignCode, Refusal, quote
+from .steady_file import SteadyFile
 from .structure import Weights, several
 from .symbols import StorageClaim
 
@@ -45,7 +45,7 @@ class Examined:
         return self.weights.root is not None
 
 
-def examine(file: BinaryIO, architecture: str | None = None, classes: int | None = None) -> Examined:
+def examine(file: SteadyFile, architecture: str | None = None, classes: int | None = None) -> Examined:
     """Every check of :func:`~trojai_moth.loading.load_model`; raises Refusal with the first that fails."""
     hint = _configured(architecture)
     container, sets = take_apart(file)

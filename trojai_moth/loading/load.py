@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import nn
@@ -14,8 +13,9 @@ from ..core.errors import UnreadableModelError
 from .architectures import is_counter
 from .container import Container
 from .examine import examine
-from .files import open_regular, sha256_of
+from .files import open_regular
 from .refusal import ForeignCode, Refusal, shown, unreadable
+from .steady_file import SteadyFile
 from .structure import Weights
 from .symbols import StorageClaim, TensorClaim
 from .trusted import pickles_are_trusted, unpickle_network
@@ -69,8 +69,8 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from error
 
 
-def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> LoadedModel:
-    digest = sha256_of(file)
+def _load(file: SteadyFile, architecture: str | None, classes: int | None) -> LoadedModel:
+    digest = file.sha256
     try:
         found = examine(file, architecture, classes)
     except ForeignCode:
@@ -92,7 +92,7 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
     )
 
 
-def _run(file: BinaryIO, architecture: str | None, classes: int | None, digest: str) -> LoadedModel:
+def _run(file: SteadyFile, architecture: str | None, classes: int | None, digest: str) -> LoadedModel:
     """What --trust-pickle does with a file that is no stock network, and only then."""
     if classes is None:
         raise Refusal("is no stock network, so its configuration must say how many classes it has; add number_classes")

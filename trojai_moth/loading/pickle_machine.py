@@ -236,7 +236,6 @@ class _Machine:
                 return
             raise Refusal("sets attributes of something that is not a new module")
 
-
     def _note(self, foreign: Refusal) -> None:
         self.foreign = self.foreign or foreign
 

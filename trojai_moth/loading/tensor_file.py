@@ -6,11 +6,12 @@ import json
 import math
 from collections.abc import Collection, Iterator
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from .files import file_size, read_exactly
+from .files import read_exactly
 from .pickle_machine import PickleContent
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 from .symbols import StorageClaim, TensorClaim
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class TensorFile:
     kind = "safetensors"
     entries: Collection[str] = ()
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: SteadyFile) -> None:
         self._file = file
         length = int.from_bytes(read_exactly(file, 0, _PREFIX), "little")
         header = _parse(read_exactly(file, _PREFIX, length))
@@ -63,8 +64,8 @@ class TensorFile:
             self._places[name], claims[name] = start + at, claim
             at = last
         self.content = PickleContent(claims, None)
-        if start + at != file_size(file):
-            raise Refusal(f"is cut short or damaged ({file_size(file)} bytes, but its weights end at {start + at})")
+        if start + at != file.size:
+            raise Refusal(f"is cut short or damaged ({file.size} bytes, but its weights end at {start + at})")
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one tensor in pieces; the format has no checksums."""

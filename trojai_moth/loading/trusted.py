@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +44,7 @@ def trust_of_run() -> dict[str, bool]:
     return {"trust_pickle": True} if pickles_are_trusted() else {}
 
 
-def unpickle_network(file: BinaryIO) -> nn.Module:
+def unpickle_network(file: SteadyFile) -> nn.Module:
     """Run the file and return the network it makes, on the CPU, in float32 and evaluation mode; raises Refusal."""
     import torch
     from torch import nn
