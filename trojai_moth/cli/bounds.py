@@ -77,12 +77,12 @@ def bounds_of(
     from ..core.records import read_record
     from ..core.seeding import derive_seed
     from ..eval.distance_bounds.measures import measure_bounds
-    from ..hardeners.weights import load_weights
+    from ..runs.hardened_weights import load_named_weights
     from ..triggers.distance_records import DistanceMatrix
 
     matrices = [read_record(DistanceMatrix, path) if path else None for path in (before, after)]
     assert matrices[0] is not None
-    subject = load_weights(weights, model.subject) if weights else model.subject
+    subject = load_named_weights(weights, model.subject) if weights else model.subject
     return measure_bounds(
         subject,
         model.samples,

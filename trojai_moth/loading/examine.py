@@ -57,7 +57,7 @@ def examine(file: SteadyFile, architecture: str | None = None, classes: int | No
         attest_wrapper(weights.wrapper)
     if weights.root is not None:
         attest(weights.root, skeleton)
-    _check_numbers(container, weights)
+    check_numbers(container, weights)
     notes = [f"read was its entry {weights.entry}, the only stock network of {len(sets)}"] if len(sets) > 1 else []
     notes += [f"its weights are stored as {short} and were made float32"] if short else []
     return Examined(container, weights, variant, skeleton, "; ".join(notes))
@@ -148,7 +148,7 @@ def _check_dtypes(skeleton: nn.Module, weights: Weights) -> str:
     return short
 
 
-def _check_numbers(container: Container, weights: Weights) -> None:
+def check_numbers(container: Container, weights: Weights) -> None:
     """All of every storage, before any of the model's memory is taken: a damaged file may be large."""
     done: set[StorageClaim] = set()
     for name, claim in weights.claims.items():

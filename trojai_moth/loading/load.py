@@ -109,14 +109,22 @@ def _run(file: SteadyFile, architecture: str | None, classes: int | None, digest
 
 
 def _read_weights(container: Container, weights: Weights) -> dict[str, torch.Tensor]:
+    """All weights, those in a short number type as float32."""
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in read_weights(container, weights).items()
+    }
+
+
+def read_weights(container: Container, weights: Weights) -> dict[str, torch.Tensor]:
+    """All weights by name, each in memory of its own."""
     users: dict[str, int] = {}
     for claim in weights.claims.values():
         users[claim.storage.key] = users.get(claim.storage.key, 0) + 1
     read = _reading_once(container.read)
     tensors = {}
     for name, claim in weights.claims.items():
-        tensor = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
-        tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        tensors[name] = _tensor(read(claim.storage), claim, shared=users[claim.storage.key] > 1)
     return tensors
 
 

@@ -31,8 +31,8 @@ _UNREAD = "and what lies behind that is not looked at, since no model is as long
 def names_asked_for(file: SteadyFile) -> tuple[str, ...]:
     """All names in the order of their first use, from every pickle that can be found, as far as it can be read.
 
-    As many bytes and instructions are looked at as the largest model that is loaded may have, over all pickles together;
-    where there is more, the last name says so.
+    As many bytes and instructions are looked at, over all pickles together, as a model that is loaded may have; where
+    there is more, the last name says so.
     """
     found: dict[str, None] = {}
     budget = _Budget()
