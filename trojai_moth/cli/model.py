@@ -72,7 +72,7 @@ def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: 
     target = resolve_device(device)
     prepare_process(target)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    model = open_from_folder(read_case(model_dir), settings, target, seed)
+    model = open_from_folder(read_case(model_dir, named=True), settings, target, seed)
     if model.opened.note:
         _log.warning("%s: %s", model.name, model.opened.note)
     _log.debug("%s: on %s, with %s", model.name, describe_device(target), model.samples.description)

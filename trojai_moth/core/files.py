@@ -142,10 +142,19 @@ def cache_folder() -> Path:
     return Path(cache) / "trojai-moth"
 
 
-def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
-    """UnreadableModelError for the first of these entries of ``folder`` that is a link leading out of it."""
-    home = os.path.realpath(folder)
+def refuse_links_out(folder: Path, names: Iterable[str], *, store: str | None = None) -> None:
+    """UnreadableModelError for the first of these entries of ``folder`` that is a link leading out of it.
+
+    store: another folder that links may lead to.
+    """
+    homes = [os.path.realpath(folder), *([store] if store else [])]
     for name in sorted(names):
         path = folder / name
-        if path.is_symlink() and os.path.commonpath([home, os.path.realpath(path)]) != home:
-            raise UnreadableModelError(f"{path}: a link that leads out of its folder; put the file there")
+        if path.is_symlink() and not any(_inside(os.path.realpath(path), home) for home in homes):
+            raise UnreadableModelError(
+                f"{path}: a link that leads out of its folder; put the file there, as cp -L does"
+            )
+
+
+def _inside(path: str, home: str) -> bool:
+    return os.path.commonpath([home, path]) == home

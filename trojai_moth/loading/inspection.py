@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def inspect_model(path: str | Path) -> Inspection:
     """
     path = Path(path)
     try:
-        with open_regular(path) as file:
+        with open_regular(Path(os.path.realpath(path))) as file:  # a link that the user named is followed
             return _inspect(path, file)
     except Refusal as refusal:
         return _refused(path, str(refusal))

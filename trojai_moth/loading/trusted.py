@@ -49,15 +49,13 @@ def trust_of_run() -> dict[str, bool]:
 
 @contextmanager
 def _folder_on_path() -> Iterator[None]:
-    """Classes are also looked for in the folder one stands in, after all installed ones: a program there finds them too."""
-    here = os.getcwd()
-    sys.path.append(here)
+    """Classes are also looked for in the folder one stands in, as a program there does, after all installed ones."""
+    before = list(sys.path)
+    sys.path.append(os.getcwd())
     try:
         yield
     finally:
-        sys.path.reverse()  # the last of them: the user's own path may name the folder, too
-        sys.path.remove(here)
-        sys.path.reverse()
+        sys.path[:] = before
 
 
 def _mend(error: Exception) -> str:
@@ -75,8 +73,8 @@ def _mend(error: Exception) -> str:
     if missing:
         place = missing.partition(".")[0]
         return (
-            f"put the folder of {quote(place)[1:-1]}.py on PYTHONPATH or give the command there, or install the package "
-            f"{quote(place)}"
+            f"put the folder of {quote(place)[1:-1]}.py on PYTHONPATH or give the command there, or install the "
+            f"package {quote(place)}"
         )
     return "install the packages it was made with"
 
