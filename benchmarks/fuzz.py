@@ -1,12 +1,15 @@
-"""Coverage-guided fuzzing of what reads untrusted files: model files, config.json, METADATA.csv with ground_truth.csv.
+"""Coverage-guided fuzzing of what reads untrusted files, or files that somebody may have changed.
+
+Those are model files, config.json, METADATA.csv with ground_truth.csv, runs, rules, calibrations, plans, model cards
+and kept triggers.
 
     pip install -e '.[fuzz]'
     python benchmarks/fuzz.py --out FILE [--minutes 30] [--target model]
 
-Every target runs for so many minutes in a process of its own, one after the other: an hour and a half in all. An input
-that leads to anything but a refusal that some check intended, or to a sound result, is kept in tests/data/fuzz/TARGET/
-and replayed by tests/benchmarks/test_fuzz_cases.py ever after. What was found interesting on the way is kept in
-build/fuzz, where the next call starts from.
+Every target runs for so many minutes in a process of its own, one after the other: four and a half hours in all. An
+input that leads to anything but a refusal that some check intended, or to a sound result, is kept in
+tests/data/fuzz/TARGET/ and replayed by tests/benchmarks/test_fuzz_cases.py ever after. What was found interesting on
+the way is kept in build/fuzz, where the next call starts from.
 """
 
 import argparse

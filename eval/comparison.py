@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..core.files import write_atomically
-from ..core.records import Field, record, to_dict
+from ..core.records import LARGEST_SEED, Field, record, to_dict
 from ..hardeners import Part
 from ..rounds.data_settings import DataSettings
 from ..synthesis.settings import PgdSettings
@@ -43,11 +43,19 @@ class JudgeSettings:
     """On how many images and pairs every row is judged."""
 
     fresh_per_class: int = Field(
-        default=50, gt=0, description="new images per class that no method ever saw; with --data composed only"
+        default=50,
+        gt=0,
+        le=100_000,
+        description="new images per class that no method ever saw; with --data composed only",
     )
-    robustness_per_class: int = Field(default=20, gt=0, description="images per class that are attacked at most")
+    robustness_per_class: int = Field(
+        default=20, gt=0, le=100_000, description="images per class that are attacked at most"
+    )
     pairs: int = Field(
-        default=30, gt=0, description="directed pairs whose distance is measured at most, chosen at random by the seed"
+        default=30,
+        gt=0,
+        le=1_000_000,
+        description="directed pairs whose distance is measured at most, chosen at random by the seed",
     )
 
 
@@ -59,7 +67,7 @@ class ComparisonSettings:
     judge: JudgeSettings = Field(default_factory=JudgeSettings)
     distance: DistanceSettings = FAST_METER
     robustness: PgdSettings = Field(default_factory=PgdSettings)
-    seed: int = Field(default=0, ge=0, description="images, starts and methods derive theirs from it")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="images, starts and methods derive theirs from it")
 
 
 @record

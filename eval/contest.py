@@ -29,6 +29,7 @@ from ..synthesis.pgd import pgd_accuracy
 from ..triggers.distance import choose_pairs, measure_distances
 from ..triggers.trigger import Pair
 from .comparison import ORIGINAL, Comparison, ComparisonSettings, Entry, Judgement, Method, make_table, to_frame
+from .csv_text import csv_text
 
 
 @dataclass(frozen=True)
@@ -207,5 +208,5 @@ class Contest:
             table=make_table(entries, self.pairs, self.injected),
         )
         write_text(self.out / "comparison.json", to_json(comparison))
-        write_text(self.out / "comparison.csv", to_frame(comparison.table).to_csv(index=False))
+        write_text(self.out / "comparison.csv", csv_text(to_frame(comparison.table)))
         return comparison

@@ -25,6 +25,9 @@ from .labels import errata_lines, read_labels
 from .results import settled_results
 from .summary import Summary, summarise
 
+# More ways than this to read images are counted only.
+_WAYS_SHOWN = 3
+
 
 @dataclass(frozen=True)
 class RescanResult:
@@ -117,8 +120,28 @@ def rescan(
         rows = rows.iloc[run.fleet.shard.numbers(len(rows))]
         summary = summarise(rows, protocol=summary.protocol)
     errata = errata_lines(Path(round_dir), set(rows["model"])) if labels else []
-    remarks = (*errata, *caveats(run.settings, run.rule, own=rule is None))
+    remarks = (*_images_read(rows), *errata, *caveats(run.settings, run.rule, own=rule is None))
     return RescanResult(rows, summary, remarks, Path(out), run.settings)
+
+
+def _images_read(rows: pd.DataFrame) -> list[str]:
+    """How the round's models read images, and how many they get right then: what every verdict rests on."""
+    read = rows[rows["read_as"].notna()]
+    if read.empty:
+        return []
+    ways = read["read_as"].value_counts()
+    words = "; ".join(f"{way} ({count})" for way, count in ways.head(_WAYS_SHOWN).items())
+    more = f"; {len(ways) - _WAYS_SHOWN} other ways" if len(ways) > _WAYS_SHOWN else ""
+    known = read[read["accuracy_before"].notna()]
+    if known.empty:
+        return [f"Images are read as {words}{more}."]
+    least = known.loc[known["accuracy_before"].idxmin()]
+    if least["accuracy_before"] == 1:
+        return [f"Images are read as {words}{more}; all held-back ones are right."]
+    return [
+        f"Images are read as {words}{more}; of held-back ones {known['accuracy_before'].median():.1%} are right "
+        f"(median), least of {least['model']}: {least['accuracy_before']:.1%}."
+    ]
 
 
 @contextmanager

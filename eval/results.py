@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import RunDirectoryError
-from ..core.files import write_text
+from ..core.errors import RunDirectoryError, one_line
+from ..core.files import open_text, write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
 from ..runs.journal import Failure, Journal, NotHardened, ScanRecord
 from ..scanners.result import Candidate, ScanResult
 from ..verdict.features import BlindEvidence
 from ..verdict.records import Verdict
+from .csv_text import csv_text
 from .labels import read_labels
 from .report.markdown import to_markdown
 from .summary import Summary, summarise
@@ -25,7 +26,7 @@ COLUMNS = [
     "flagged_before", "score_before", "victim_before", "target_before", "size_before", "held_success_before",
     "flagged_after", "score_after", "victim_after", "target_after", "size_after", "held_success_after",
     "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "fitted_on",
-    "seconds", "device", "reason", "note",
+    "seconds", "device", "reason", "note", "read_as",
 ]  # fmt: skip
 
 # Types that know missing values, or class 7 would be "7.0" in one run's table and "7" in another's.
@@ -64,9 +65,9 @@ def asked_blind(journal: Journal) -> bool:
 def write_results(journal: Journal, labels: Mapping[str, bool]) -> tuple[pd.DataFrame, Summary]:
     """Write results.csv, summary.json and report.md into the run directory; returns what they hold."""
     rows = result_rows(journal, labels)
-    protocol = "blind" if asked_blind(journal) else str(journal.identity().settings["harden"])
-    summary = summarise(rows, protocol=PROTOCOLS[protocol])
-    write_text(journal.root / "results.csv", rows.to_csv(index=False))
+    protocol = "blind" if asked_blind(journal) else str(journal.identity().settings.get("harden"))
+    summary = summarise(rows, protocol=PROTOCOLS.get(protocol, protocol))
+    write_text(journal.root / "results.csv", csv_text(rows))
     write_text(journal.root / "summary.json", to_json(summary))
     write_text(journal.root / "report.md", to_markdown(rows, summary))
     return rows, summary
@@ -91,8 +92,16 @@ def _records(journal: Journal) -> int:
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """results.csv with the types that result_rows gives."""
-    return pd.read_csv(path, dtype={"model": str, **_TYPES})
+    """results.csv with the types that result_rows gives; RunDirectoryError for a file that is changed or damaged."""
+    try:
+        with open_text(path) as file:
+            rows = pd.read_csv(file, dtype={"model": str, **_TYPES}, keep_default_na=False, na_values=[""])
+    except (ValueError, TypeError, OverflowError) as error:  # pandas' own errors, and those of its types, are of these
+        raise RunDirectoryError(f"{path}: damaged ({one_line(error)}); delete it and give the rescan again") from None
+    missing = [name for name in ("model", "label") if name not in rows]
+    if missing:
+        raise RunDirectoryError(f"{path}: has no column {missing[0]}; delete it and give the rescan again")
+    return rows
 
 
 def read_run(run_dir: str | Path, *, round_dir: str | Path | None = None) -> pd.DataFrame:
@@ -140,7 +149,7 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
     row |= _scan_columns("before", before) | _scan_columns("after", after)
     if before:
         row |= {"architecture": before.architecture, "classes": before.classes, "device": before.device}
-        row["note"] = before.note or None
+        row |= {"note": before.note or None, "read_as": before.convention.chosen.words}
         row |= {"accuracy_before": before.accuracy, "probability_before": before.verdict.probability}
         if before.verdict.calibrated:
             row["fitted_on"] = before.verdict.calibrated.fitted_on

@@ -12,12 +12,13 @@ from ..core.device import is_out_of_memory
 from ..core.errors import Misconduct, one_line
 from ..core.messages import kept_traceback
 from ..core.records import from_dict, to_dict
+from ..core.standard_logits import logits_problem, standardised
 from ..core.statistics import logistic
 from ..core.subject import Subject
 from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
 from ..triggers.trigger import Trigger
-from .checks import model_change, network_problem, verdict_problem
+from .checks import model_change, verdict_problem
 from .result import Candidate, ScanResult
 
 # Triggers that a scan may show beside its verdict: as many as people look at.
@@ -54,7 +55,10 @@ class Scanner(ABC):
 
     @abstractmethod
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
-        """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...)."""
+        """Examine ``samples.train`` and ``samples.held``; derive randomness with seeding.generator(seed, ...).
+
+        The subject's logits have a standard scale (core/standard_logits.py), whatever its file gives.
+        """
 
     @property
     def triggers(self) -> tuple[Trigger, ...]:
@@ -76,23 +80,26 @@ class Scanner(ABC):
 
     def _checked(self, subject: Subject, samples: Samples, seed: int, time_budget: float | None) -> ScanResult:
         try:
-            work = subject.clone()
-            with work.frozen():
-                verdict = run_with_time_limit(time_budget, lambda: self.scan(work, samples, seed=seed))
-                changed = model_change(subject.module, work.module)
-            if changed:
-                return self._skipped("changed the model", f"the scanner {changed}")
+            verdict = run_with_time_limit(time_budget, lambda: self._scanned(subject, samples, seed))
             problem = verdict_problem(verdict, subject.classes)
             if problem:
                 return self._skipped("invalid", f"the scanner {problem}")
-            if verdict.flagged is not None:
-                problem = network_problem(subject, samples)
         except TimeLimitExceeded as error:
             return self._skipped("time-out", f"the scanner {error}")
         except (Exception, SystemExit) as error:  # a scanner is a plugin, and a crash must not end as 1, "flagged"
             kind: Misconduct = "out of memory" if is_out_of_memory(error) else "error"
             return self._skipped(kind, " ".join(one_line(error).split()), kept_traceback(error))
-        return self._skipped("invalid", f"the network {problem}") if problem else verdict
+        return verdict
+
+    def _scanned(self, subject: Subject, samples: Samples, seed: int) -> ScanResult:
+        if subject.logit_scale is None and (problem := logits_problem(subject, samples.train)):
+            return self._skipped("invalid", f"the network {problem}")
+        given = standardised(subject, samples.train)
+        work = given.clone()
+        with work.frozen():
+            verdict = self.scan(work, samples, seed=seed)
+            changed = model_change(given.module, work.module)
+        return self._skipped("changed the model", f"the scanner {changed}") if changed else verdict
 
     def _skipped(self, skip: Misconduct, reason: str, traceback: str | None = None) -> ScanResult:
         return dataclasses.replace(self.not_judged(reason), skip=skip, traceback=traceback)

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.statistics import PROBABILITY_FLOOR
-from ..core.subject import Subject
-from ..rounds.samples import Samples
 from .result import Candidate, ScanResult
-
-# Images on which a network has to give numbers before it is called clean or flagged.
-_PROBED = 8
 
 
 def model_change(original: nn.Module, frozen: nn.Module) -> str | None:
@@ -92,11 +87,3 @@ def _candidate_problem(candidate: Candidate, classes: int) -> str | None:
 def is_size(value: float | None) -> bool:
     """Whether a trigger may have this size: none, or a finite number of at least 0."""
     return value is None or 0 <= value < math.inf
-
-
-def network_problem(subject: Subject, samples: Samples) -> str | None:
-    """Why nothing can be said about a network on these images, to follow "the network ..."."""
-    x = samples.train.x[:_PROBED]
-    if len(x) == 0:
-        return "was given no images"
-    return None if bool(torch.isfinite(subject.logits(x)).all()) else "gives logits that are no finite numbers"

@@ -45,13 +45,17 @@ class FilterScanSettings:
         description="mean probability of the target under one of the five filters from which a pair is "
         "suspicious (ours: between the clean and the poisoned models of a small round)",
     )
-    images_per_class: int = Field(default=10, gt=0, description="images of a class that maps are tried and searched on")
-    screen_keep: int = Field(default=4, gt=0, description="most suspicious pairs that are searched, both ways")
-    steps: int = Field(default=100, gt=0, description="steps of that search")
+    images_per_class: int = Field(
+        default=10, gt=0, le=100_000, description="images of a class that maps are tried and searched on"
+    )
+    screen_keep: int = Field(
+        default=4, gt=0, le=1_000_000, description="most suspicious pairs that are searched, both ways"
+    )
+    steps: int = Field(default=100, gt=0, le=1_000_000, description="steps of that search")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a map must reach (MOTH: 0.9)")
-    learning_rate: float = Field(default=0.05, gt=0, description="Adam's step size at the start")
-    initial_cost: float = Field(default=10.0, gt=0, description="weight of the size at the start")
-    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    learning_rate: float = Field(default=0.05, gt=0, le=1_000_000, description="Adam's step size at the start")
+    initial_cost: float = Field(default=10.0, gt=0, le=1_000_000, description="weight of the size at the start")
+    batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
 
 
 class Filter(Scanner):

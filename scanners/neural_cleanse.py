@@ -39,17 +39,25 @@ class NeuralCleanseSettings:
     """Settings of Neural Cleanse; sizes are given for 224 x 224 images and scale with the area."""
 
     mode: Literal["pairwise", "universal", "both"] = Field(default="pairwise", description="which triggers to invert")
-    images_per_class: int = Field(default=16, gt=0, description="images of a class that a trigger is inverted on")
+    images_per_class: int = Field(
+        default=16, gt=0, le=100_000, description="images of a class that a trigger is inverted on"
+    )
     rule: Literal["size", "outlier"] = Field(default="size", description="what makes a pair suspicious, if pairwise")
-    steps: int = Field(default=100, gt=0, description="inversion steps at most")
-    screen_images: int = Field(default=5, gt=0, description="images of a class in the first look at all pairs")
-    screen_steps: int = Field(default=60, gt=0, description="inversion steps of the first look")
-    screen_keep: int = Field(default=8, gt=0, description="pairs with the smallest triggers that are inverted in full")
+    steps: int = Field(default=100, gt=0, le=1_000_000, description="inversion steps at most")
+    screen_images: int = Field(
+        default=5, gt=0, le=100_000, description="images of a class in the first look at all pairs"
+    )
+    screen_steps: int = Field(default=60, gt=0, le=1_000_000, description="inversion steps of the first look")
+    screen_keep: int = Field(
+        default=8, gt=0, le=1_000_000, description="pairs with the smallest triggers that are inverted in full"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate of a pair trigger (MOTH: 0.9)")
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
-    pair_bound: float = Field(default=1000.0, gt=0, description="largest suspicious pair trigger, pixels of 224 x 224")
-    outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of an outlier (NC: 2)")
-    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    pair_bound: float = Field(
+        default=1000.0, gt=0, le=1_000_000, description="largest suspicious pair trigger, pixels of 224 x 224"
+    )
+    outlier_index: float = Field(default=2.0, gt=0, le=1_000_000, description="anomaly index of an outlier (NC: 2)")
+    batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
     precision: PrecisionChoice = Field(
         default="auto", description="auto: bf16 where that is faster; what is found is checked again in fp32"
     )
@@ -69,7 +77,11 @@ class NeuralCleanse(Scanner):
             return self.not_judged(f"example images of {len(present)} classes; at least 2 are needed")
         modes = ("pairwise", "universal") if self.settings.mode == "both" else (self.settings.mode,)
         verdicts = [getattr(self, mode)(subject, samples, present, seed) for mode in modes]
-        worst = max(verdicts, key=lambda verdict: verdict.score)
+        worst = max(verdicts, key=lambda verdict: -math.inf if verdict.score is None else verdict.score)
+        if not worst.flagged:  # one look that saw nothing for want of a trigger leaves the model unjudged
+            worst = next((verdict for verdict in verdicts if verdict.score is None), worst)
+        if worst.score is None:
+            return worst
         return ScanResult(
             scanner=self.name,
             outcome=worst.outcome,
@@ -80,7 +92,7 @@ class NeuralCleanse(Scanner):
         )
 
     def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
-        """By size: score = ln(bound / smallest size); with no trigger at all the whole image stands for the size.
+        """By size: score = ln(bound / smallest size); not judged where no trigger works at all.
 
         By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
         """
@@ -91,21 +103,21 @@ class NeuralCleanse(Scanner):
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         screened = invert(
             subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start
-        ).require_finite()
+        ).require_looked_at()
         kept = torch.tensor(_smallest_first(screened)[: settings.screen_keep])
         full = samples.train.first_per_class(settings.images_per_class)
         task = make_task(full.y, [pairs[row] for row in kept.tolist()])
         start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
         result = invert(
             subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start
-        ).require_finite()
+        ).require_looked_at()
         found = self._candidates(subject, samples.held, result)
         if settings.rule == "outlier":
             sizes = screened.size[screened.converged].log().tolist()
             return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
         best, bound = found[0], pixels_at(subject.size, settings.pair_bound)
         if best.size is None:
-            return self.judged(math.log(bound / subject.size**2), "no pair trigger works", found)
+            return self.not_judged("no pair trigger works, so that none can be called too small")
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
         return self.judged(math.log(bound / max(best.size, 1e-3)), words, found)
 
@@ -118,12 +130,14 @@ class NeuralCleanse(Scanner):
         start = random_start(task, subject.size, derive_seed(seed, self.name))
         result = invert(
             subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start
-        ).require_finite()
+        ).require_looked_at()
         found = self._candidates(subject, samples.held, result)
         sizes = [candidate.size for candidate in found if candidate.size is not None]
         return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
 
     def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> ScanResult:
+        if not sizes:
+            return self.not_judged(f"none of the {kind} works, so that none can be called too small")
         indices = anomaly_indices(sizes)
         if indices is None:
             return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)

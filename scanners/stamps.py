@@ -29,8 +29,10 @@ class StampScanSettings:
     """Settings of the stamp scanner."""
 
     bounds: StampBounds = Field(default_factory=StampBounds, description="what a suspicious pair is within")
-    candidates: int = Field(default=5, gt=0, description="pairs that are tried on clean networks, too")
-    clean_networks: int = Field(default=2, ge=0, description="clean networks of the same classes; 0: without that test")
+    candidates: int = Field(default=5, gt=0, le=1_000_000, description="pairs that are tried on clean networks, too")
+    clean_networks: int = Field(
+        default=2, ge=0, le=1_000_000, description="clean networks of the same classes; 0: without that test"
+    )
     clean_training: SurrogateSettings = Field(
         default_factory=lambda: SurrogateSettings(network="plain"), description="how those networks are trained"
     )

@@ -11,7 +11,7 @@ from trojai_moth.scanners.result import Candidate, ScanResult
 
 @record
 class ScriptSettings:
-    """script: model id -> what to say before and after hardening; originals: the sum of a model's own weights."""
+    """script: model id -> what to say before and after hardening; originals: the sum of a model's own first weights."""
 
     script: dict[str, str] = Field(default_factory=dict)
     originals: dict[str, float] = Field(default_factory=dict)
@@ -66,4 +66,5 @@ def install(monkeypatch, *entries, group="trojai_moth.scanners"):
 
 
 def weight_sum(module):
-    return float(sum(value.double().sum() for value in module.state_dict().values()))
+    """Of the first layer: the last one has a factor while a scanner looks at it (core/standard_logits.py)."""
+    return float(next(iter(module.state_dict().values())).double().sum())

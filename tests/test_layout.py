@@ -31,6 +31,16 @@ REQUIRED = {
 UNPICKLERS = {"torch", "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "pandas"}
 LOADERS = {"load", "loads", "Unpickler", "read_pickle"}
 RUNNERS = {"eval", "exec"}
+# Where files are opened, and where the system is asked about processes.
+OPENING_MODULES = [
+    *("trojai_moth/core/files.py", "trojai_moth/loading/files.py"),
+    *("trojai_moth/core/process_identity.py", "trojai_moth/submission/surroundings.py"),
+]
+OPENERS = ("open_regular(", "open_text(")
+PATH_READERS = {
+    *("Image.open", "np.load", "np.loadtxt", "np.fromfile", "pd.read_csv", "pd.read_parquet", "pd.read_json"),
+    *("safe_open", "load_file", "gzip.open", "tarfile.open", "zipfile.ZipFile", "io.open", "codecs.open"),
+}
 # Put together from parts, or this file would be its own first finding.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:" + "|".join(["work", "tmp", "root"]) + r")\b")
 
@@ -103,6 +113,46 @@ def device_literals(text):
     return found
 
 
+def bare_reads(text):
+    """Files that are read and were not opened by core/files.py, to which a pipe or a device is no file: [call]."""
+    tree = ast.parse(text)
+    safe = {
+        item.optional_vars.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.optional_vars, ast.Name) and ast.unparse(item.context_expr).startswith(OPENERS)
+    }
+    safe |= {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) in ("io.StringIO()", "io.BytesIO()")
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    guarded = {
+        item.context_expr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With) and ast.unparse(node.items[0].context_expr).startswith(OPENERS)
+        for item in node.items
+    }
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node not in guarded]
+    return [ast.unparse(call) for call in calls if _reads_bare(call, safe)]
+
+
+def _reads_bare(call, safe):
+    name, first = ast.unparse(call.func), ast.unparse(call.args[0]) if call.args else ""
+    if name in PATH_READERS:
+        return first not in safe and not first.startswith("io.BytesIO(")
+    if name == "os.open":
+        return "O_CREAT" not in ast.unparse(call)
+    if name.endswith((".read_text", ".read_bytes")):
+        return not name.removeprefix("(").startswith("files(")  # the package's own
+    mode = first if name.endswith(".open") else ast.unparse(call.args[1]) if len(call.args) > 1 else "'r'"
+    whole_or_text = not call.args or isinstance(call.args[0], ast.Constant)
+    return (name == "open" or (name.endswith(".open") and whole_or_text)) and not set(mode) & set("wxa+")
+
+
 def findings(check, *folders, except_for=()):
     every = {named(p): check(p.read_text(encoding="utf-8")) for p in python_files(*folders)}
     assert len(every) > len(CODE), "no files were looked at"
@@ -116,6 +166,11 @@ def test_files_and_functions_stay_small():
 def test_nothing_reads_pickles_or_runs_text():
     assert findings(unsafe_calls, *CODE, except_for=[UNPICKLING_MODULE]) == {}
     assert unsafe_calls((ROOT / UNPICKLING_MODULE).read_text(encoding="utf-8")) == ["torch.load"]
+
+
+def test_what_is_read_is_opened_in_one_place():
+    """Else ``doctor``, ``scan`` or ``rescan`` would wait for ever at a pipe in a file's place."""
+    assert findings(bare_reads, *CODE, except_for=OPENING_MODULES) == {}
 
 
 def test_devices_are_named_in_one_module():
@@ -158,6 +213,15 @@ def test_top_level_is_the_layout():
         (unsafe_calls, "np.load(f, allow_pickle=True)", "np.load(f, allow_pickle=False)"),
         (device_literals, "x.to('cuda:0')", "'''Runs on cuda if there is one.'''"),
         (device_literals, "x.cuda()", "x.cpu()"),
+        (bare_reads, "open(p)", "open(p, 'w')"),
+        (bare_reads, "p.open('rb')", "p.open('xb')"),
+        (bare_reads, "p.open()", "journal.open(identity)"),
+        (bare_reads, "p.read_text()", "files(package).joinpath('x').read_text()"),
+        (bare_reads, "x = p.read_bytes()", "x = read_bytes(p)"),
+        (bare_reads, "os.open(p, os.O_RDONLY)", "os.open(p, os.O_CREAT | os.O_EXCL)"),
+        (bare_reads, "with Image.open(p) as i: pass", "with open_regular(p) as f, Image.open(f) as i: pass"),
+        (bare_reads, "with safe_open(p) as f: pass", "with open_regular(p), safe_open(p) as f: pass"),
+        (bare_reads, "pd.read_csv(p)", "with open_text(p) as f:\n    pd.read_csv(f)"),
         (MACHINE_PATH.findall, "see /" + "tmp/x", "see https://example.org/" + "tmp/x"),
     ],
 )

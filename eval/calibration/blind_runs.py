@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import MothError
+from ...core.errors import MothError, UnreadableModelError
 from ...core.records import fingerprint
 from ...rounds.config_file import read_config_text
+from ...rounds.metadata import MODELS_FOLDER
 from ...rounds.model_folder import ModelFolder, SkippedModel
 from ...rounds.model_hashes import file_hashes
 from ...rounds.packs import unpacked
@@ -22,6 +25,7 @@ from ...verdict.learned_rule import RuleRound
 from ..labels import read_labels
 from .scans import read_groups
 
+_LOG = logging.getLogger(__name__)
 EVIDENCE_STAGE = "evidence"
 
 
@@ -65,8 +69,9 @@ def read_blind_run(run_dir: Path, round_dir: Path) -> list[LabelledModel]:
 def open_blind_run(run_dir: Path, round_dir: Path) -> BlindRun:
     """A run with the truth of its round. Models that were not flagged, failed, or have no label are left out.
 
-    MothError when ``run_dir`` is no run or damaged, when a model of it is not in the round, or when its file there is
-    not the one that was scanned: ids are alike in all rounds, and the truth of another round would go unnoticed.
+    So are those whose files in the round cannot be read any more, with a warning. MothError when ``run_dir`` is no run
+    or damaged, when a model of it is not in the round, or when its file there is not the one that was scanned: ids are
+    alike in all rounds, and the truth of another round would go unnoticed.
     """
     journal = Journal(run_dir)
     if not journal.started:
@@ -80,7 +85,12 @@ def open_blind_run(run_dir: Path, round_dir: Path) -> BlindRun:
         scan = journal.read(model_id, "before", ScanRecord)
         if evidence is None or scan is None or model_id not in labels:
             continue
-        case = _same_model(by_id, model_id, scan.sha256, run_dir, round_dir)
+        try:
+            case = _same_model(by_id, model_id, scan.sha256, run_dir, round_dir)
+            pairs = injected_pairs(case) if labels[model_id] else ()
+        except UnreadableModelError as error:  # one model's files must not keep the others from being counted
+            _LOG.warning("%s: not scored: %s", model_id, error)
+            continue
         poisoned = labels[model_id]
         model = LabelledModel(
             model_id=model_id,
@@ -89,7 +99,7 @@ def open_blind_run(run_dir: Path, round_dir: Path) -> BlindRun:
             poisoned=poisoned,
             architecture=scan.architecture,
             evidence=evidence,
-            injected_pairs=injected_pairs(case) if poisoned else (),
+            injected_pairs=pairs,
         )
         found.append(model)
     return BlindRun(
@@ -132,6 +142,8 @@ def _same_model(
     by_id: Mapping[str, ModelFolder | SkippedModel], model_id: str, sha256: str, run_dir: Path, round_dir: Path
 ) -> ModelFolder:
     case = by_id.get(model_id)
+    if isinstance(case, SkippedModel) and any(os.path.isdir(round_dir / up / model_id) for up in ("", MODELS_FOLDER)):
+        raise UnreadableModelError(case.reason)
     if not isinstance(case, ModelFolder):
         why = case.reason if case else "it has no such model"
         raise MothError(f"{round_dir}: {model_id} of {run_dir} cannot be found there ({why}); give the run's round")

@@ -13,7 +13,7 @@ from ... import __version__
 from ...core.records import Field, record
 from ...rounds.data_settings import DataSettings
 from ...runs.journal import Journal
-from ...triggers.distance_records import DistanceMatrix, protocol
+from ...triggers.distance_records import DistanceMatrix, protocol, stranger
 from ..distance_bounds.bounds import ClassBounds, PairBounds
 from ..gain import Gain, compare_distances
 from ..results import result_rows
@@ -71,6 +71,15 @@ class CardRecord:
     outcome: Outcome
     origin: Origin
     size: int = Field(gt=0, description="side of the model's input in pixels")
+
+    def __post_init__(self) -> None:
+        """ValueError for parts that are damaged, or of different numbers of classes."""
+        classes = self.before.classes
+        parts = (len(self.labels), self.bounds.classes, self.last.classes)
+        pairs = ((pair.victim, pair.target) for pair in self.bounds.pairs)
+        damage = self.before.damage or self.last.damage or stranger(pairs, classes)
+        if damage or any(others != classes for others in parts):
+            raise ValueError(damage or f"distances of {classes} classes, other parts of {parts}")
 
     @property
     def last(self) -> DistanceMatrix:

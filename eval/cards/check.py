@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.errors import SettingsError
-from ...core.records import from_json, record
+from ...core.records import read_record, record
 from ...triggers.distance_records import DistanceMatrix
 from ...triggers.trigger import SIZE_FLOOR, Pair
 from ..gain import compare_distances, gains, pair_changes
@@ -52,7 +52,7 @@ def read_card(path: Path) -> CardRecord:
     file = side_file(path)
     if not file.is_file():
         raise SettingsError(f"{file}: missing; the card {path} points to it")
-    return from_json(CardRecord, file.read_text(encoding="utf-8"), source=str(file))
+    return read_record(CardRecord, file)
 
 
 def check_files(path: Path) -> list[Finding]:

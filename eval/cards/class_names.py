@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import SettingsError
+from ...core.files import read_text
+from ...core.records import parse_json
 from ...rounds.model_folder import ModelFolder
 
 # Longer names make no table.
@@ -24,21 +25,16 @@ def class_names(case: ModelFolder, classes: int, file: Path | None = None) -> tu
     """
     if file is not None:
         return read_names(file, classes)
-    signs = sorted(path.name for path in case.foregrounds.glob("*.png"))
-    if len(signs) == classes:
-        return tuple(_short(Path(name).stem) for name in signs)
+    if len(case.signs) == classes:
+        return tuple(_short(path.stem) for path in case.signs)
     return tuple(map(str, range(classes)))
 
 
 def read_names(file: Path, classes: int) -> tuple[str, ...]:
     """The names in a file; see :func:`class_names`."""
     try:
-        with file.open("rb") as opened:
-            text = opened.read(_LIMIT_BYTES + 1)
-        if len(text) > _LIMIT_BYTES:
-            raise ValueError("larger than 1 MiB")
-        found = _parse(text.decode("utf-8-sig"), classes)
-    except (OSError, ValueError, RecursionError) as error:
+        found = _parse(read_text(file, _LIMIT_BYTES), classes)
+    except (OSError, ValueError, SettingsError) as error:
         raise SettingsError(f"{file}: not class names ({error}); write one per line, or a JSON list") from None
     if len(found) != classes:
         raise SettingsError(f"{file}: {len(found)} names for {classes} classes; name every class once, in their order")
@@ -48,7 +44,7 @@ def read_names(file: Path, classes: int) -> tuple[str, ...]:
 def _parse(text: str, classes: int) -> list[str]:
     if not text.lstrip().startswith(("[", "{")):
         return [line.strip() for line in text.splitlines() if line.strip()]
-    names: Any = json.loads(text)
+    names = parse_json(text, source="names")
     if isinstance(names, dict):
         missing = sorted(set(map(str, range(classes))) - names.keys())
         if missing or len(names) != classes:

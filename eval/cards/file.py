@@ -14,7 +14,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from huggingface_hub.utils import yaml_dump
 
 from ...core.errors import SettingsError
-from ...core.files import write_atomically
+from ...core.files import read_bytes, read_text, write_atomically
 from .card import METRICS, CardRecord
 from .text import HEAT_MAP, PAIRS, SIDE_FILE
 
@@ -25,7 +25,7 @@ _TOP_KEY = re.compile(r"^([^\s#'\"-][^:]*?)\s*:(?:\s|$)")
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def pointers(card: CardRecord, folder: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _others(entry: dict[str, Any]) -> list[Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_text(path)
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not a text file in UTF-8") from None
 

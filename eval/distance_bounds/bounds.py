@@ -48,17 +48,22 @@ DEFINITIONS: Mapping[str, str] = MappingProxyType(
 class BoundSettings:
     """What the bounds are measured with."""
 
-    images_per_class: int = Field(default=20, gt=0, description="images of a class that pieces are pasted on")
-    patterns: int = Field(default=4, gt=0, description="images of the target that pieces are cut from, for each pair")
-    steps: int = Field(default=250, gt=0, description="inversion steps at most")
+    images_per_class: int = Field(
+        default=20, gt=0, le=100_000, description="images of a class that pieces are pasted on"
+    )
+    patterns: int = Field(
+        default=4, gt=0, le=1_000_000, description="images of the target that pieces are cut from, for each pair"
+    )
+    steps: int = Field(default=250, gt=0, le=1_000_000, description="inversion steps at most")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a piece must reach")
-    scenes: int = Field(default=20, gt=0, description="scenes in which every sign is put for sign_pixels")
+    scenes: int = Field(default=20, gt=0, le=100_000, description="scenes in which every sign is put for sign_pixels")
     pixel_change: float = Field(
         default=0.1, gt=0, lt=1, description="change of a colour value, of 1, from which a pixel counts as changed"
     )
     risk_pixels: float = Field(
         default=1000.0,
         gt=0,
+        le=1_000_000,
         description="largest trigger that the scanner takes for injected, in pixels of 224 x 224 (K-Arm's pair bound)",
     )
     surrogate: SurrogateSettings = Field(

@@ -14,6 +14,7 @@ from ...core.errors import MothError
 from ...core.images import ImagePool
 from ...core.messages import Progress, silent
 from ...core.seeding import derive_seed
+from ...core.standard_logits import standardised
 from ...core.subject import Subject
 from ...rounds.samples import Samples
 from ...synthesis.clean_networks import train_surrogate
@@ -62,6 +63,7 @@ def measure_bounds(
     started, images, signs = time.perf_counter(), samples.held, (foregrounds, backgrounds)
     _check(subject, before, after)
     pairs, notes = [(pair.victim, pair.target) for pair in before.pairs], _notes(subject, after or before)
+    weights, subject = weights_hash(subject), standardised(subject, images)
     progress("pasting pieces of target images")
     measured: dict[str, Values] = {
         "pasted": best_effort(lambda: pasted(subject, images, pairs, settings, seed), "pasted bound", notes)
@@ -83,7 +85,7 @@ def measure_bounds(
         {**measured, **alike},
         size=subject.size,
         settings=settings,
-        weights_sha256=weights_hash(subject),
+        weights_sha256=weights,
         seed=seed,
         data=samples.description,
         features=layer,

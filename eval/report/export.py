@@ -8,6 +8,7 @@ import pandas as pd
 
 from ...core.errors import MissingDependencyError
 from ...core.files import write_atomically, write_text
+from ..csv_text import csv_text
 from .run_view import RunView, candidate_rows
 
 CANDIDATE_TYPES = {
@@ -31,7 +32,7 @@ def write_tables(tables: dict[str, pd.DataFrame], folder: Path, *, parquet: bool
     written = []
     for name, table in tables.items():
         written.append(folder / f"{name}.csv")
-        write_text(written[-1], table.to_csv(index=False))
+        write_text(written[-1], csv_text(table))
     if not parquet:
         return written
     try:

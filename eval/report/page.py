@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ... import __version__
+from ...core.files import open_regular
 from ...core.records import dotted, to_dict
+from ..csv_text import csv_text
 from ..summary import Rate
 from .markdown import verdict_lines
 from .run_view import BOUNDS, CANDIDATE, RunView
@@ -30,6 +33,8 @@ from .trigger_pictures import PARTS, trigger_pictures
 
 # More pictures make a file that no browser likes; the page says how many were left out.
 MOST_PICTURES = 60
+_PICTURE_BYTES, _PNG = 16 << 20, b"\x89PNG\r\n\x1a\n"
+_log = logging.getLogger(__name__)
 
 
 def render_page(view: RunView) -> str:
@@ -93,15 +98,15 @@ def _data(
     )
     return {
         "models": view.models,
-        "pictures": {model_id: _inline(path) for model_id, path in pictures.items()},
+        "pictures": _inlined(pictures),
         "triggers": triggers,
         "parts": PARTS,
         "candidate": CANDIDATE,
         "bounds": BOUNDS,
         "csv": {
-            "results": view.rows.to_csv(index=False),
-            "protocol": protocol.to_csv(index=False),
-            "sizes": "" if counts is None else counts.to_csv(index=False),
+            "results": csv_text(view.rows),
+            "protocol": csv_text(protocol),
+            "sizes": "" if counts is None else csv_text(counts),
         },
     }
 
@@ -110,8 +115,17 @@ def _counts(name: str, rate: Rate) -> dict[str, Any]:
     return {name: rate.count, f"{name}_of": rate.total, f"{name}_low": rate.low, f"{name}_high": rate.high}
 
 
-def _inline(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _inlined(pictures: Mapping[str, Path]) -> dict[str, str]:
+    """By model id, a data URI; what is no picture of ours is left out with a warning."""
+    found = {}
+    for model_id, path in pictures.items():
+        with open_regular(path) as file:
+            content = file.read(_PICTURE_BYTES + 1)
+        if content.startswith(_PNG) and len(content) <= _PICTURE_BYTES:
+            found[model_id] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        else:
+            _log.warning("%s: no PNG of at most %d MiB; left out", path, _PICTURE_BYTES >> 20)
+    return found
 
 
 BINS, WIDTH, HEIGHT, MARGIN = 24, 720.0, 150.0, 30.0
@@ -151,6 +165,7 @@ class SizeChart:
 def size_chart(rows: pd.DataFrame) -> SizeChart | None:
     """From ``size_before``, ``size_after`` (pixels) and ``label``; None where no trigger was found at all."""
     sizes = {when: rows[f"size_{when}"].astype(float).clip(lower=0.1) for when in ("before", "after")}
+    sizes = {when: found.where(np.isfinite(found)) for when, found in sizes.items()}
     every = pd.concat(list(sizes.values())).dropna()
     if not len(every):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...core.errors import RunDirectoryError
+from ...core.errors import RunDirectoryError, SettingsError
 from ...core.records import read_record
 from ...hardeners.trace import HardeningTrace
 from ...runs.journal import Journal, RunIdentity, ScanRecord, Stage
@@ -21,6 +23,7 @@ from ..protocol_rows import Row, ScoredModel, evaluate
 from ..results import PROTOCOLS, asked_blind, known_labels, result_rows
 from ..summary import Summary, summarise
 
+_log = logging.getLogger(__name__)
 # Rows that are set on the models that they are counted on belong to `evaluate`, which says so.
 _CONTROL = "at equal loss"
 STAGES: tuple[Stage, Stage] = ("before", "after")
@@ -133,7 +136,7 @@ def _model(journal: Journal, model_id: str, card: Path | None) -> dict[str, Any]
         **{when: _scan(scan.verdict) if scan else None for when, scan in scans.items()},
         "hardening": _hardening(trace) if trace else None,
         "blind": _blind(blind) if blind else None,
-        "distances": _distances(read_record(CardRecord, card)) if card else None,
+        "distances": _distances_beside(card) if card else None,
     }
 
 
@@ -169,6 +172,15 @@ def _blind(verdict: Verdict) -> dict[str, Any]:
     return {"outcome": verdict.outcome, "reason": verdict.reason, "rule": verdict.rule, "parts": parts}
 
 
+def _distances_beside(card: Path) -> dict[str, Any] | None:
+    """Those of a card; one that cannot be read, which no verdict needs, is left out with a warning."""
+    try:
+        return _distances(read_record(CardRecord, card))
+    except SettingsError as error:
+        _log.warning("%s; left out; make it anew with `trojai-moth card`", error)
+        return None
+
+
 def _distances(card: CardRecord) -> dict[str, Any]:
     """The matrices and, for similar pairs, the bounds of a card."""
     pairs = [
@@ -194,7 +206,11 @@ def _matrix(distances: Sequence[Sequence[float | None]]) -> list[list[Any]]:
 def _short(value: Any) -> Any:
     """Four digits are more than any of these numbers means, and a thousand models are in one file.
 
-    >>> _short(17.123456), _short(None), _short(True)
-    (17.12, None, True)
+    What is no finite number is left out, since the page's script could not read it.
+
+    >>> _short(17.123456), _short(None), _short(True), _short(float("inf"))
+    (17.12, None, True, None)
     """
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.4g}") if math.isfinite(value) else None

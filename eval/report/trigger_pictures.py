@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...core.errors import RunDirectoryError
 from ...runs.trigger_files import KeptTriggers, read_triggers
 
 PARTS = ("image of the victim", "mask", "trigger on grey", "image with the trigger")
@@ -19,14 +21,15 @@ PARTS = ("image of the victim", "mask", "trigger on grey", "image with the trigg
 MOST_PAIRS = 4
 # More than this makes a file that no browser likes.
 LIMIT_BYTES = 16 << 20
+_log = logging.getLogger(__name__)
 _GREY, _WHITE, _GAP = 128, 255, 2
 
 
 def trigger_pictures(scans: Mapping[str, Mapping[str, Path]]) -> tuple[dict[str, Any], int]:
     """By model id and stage, a list of [victim or None, target, data URI]; and how many models had no room.
 
-    scans: by model id and stage, the journal's record, the models to show first at the beginning. RunDirectoryError for
-    a damaged file.
+    scans: by model id and stage, the journal's record, the models to show first at the beginning. A damaged file is
+    left out with a warning.
     """
     found: dict[str, Any] = {}
     room, left_out = LIMIT_BYTES, 0
@@ -42,7 +45,11 @@ def trigger_pictures(scans: Mapping[str, Mapping[str, Path]]) -> tuple[dict[str,
 
 
 def _strips(record: Path) -> list[list[Any]]:
-    kept = read_triggers(record)
+    try:
+        kept = read_triggers(record)
+    except RunDirectoryError as error:
+        _log.warning("%s", error)
+        return []
     if kept is None:
         return []
     return [[victim, target, strip(kept, row)] for row, (victim, target) in enumerate(kept.pairs[:MOST_PAIRS])]

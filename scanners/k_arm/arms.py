@@ -35,7 +35,8 @@ class Variable:
 class Arm:
     """One arm's trigger, schedule and history. Sizes are in pixels of 224 x 224; index (n,) into the images.
 
-    successes: steps whose trigger worked and was the smallest so far; out: pruned, or done.
+    successes: steps whose trigger worked and was the smallest so far; steepest: the largest slope of the loss at the
+    mask, of all steps; out: pruned, or done.
     """
 
     victim: int | None
@@ -57,6 +58,7 @@ class Arm:
     best_size: float = math.inf
     best_success: float = 0.0
     best: Trigger | None = None
+    steepest: float = 0.0
     out: bool = False
 
     @property
@@ -101,9 +103,11 @@ class Stepper:
         found = self.engine.gradient(stamped.flatten(0, 1), target, weight.flatten())
         success = (found.hit.view(weight.shape) * weight).sum(1).clamp(max=1.0)
         size = mask.sum(dim=(1, 2, 3)) * self.scale
-        told = torch.stack([success, size]).tolist()
-        self._update(arms, mask, pattern, *trigger_gradient(found, images, mask, pattern))
+        slopes = trigger_gradient(found, images, mask, pattern)
+        told = torch.stack([success, size, slopes[0].abs().amax(dim=(1, 2, 3))]).tolist()
+        self._update(arms, mask, pattern, *slopes)
         for at, arm in enumerate(arms):
+            arm.steepest = max(arm.steepest, told[2][at])
             self._note(arm, told[0][at], told[1][at], mask[at], pattern[at])
 
     def _update(self, arms: Sequence[Arm], mask: Tensor, pattern: Tensor, at_mask: Tensor, at_pattern: Tensor) -> None:

@@ -2,8 +2,8 @@
 
 Pre-screening on clean images, one arm per pair left, a scheduler that favours what shrinks, pruning, and a symmetric
 check: an injected trigger is small one way only. It runs on the batched engine, and differs from its public code where
-that is faulty: no pair left means clean; arms that were given up are never played again; a step is one update over all
-of an arm's images and success is measured on all of them with the trigger that is kept; every switch can be switched.
+that is faulty: no pair left is not judged; arms that were given up are never played again; a step is one update over
+all of an arm's images, and success is measured on them with the trigger that is kept; every switch can be switched.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import ClassVar
 
 import torch
 
+from ...core.errors import MothError
 from ...core.images import ImagePool
 from ...core.seeding import generator
 from ...core.subject import Subject
 from ...rounds.samples import Samples
 from ...triggers.engine import Engine
+from ...triggers.inversion import VANISHING
+from ...triggers.search import VANISHED
 from ...triggers.trigger import AnyPair
 from ..base import Scanner
 from ..result import Candidate, ScanResult
@@ -47,7 +50,7 @@ class KArm(Scanner):
             if (victim in present if victim is not None else any(label != target for label in present))
         ]
         if not pairs:
-            return self.judged(-math.log(AREA_224 / self.settings.pair_bound), "no pair passes the screen", [])
+            return self.not_judged("no pair passes the screen, so that none was searched")
         engine = Engine(subject, batch=self.settings.batch_images)
         with engine.running():
             found = self._search(engine, images, pairs, seed)
@@ -66,6 +69,9 @@ class KArm(Scanner):
         most = math.ceil(self.settings.largest_turn * len(arms))
         at_once = self.settings.arms_at_once or max(1, min(engine.batch // width, most))
         Bandit(arms, self.settings, generator(seed, self.name, "bandit")).run(stepper.step, at_once)
+        for arm in arms:
+            if arm.steps and arm.steepest <= VANISHED:
+                raise MothError(f"inversion of {arm.victim}->{arm.target} {VANISHING}")
         return sorted(arms, key=lambda arm: (arm.best_size, -arm.best_success))
 
     def _evidence(
@@ -107,7 +113,7 @@ class KArm(Scanner):
         best, settings = found[0], self.settings
         bound = settings.universal_bound if best.victim is None else settings.pair_bound
         if not best.found:
-            return self.judged(math.log(bound / AREA_224), f"none of {len(found)} arms has a trigger", evidence)
+            return self.not_judged(f"none of {len(found)} arms has a trigger, so that none can be called too small")
         size, pair = evidence[0].size, f"{'any' if best.victim is None else best.victim}->{best.target}"
         scale = best.best_size / size if size else 1.0
         words = f"{pair} turns with {size:.1f} pixels (bound {bound / scale:.1f})"

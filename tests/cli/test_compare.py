@@ -60,7 +60,7 @@ def call(monkeypatch, tmp_path):
 
 
 def test_the_table_has_every_installed_hardener_and_moth_last(call, clean_dir, tmp_path):
-    result = call("compare", clean_dir, *sets(*FAST, "flat.factor=0"))
+    result = call("compare", clean_dir, *sets(*FAST, "flat.factor=-1"))
     assert result.exit_code == 0, result.output
     out = tmp_path / "id-00000000-comparison"
     assert {path.name for path in out.iterdir()} == {
@@ -75,7 +75,7 @@ def test_the_table_has_every_installed_hardener_and_moth_last(call, clean_dir, t
     assert table["accuracy_loss"][1] > 0.3 and table["accuracy_loss"][2] == table["gain"][2] == 0
     assert table["attack_before"].isna().all() and (out / "weights" / "flat.safetensors").exists()
     assert comparison.settings.distance.steps == 4 and "4 steps" in result.stdout
-    again = call("compare", clean_dir, *sets(*FAST, "flat.factor=0"))
+    again = call("compare", clean_dir, *sets(*FAST, "flat.factor=-1"))
     assert again.stdout == result.stdout and len(Scale.calls) == 3
 
 
@@ -102,7 +102,7 @@ def test_a_failure_is_said_and_the_others_go_on(call, clean_dir):
 
 
 def test_attack_success_is_in_every_row_of_a_poisoned_model(call, poisoned_dir, tmp_path):
-    result = call("compare", poisoned_dir, "--methods", "still,flat", "--out", "out", *sets(*FAST, "flat.factor=0"))
+    result = call("compare", poisoned_dir, "--methods", "still,flat", "--out", "out", *sets(*FAST, "flat.factor=-1"))
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert table["attack_before"].tolist() == [0.5] * 3 and table["attack_after"].tolist()[1] == 0.5

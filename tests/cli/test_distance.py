@@ -61,7 +61,7 @@ def test_pairs_picture_and_file(call, model_dir, tmp_path):
     assert [(pair.victim, pair.target) for pair in found.pairs] == [(0, 1), (2, 1)] and found.distances[1][0] is None
     assert result.stdout.startswith("d.json: mean ") and f"; {found.censored} of 2 pairs censored" in result.stdout
     # Two of four examples are held back; the other two of four images are augmented copies of theirs.
-    assert found.images == (4, 4, 4) and found.data.endswith("; held images")
+    assert found.images == (4, 4, 4) and found.data.endswith("; held images; read as RGB, /255, crop 32 of 36")
     assert "warning: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.format == "PNG"
@@ -180,3 +180,38 @@ def small_records(model_dir, tmp_path_factory):
     torch.set_flush_denormal(False)
     (folder / "broken.json").write_text("{")
     return folder
+
+
+def test_how_images_are_read_and_how_many_are_right_is_said(call, model_dir):
+    result = call("distance", model_dir, "--out", "d.json", "--pairs", "0->1", *QUICK, "--set", "distance.steps=2")
+    said = next(line for line in result.stderr.splitlines() if "read as" in line)
+    assert "id-00000000: read as RGB, /255, crop 32 of 36 (published logits reproduced within" in said
+    assert said.endswith("100.0% of 12 images right")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--mean", "0.5", "--std", "0.5,0.5,0.5"], "crop 32 of 36, 0.5 mean and std: error"),
+        (["--mean", "0.4,0.5,0.6", "--std", "1"], "mean 0.4 0.5 0.6, std 1 1 1"),
+        (["--mean", "0.5"], "data.mean and data.std (--mean, --std): the std is missing; give both"),
+        (["--mean", "0.5", "--std", "0"], "std is above 0"),
+        (["--mean", "120", "--std", "60"], "they are of channels in [0, 1]"),
+        (["--mean", "a,b,c"], "write one number, or three with commas between them"),
+        (["--expect-accuracy", "93"], "93.0 is not in the range 0<=x<=1"),
+    ],
+)
+def test_a_mean_and_std_that_do_not_fit_are_refused(refused, model_dir, options, words):
+    assert words in refused(model_dir, *options)
+
+
+def test_an_expected_accuracy_is_asked_for(call, refused, model_dir, tmp_path):
+    for label in range(3):  # a third of the images are of other classes
+        for number in range(6):
+            source = model_dir / "clean_example_data" / f"class_{label}_example_{number % 4}.png"
+            target = tmp_path / "mixed" / str((label + (number >= 4)) % 3) / f"{label}_{number}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    quick = ("--data", "mixed", "--pairs", "0->1", *QUICK, "--set", "distance.steps=2", "--out", "m.json")
+    assert "66.7% of 18 images right" in call("distance", model_dir, *quick).stderr
+    assert "where 95.0% is expected" in refused(model_dir, *quick, "--expect-accuracy", "0.95")

@@ -1,8 +1,11 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +17,7 @@ from packed_round import pack_models
 from trojai_moth.cli.doctor import model_line, round_lines
 from trojai_moth.cli.main import main
 from trojai_moth.core.parallel import ordered_parallel_map
+from trojai_moth.core.process_identity import is_process_dead
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.eval.round_health import Tally
 from trojai_moth.hardeners.moth_settings import MothSettings
@@ -101,6 +105,10 @@ def test_names_and_contents_reach_the_terminal_as_text(root):
 def test_a_round_without_metadata_and_with_labels_that_disagree(root):
     (root / IDS[0] / "ground_truth.csv").write_text("1\n")
     result = doctor(root, "--subset", IDS[0])
+    assert "labels that cannot be used: id-00000000: " in result.output
+    assert "Labels: 0 clean, 0 poisoned, 1 unknown." in result.output and result.exit_code == 0
+    (root / "METADATA.csv").write_text("model_name,poisoned,Poisoned\nid-00000000,1,1\n")
+    result = doctor(root, "--subset", IDS[0])
     assert "The labels cannot be used" in result.output and result.exit_code == 2
     (root / "METADATA.csv").unlink()
     (root / "DATA_LICENCE.txt").write_text("public domain")
@@ -155,6 +163,27 @@ def test_processes_answer_in_order_and_one_that_dies_costs_its_own_answer(tmp_pa
     assert len(list(tmp_path.iterdir())) == 2  # the second time it was alone
     assert list(ordered_parallel_map(square, [], 2, negative)) == []
     assert list(ordered_parallel_map(square, [3, 4], 1, negative)) == [9, 16]
+
+
+def test_no_worker_outlives_the_process_that_asked(tmp_path):
+    """Killed outright, it can clean up nothing."""
+    asks = f"list(ordered_parallel_map(dying_worker.slow, [{str(tmp_path)!r}], 2, dying_worker.negative))"
+    words = f"import dying_worker; from trojai_moth.core.parallel import ordered_parallel_map; {asks}"
+    asker = subprocess.Popen(
+        [sys.executable, "-c", words], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    )
+    try:
+        while not (begun := list(tmp_path.iterdir())):
+            assert asker.poll() is None
+            time.sleep(0.02)
+    finally:
+        asker.kill()
+        asker.wait()
+    (worker,) = begun
+    end = time.monotonic() + 30
+    while not is_process_dead(worker.name):
+        assert time.monotonic() < end, "the worker is still there"
+        time.sleep(0.02)
 
 
 COMPOSED, BLIND = DataSettings(source="composed"), EvidenceSettings()

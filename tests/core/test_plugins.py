@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from click.testing import CliRunner
 from fake_hardener import Scale
 from fake_scanner import Entry, Scripted, install
@@ -16,11 +15,11 @@ from forks import Forked
 from trojai_moth import __version__
 from trojai_moth.cli.main import main
 from trojai_moth.core.errors import MothError, SettingsError
-from trojai_moth.core.subject import Subject
 from trojai_moth.hardeners.registry import hardeners
 from trojai_moth.scanners.base import Scanner
 from trojai_moth.scanners.registry import make_scanner, scanners
 from trojai_moth.scanners.result import ScanResult
+from trojai_moth.testing.planted import PlantedNet, make_subject, planted_samples
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 FILE = re.compile(r"^`([\w.]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -204,9 +203,7 @@ def test_a_score_must_agree_with_the_verdict():
         def scan(self, subject, samples, *, seed):
             return ScanResult(scanner="liar", outcome="clean", score=2.0, probability=0.1, reason="trust me")
 
-    module = torch.nn.Linear(1, 1)
-    subject = Subject("x", module, "none", 2, None, torch.device("cpu"), "")
-    verdict = Liar()(subject, None, seed=0)
+    verdict = Liar()(make_subject(PlantedNet()), planted_samples(), seed=0)
     assert verdict.outcome == "not judged" and "clean but gave the score 2.0" in verdict.reason
 
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 
 from trojai_moth.core.errors import MothError, SettingsError
-from trojai_moth.core.records import from_dict, from_json, read_record, record, to_dict, to_json
+from trojai_moth.core.records import from_dict, from_json, parse_json, read_json, read_record, record, to_dict, to_json
 from trojai_moth.core.seeding import derive_seed, generator
 
 
@@ -140,3 +140,55 @@ def test_generators_are_apart_from_each_other_and_from_global_state():
     assert torch.equal(torch.rand(4, generator=generator(1, "id-1", "scan")), first)
     assert not torch.equal(torch.rand(4, generator=generator(1, "id-1", "harden")), first)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+DEEP = 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * DEEP, "nested deeper than 100 levels"),
+        ('{"a":' * DEEP, "nested deeper than 100 levels"),
+        ("[" * 101 + "]" * 101, "nested deeper than 100 levels"),
+        ("9" * 5000, "a whole number beyond 64 bits"),
+        (str(2**63), "a whole number beyond 64 bits"),
+        (b"\xff\xfe", "not JSON"),
+        ("", "not JSON"),
+        ('{"a": "\\ud800"}', "half a character"),
+        ('{"\\udfff": 1}', "half a character"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_hostile_json_is_one_line_that_names_its_file(tmp_path, text, words):
+    path = tmp_path / "a.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SettingsError, match=rf"a\.json: .*{words}") as refused:
+        read_json(path)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[" * 99 + "]" * 99, None),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(-(2**63)), -(2**63)),
+        ('"\\ud83d\\ude00"', "\U0001f600"),
+        (b"\xef\xbb\xbf[1]", [1]),
+        ("-Infinity", -math.inf),
+    ],
+)
+def test_odd_json_that_is_sound_is_read(text, value):
+    found = parse_json(text, source="x")
+    assert found == value or value is None
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" + " " * 2_000_000 + "]")
+    assert read_json(path) == []
+    with pytest.raises(SettingsError, match=r"a\.json: larger than 1 MiB"):
+        read_json(path, limit=1 << 20)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "missing")

@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 
@@ -58,26 +59,47 @@ def test_no_label_files_at_all(tmp_path):
     assert read_labels(tmp_path) == {}
 
 
-def test_disagreement_names_both_files_and_the_model(tmp_path):
-    metadata = write(tmp_path / "METADATA.csv", "model_name,poisoned\nid-1,True\n")
+def unusable(caplog, root):
+    """The labels that there are, and the one line about those that cannot be used."""
+    with caplog.at_level("WARNING", logger="trojai_moth"):
+        labels = read_labels(root)
+    (line,) = caplog.messages
+    assert "\n" not in line
+    return labels, line
+
+
+def test_disagreement_names_both_files_and_the_model(tmp_path, caplog):
+    metadata = write(tmp_path / "METADATA.csv", "model_name,poisoned\nid-1,True\nid-2,True\n")
     truth = write(tmp_path / "models/id-1/ground_truth.csv", "0\n")
-    with pytest.raises(MothError) as caught:
-        read_labels(tmp_path)
-    message = str(caught.value)
-    assert str(metadata) in message and str(truth) in message and "id-1" in message
-    assert "\n" not in message
+    labels, line = unusable(caplog, tmp_path)
+    assert labels == {"id-2": True}
+    assert str(metadata) in line and str(truth) in line and "id-1" in line
 
 
-def test_disagreement_of_two_ground_truths(tmp_path):
+def test_disagreement_of_two_ground_truths(tmp_path, caplog):
     write(tmp_path / "models/id-1/ground_truth.csv", "0\n")
     write(tmp_path / "groundtruth/id-1/ground_truth.csv", "1\n")
-    with pytest.raises(MothError, match="groundtruth"):
-        read_labels(tmp_path)
+    labels, line = unusable(caplog, tmp_path)
+    assert labels == {} and "groundtruth" in line
 
 
-def test_a_model_listed_twice_with_two_labels(tmp_path):
-    write(tmp_path / "METADATA.csv", "model_name,poisoned\nid-1,True\nid-1,False\n")
-    with pytest.raises(MothError, match="id-1"):
+def test_a_model_listed_twice_with_two_labels(tmp_path, caplog):
+    write(tmp_path / "METADATA.csv", "model_name,poisoned\nid-1,True\nid-1,False\nid-1,True\nid-2,0\n")
+    labels, line = unusable(caplog, tmp_path)
+    assert labels == {"id-2": False} and "id-1" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("METADATA.csv", "model,poisoned\nid-1,True\n", "METADATA.csv: no column model_name"),
+        ("METADATA.csv", "", "METADATA.csv: no column model_name"),
+        ("METADATA.csv", "model_name,poisoned,Poisoned\nid-1,True,False\n", "more than one column poisoned"),
+    ],
+)
+def test_a_table_that_can_not_be_understood_is_refused(tmp_path, name, text, message):
+    write(tmp_path / name, text)
+    with pytest.raises(MothError, match=message):
         read_labels(tmp_path)
 
 
@@ -85,18 +107,33 @@ def test_a_model_listed_twice_with_two_labels(tmp_path):
     ("name", "text", "message"),
     [
         ("METADATA.csv", "model_name,poisoned\nid-1,maybe\n", "METADATA.csv row 2: .*'maybe'"),
-        ("METADATA.csv", "model,poisoned\nid-1,True\n", "METADATA.csv: no column model_name"),
-        ("METADATA.csv", "", "METADATA.csv: no column model_name"),
-        ("METADATA.csv", "model_name,poisoned,Poisoned\nid-1,True,False\n", "more than one column poisoned"),
         ("id-1/ground_truth.csv", "poisoned\n", "ground_truth.csv: .*'poisoned'"),
-        ("id-1/ground_truth.csv", "0\n1\n", "single 0 or 1"),
+        ("id-1/ground_truth.csv", "0\n1\n", "without a header"),
         ("id-1/ground_truth.csv", "2\n", "'2'"),
+        ("id-1/ground_truth.csv", "x" * 2000, "cannot be read .larger than 1000 bytes"),
     ],
 )
-def test_what_can_not_be_understood_is_refused(tmp_path, name, text, message):
+def test_a_label_that_can_not_be_understood_is_its_models_alone(tmp_path, caplog, name, text, message):
     write(tmp_path / name, text)
-    with pytest.raises(MothError, match=message):
-        read_labels(tmp_path)
+    write(tmp_path / "id-2/ground_truth.csv", "\ufeff1\r\n\r\n")
+    labels, line = unusable(caplog, tmp_path)
+    assert labels == {"id-2": True}
+    assert "id-1" in line and re.search(message, line)
+
+
+def test_many_such_labels_are_one_line(tmp_path, caplog):
+    rows = "".join(f"id-{number},maybe\n" for number in range(1000))
+    write(tmp_path / "METADATA.csv", f"model_name,poisoned\n{rows}")
+    labels, line = unusable(caplog, tmp_path)
+    assert labels == {} and "997 more" in line and len(line) < 1000
+
+
+def test_a_ground_truth_that_leads_elsewhere_is_not_read(tmp_path, caplog):
+    secret = write(tmp_path / "secret", "1")
+    (tmp_path / "round/id-1").mkdir(parents=True)
+    (tmp_path / "round/id-1/ground_truth.csv").symlink_to(secret)
+    labels, line = unusable(caplog, tmp_path / "round")
+    assert labels == {} and "a link that leads out" in line
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):

@@ -159,7 +159,7 @@ def attack_success(subject):
 def test_nc_unlearn_finds_the_planted_target_and_unlearns_it(backdoored):
     samples = square_samples()
     assert attack_success(backdoored) > 0.95
-    settings = NcUnlearnSettings(epochs=8, images_per_class=10, **GENTLE)
+    settings = NcUnlearnSettings(epochs=16, images_per_class=10, **GENTLE)
     hardened = NcUnlearn(settings)(backdoored, samples, seed=0)
     assert {target for part in hardened.trace.rounds for _, target, _ in part.pairs} == {1}
     before, after = (sizes_of(subject, [(None, 1)])[0] for subject in (backdoored, hardened.subject))

@@ -1,6 +1,7 @@
 """Images to harden with that are not the round's own: folders, mixtures, and signs in the wrong order."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,12 @@ from trojai_moth.core.errors import SettingsError, UnreadableModelError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_dict
 from trojai_moth.core.subject import Preprocessing, Subject
+from trojai_moth.rounds.class_accuracy import check_images
 from trojai_moth.rounds.data_settings import DataSettings, source_settings
 from trojai_moth.rounds.image_folder import list_labelled, read_stored
 from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
-from trojai_moth.rounds.samples import check_class_order, collect_samples
+from trojai_moth.rounds.samples import collect_samples
 
 CPU = torch.device("cpu")
 
@@ -54,6 +56,15 @@ def test_names_and_json_are_classes(folder):
     (folder / "17.json").write_text("2")
     save(folder / "no_label.png")
     assert listed(folder) == [("class_0_from_my_camera.png", 0), ("class_1_example_3.png", 1), ("17.png", 2)]
+
+
+def test_what_systems_and_editors_leave_is_passed_over(folder):
+    for name in ("0/a.png", ".ipynb_checkpoints/a-checkpoint.png", "__MACOSX/0/a.png"):
+        save(folder / name)
+    for name in ("0/._a.png", "._class_1_example_0.png", ".DS_Store", "0/Thumbs.db", "0/.ipynb_checkpoints"):
+        (folder / name).write_bytes(b"no image")
+    (folder / "0" / "linked.png").symlink_to(save(folder.parent / "of_another_folder.png"))  # it is the user's folder
+    assert listed(folder) == [("0/a.png", 0), ("0/linked.png", 0)]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +125,12 @@ def opened(tmp_path_factory):
 
 
 @pytest.fixture
+def unchecked(monkeypatch):
+    """Images that are made to be told apart need not be recognised by the model."""
+    monkeypatch.setattr("trojai_moth.rounds.samples.check_images", lambda *arguments, **rest: None)
+
+
+@pytest.fixture
 def grey(folder):
     """Class c in greys from 10 + 80 c on, in 6 sizes each."""
     for label in range(3):
@@ -122,6 +139,7 @@ def grey(folder):
     return folder
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_folder_is_split_and_filled_up_like_examples(opened, grey):
     settings = DataSettings(source="folder", folder=str(grey), train_per_class=8, held_per_class=5)
     samples = collect_samples(*opened, settings, 3)
@@ -138,6 +156,7 @@ def test_a_folder_source_needs_a_folder(opened):
         collect_samples(*opened, DataSettings(source="folder"), 0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_mixture_gives_each_source_its_part(opened, grey):
     settings = DataSettings(source="examples+folder", folder=str(grey), train_per_class=8, held_per_class=4)
     samples = collect_samples(*opened, settings, 3)
@@ -167,11 +186,26 @@ def order(table, per_class=4):
     return subject, ImagePool(x, y)
 
 
-def test_signs_in_order_and_look_alikes_pass(tmp_path):
-    assert check_class_order(*order([0, 1, 2, 3, 4]), tmp_path) == 1.0
-    assert check_class_order(*order([0, 0, 2, 3, 4]), tmp_path) == pytest.approx(
-        0.8
-    )  # 1 looks like 0, and no order mends that
+def check(table, per_class=4, expected=None):
+    return check_images(*order(table, per_class), "signs/", order="signs", mend="mend them", expected=expected)
+
+
+def test_images_in_order_pass_and_a_few_wrong_ones_of_a_class_do_too():
+    found = check([0, 1, 2, 3, 4])
+    assert found.overall == 1.0 and found.words == "100.0% of 20 images right"
+    found = check([0, 0, 2, 3, 4])  # 1 looks like 0, and four images do not say more
+    assert found.overall == pytest.approx(0.8) and found.words.endswith("least of class 1: 0 of 4")
+
+
+def test_a_class_that_is_all_wrong_is_refused_by_name():
+    with pytest.raises(UnreadableModelError, match="0 of 5 images of class 1 right and takes most for 0"):
+        check([0, 0, 2, 3, 4], per_class=5)
+
+
+def test_an_accuracy_clearly_below_the_expected_one_is_refused():
+    assert check([0, 0, 2, 3, 4], expected=0.9).overall == pytest.approx(0.8)  # 20 images do not tell them apart
+    with pytest.raises(UnreadableModelError, match=r"where 99\.0% is expected"):
+        check([0, 0, 2, 3, 4], expected=0.99)
 
 
 @pytest.mark.parametrize(
@@ -182,21 +216,20 @@ def test_signs_in_order_and_look_alikes_pass(tmp_path):
         ([1, 2, 3, 4, 0], "takes 0 -> 1 -> 2 -> 3 -> 4 -> 0 "),
     ],
 )
-def test_classes_that_changed_places_are_refused(tmp_path, table, words):
+def test_classes_that_changed_places_are_refused(table, words):
     """Two of eight are enough, which leaves three quarters of the images right."""
     with pytest.raises(UnreadableModelError, match="not in the order of the classes") as caught:
-        check_class_order(*order(table), tmp_path)
+        check(table)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_signs_of_another_model_are_refused(tmp_path):
-    with pytest.raises(UnreadableModelError, match="only 20% of the images composed"):
-        check_class_order(*order([3, 3, 3, 3, 3]), tmp_path)
+def test_signs_of_another_model_are_refused():
+    with pytest.raises(UnreadableModelError, match="only 20% of the images get their label"):
+        check([3, 3, 3, 3, 3])
 
 
 def test_order_is_checked_where_images_are_composed(tmp_path, extra_data):
     pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
-    import shutil
 
     folder = shutil.copytree(extra_data / "pilot-round" / "id-00000000", tmp_path / "id-00000000")
     settings = DataSettings(source="composed", train_per_class=10, held_per_class=2)
@@ -229,7 +262,14 @@ def test_scan_takes_a_folder_and_refuses_what_is_none(tmp_path, grey):
     quick = ["--set", "scanner.screen_steps=2", "--set", "scanner.steps=2", "--set", "data.train_per_class=3"]
     wanted = ["scan", str(model), "--data", str(grey), "--json", str(tmp_path / "out.json"), *quick]
     result = CliRunner().invoke(main, wanted)
-    assert result.exit_code in (0, 1), result.output
+    assert (result.exit_code == 2 and "of the images get their label" in result.output) or "order" in result.output
+    own = tmp_path / "own"
+    for image in (model / "clean_example_data").iterdir():
+        (own / image.name[6]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, own / image.name[6])
+    wanted[3] = str(own)
+    result = CliRunner().invoke(main, wanted)
+    assert result.exit_code in (0, 1, 3), result.output
     assert json.loads((tmp_path / "out.json").read_text())["scanner"] == "neural-cleanse"
     result = CliRunner().invoke(main, ["scan", str(model), "--data", "nowhere"])
     assert result.exit_code == 2 and "--data nowhere" in result.output

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,3 +110,50 @@ def test_names_with_newlines_and_markup_stay_in_their_line(tmp_path, name):
 def test_pipes_and_devices_in_the_examples_are_not_opened(model):
     os.mkfifo(model / "clean_example_data" / "class_0_example_7.png")
     assert len(list_examples(model / "clean_example_data")) == len(open_folder(read_case(model), CPU).names)
+
+
+def sign_names(model):
+    return [path.name for path in read_case(model).signs]
+
+
+def test_what_macos_and_editors_leave_is_neither_sign_nor_example(model):
+    """A copy by way of an exFAT disk holds a ._X beside every X."""
+    signs, examples = sign_names(model), list_examples(model / "clean_example_data")
+    for path in [path for path in model.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        (model / "foregrounds" / name).mkdir()
+    (model / "foregrounds" / "0.png~").touch()
+    assert sign_names(model) == signs and list_examples(model / "clean_example_data") == examples
+    assert len(open_folder(read_case(model), CPU).names) == len(examples)
+
+
+def test_signs_in_capitals_are_signs(model):
+    signs = sign_names(model)
+    for path in (model / "foregrounds").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    assert [Path(name).stem for name in sign_names(model)] == [Path(name).stem for name in signs] and signs
+
+
+def test_a_sign_that_leads_out_is_refused(model, tmp_path):
+    (model / "foregrounds" / "0.png").unlink(missing_ok=True)
+    (model / "foregrounds" / "0.png").symlink_to(tmp_path)
+    with pytest.raises(UnreadableModelError, match=r"0\.png: a link that leads out of its folder"):
+        sign_names(model)
+
+
+def test_links_that_stay_inside_and_a_link_to_the_model_itself_are_fine(model, tmp_path):
+    (model / "foregrounds").rename(model / "kept")
+    (model / "foregrounds").symlink_to("kept")
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    assert len(open_folder(read_case(link), CPU).names) == len(list_examples(model / "clean_example_data"))
+    assert sign_names(link) == sign_names(model) and sign_names(link)
+
+
+@pytest.mark.parametrize("name", ["config.json", "clean-example-logits.csv"])
+def test_a_byte_order_mark_changes_nothing(model, name):
+    before = open_folder(read_case(model), CPU)
+    (model / name).write_bytes(b"\xef\xbb\xbf" + (model / name).read_bytes())
+    after = open_folder(read_case(model), CPU)
+    assert after.check == before.check and after.subject.preprocessing == before.subject.preprocessing

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_round import write_metadata, write_model, write_round
 
-from trojai_moth.core.errors import MothError, UnreadableModelError
+from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import list_examples, read_label
 from trojai_moth.eval.labels import errata_lines, read_labels, read_published_labels
 from trojai_moth.rounds.config_file import CaseConfig, read_config, read_config_text
@@ -202,8 +202,7 @@ def test_the_same_ids_in_other_rounds_keep_their_labels(round_1):
     assert "id-00000184" in read_labels(round_1)
 
 
-def test_disagreeing_places_are_still_refused(tmp_path):
-    root = write_round(tmp_path / "round", models=1, per_class=1)
-    write_metadata(root, {"id-00000000": True})
-    with pytest.raises(MothError, match="says id-00000000 is poisoned but"):
-        read_labels(root)
+def test_of_a_model_on_which_places_disagree_the_label_is_unknown(tmp_path):
+    root = write_round(tmp_path / "round", models=2, per_class=1)
+    write_metadata(root, {"id-00000000": True, "id-00000001": False})
+    assert read_labels(root) == {"id-00000001": False}

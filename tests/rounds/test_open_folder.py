@@ -132,11 +132,30 @@ def test_every_image_needs_its_row(model_dir):
 
 
 @pytest.mark.parametrize(
-    "row", [f"{FIRST}, 1.0, 2.0", f"{FIRST}, 1, 2, nan", f"{FIRST}, 1, 2, x", f"{FIRST}, 1, 2, 3, 4", ""]
+    "row", [f"{FIRST}, 1.0, 2.0", f"{FIRST}, 1, 2, nan", f"{FIRST}, 1, 2, x", f"{FIRST}, 1, 2, 3, 4", FIRST]
 )
 def test_broken_logits_are_named(model_dir, row):
     (model_dir / "clean-example-logits.csv").write_text(f"Example, Logits\n{row}\n")
     assert "clean-example-logits.csv: not a logits file" in refused(model_dir)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + b"\n",
+        lambda text: text.replace(b"\n", b"\n\n"),
+        lambda text: text.replace(b"\n", b"\r\n") + b" \r\n",
+        lambda text: b"\n" + text,
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text + b",,,\n",
+    ],
+)
+def test_logits_that_an_editor_touched_are_the_same(model_dir, change):
+    path = model_dir / "clean-example-logits.csv"
+    before = read_logits(path, 3)
+    path.write_bytes(change(path.read_bytes()))
+    after = read_logits(path, 3)
+    assert before.keys() == after.keys() and all((before[name] == after[name]).all() for name in before)
 
 
 def test_logits_that_are_not_text_or_not_a_file(model_dir):
@@ -165,7 +184,7 @@ def test_without_logits_the_labels_decide(model_dir):
     text = refused(model_dir)
     found = re.search(r"only (\d+)% of the example images get their label \(at least 50% needed\) by (.*?), the", text)
     shares = re.findall(r"accuracy ([\d.]+)", text)
-    assert len(shares) == 12 and max(map(float, shares)) == int(found[1]) / 100 and "RGB, /255, crop 32 of 36" in text
+    assert len(shares) == 21 and max(map(float, shares)) == int(found[1]) / 100 and "RGB, /255, crop 32 of 36" in text
 
 
 def spoil(directory, name=FIRST, size=(36, 36)):

@@ -11,7 +11,7 @@ from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.process_identity import process_name
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds import packs
-from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
+from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel, is_model_id
 from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.packs import PackStream, read_pack, unpacked
 from trojai_moth.rounds.reading import read_round
@@ -233,3 +233,27 @@ def test_what_a_killed_process_had_unpacked_is_removed_by_the_next(tmp_path):
     packs._remove_what_the_dead_left.cache_clear()
     packs._remove_what_the_dead_left()
     assert sorted(path.name for path in left_over(tmp_path)) == sorted(names[1:])
+
+
+def test_what_macos_leaves_in_a_pack_is_passed_over(tmp_path):
+    """Its tar writes a ._X before every X, and __MACOSX beside it."""
+    odd = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
+    members = [
+        *(("._id-00000001", b"AppleDouble"), ("id-00000001/._model.pt", b"AppleDouble"), *MODEL),
+        *(("__MACOSX/id-00000001/._config.json", b"x"), (".cache/id-00000009/model.pt", b"x"), ("notes.txt", b"x")),
+        *(("id-00000001/.#model.pt", odd), ("id-00000001/more.txt", b"1")),
+    ]
+    (case,) = read_pack(write_members(tmp_path / "id-000000xx.tar.gz", members))
+    assert isinstance(case, ModelFolder)
+    with unpacked(case) as there:
+        names = sorted(path.name for path in there.directory.iterdir())
+        assert names == ["config.json", "model.pt", "more.txt"] and there.model_file.read_bytes() == b"m" * 600
+
+
+def test_a_pack_of_any_name_is_read_and_one_that_cannot_be_has_an_id(tmp_path):
+    write_members(tmp_path / "id-000000xx (1).tar.gz", MODEL)
+    (tmp_path / "id-é.tar.gz").write_bytes(b"no pack")
+    (tmp_path / "._id-000000xx.tar.gz").write_bytes(b"AppleDouble")
+    found = read_round(tmp_path)
+    assert [type(case) for case in found] == [ModelFolder, SkippedModel]
+    assert is_model_id(found[1].model_id) and "id-é.tar.gz" in found[1].reason

@@ -5,9 +5,10 @@ import shutil
 import pytest
 from fake_round import write_config, write_metadata, write_round
 
-from trojai_moth.core.errors import UnreadableModelError
+from trojai_moth.core.channels import Normalisation
+from trojai_moth.core.errors import UnreadableModelError, printable
 from trojai_moth.rounds.config_file import read_config
-from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel
+from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel, is_model_id, model_id_of
 from trojai_moth.rounds.reading import read_case, read_round
 
 
@@ -51,6 +52,20 @@ def test_config_is_text_and_builds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1]},
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 1]},
+        {"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1], "input_size": [3, 32, 32]}},
+    ],
+)
+def test_what_the_network_expects_is_read_as_plain_keys_and_as_timm_and_hugging_face_write_it(tmp_path, said):
+    write_config(tmp_path)
+    found = read_config(change_config(tmp_path, **said)).normalisation
+    assert found == Normalisation(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 1))
+
+
+@pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"number_classes": None}, "number_classes is None"),
@@ -62,6 +77,8 @@ def test_config_is_text_and_builds_nothing(tmp_path):
         ({"img_size_pixels": 10**9}, "img_size_pixels is 1000000000"),
         ({"img_size_pixels": 31}, "img_size_pixels 31 is below cnn_img_size_pixels 32"),
         ({"model_architecture": ["resnet18"]}, "model_architecture"),
+        ({"image_mean": [0.5], "image_std": [0.5]}, "image_mean is [0.5]; a list of three numbers is needed"),
+        ({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0, 0.5]}, "std is above 0"),
     ],
 )
 def test_impossible_configs_are_named(tmp_path, changes, named):
@@ -102,7 +119,8 @@ def test_every_model_that_is_named_anywhere_is_a_row(round_dir):
     (round_dir / "id-00000003").symlink_to(round_dir / "gone")
     write_metadata(round_dir, {"id-00000002": False, "id-00000009": True, "n" * 300: False})
     found = read_round(round_dir)
-    assert [case.model_id for case in found] == [*(f"id-0000000{n}" for n in (0, 1, 2, 3, 9)), "n" * 300]
+    assert [case.model_id for case in found[:5]] == [f"id-0000000{n}" for n in (0, 1, 2, 3, 9)]
+    assert found[5].model_id.startswith("n" * 100) and len(found[5].model_id) < 128
     assert [type(case) for case in found] == [
         SkippedModel,
         SkippedModel,
@@ -112,7 +130,11 @@ def test_every_model_that_is_named_anywhere_is_a_row(round_dir):
         SkippedModel,
     ]
     reasons = [case.reason for case in found if isinstance(case, SkippedModel)]
-    for reason, part in zip(reasons, ["no model.pt", "not JSON", "no such folder", "no such folder", ""], strict=True):
+    for reason, part in zip(
+        reasons,
+        ["no model.pt", "not JSON", "no such folder", "no such folder", "cannot be a model's name"],
+        strict=True,
+    ):
         assert part in reason and "\n" not in reason
 
 
@@ -134,9 +156,74 @@ def test_links_keep_their_own_names(round_dir, tmp_path):
 @pytest.mark.parametrize("name", ["../x", "..", ".", "a/b", "/etc", "id-00000000/"])
 def test_metadata_can_not_point_elsewhere(round_dir, name):
     write_metadata(round_dir, {"id-00000000": False, name: False})
-    with pytest.raises(UnreadableModelError) as caught:
-        read_round(round_dir)
-    assert "METADATA.csv" in str(caught.value) and repr(name) in str(caught.value)
+    (odd,) = [case for case in read_round(round_dir) if isinstance(case, SkippedModel)]
+    assert "METADATA.csv" in odd.reason and repr(name) in odd.reason and is_model_id(odd.model_id)
+
+
+@pytest.mark.parametrize(
+    "name", ["id-00000001 copy", "id-00000001 (old)", "id-é", "id-\udcff", "id-\n", "id-" + "n" * 200]
+)
+def test_a_folder_with_an_odd_name_is_skipped_and_said(round_dir, name):
+    (round_dir / "METADATA.csv").unlink()
+    shutil.move(round_dir / "id-00000001", round_dir / name)
+    cases = read_round(round_dir)
+    (odd,) = [case for case in cases if isinstance(case, SkippedModel)]
+    assert len(cases) == 3 and printable(name) in odd.reason and "rename" in odd.reason
+    assert is_model_id(odd.model_id) and odd.model_id.startswith("id-")
+
+
+def test_odd_names_have_ids_of_their_own():
+    odd = ["id-1 ", "id-1  ", " id-1", "id_1 ", "", "é", "è", "n" * 200, "n" * 201, "-", ".."]
+    made = {model_id_of(name) for name in odd}
+    assert len(made) == len(odd) and all(map(is_model_id, made))
+
+
+def test_a_model_folder_of_any_name_can_be_a_round_of_one(round_dir):
+    (case,) = read_round((round_dir / "id-00000001").rename(round_dir / "my model"))
+    assert isinstance(case, ModelFolder) and is_model_id(case.model_id)
+
+
+@pytest.mark.parametrize("junk", ["._id-00000001", "__MACOSX/id-00000007", "id-00000001~", ".ipynb_checkpoints"])
+def test_what_systems_leave_is_no_model(round_dir, junk):
+    (round_dir / junk).mkdir(parents=True)
+    for model in ("id-00000000", "id-00000002"):
+        (round_dir / model / ".#model.pt").symlink_to("user@host.1:2")  # an editor's lock
+    assert [type(case) for case in read_round(round_dir)] == [ModelFolder] * 3
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        (b'"id-00000009,False', "id-00000009,False"),
+        (b"caf\xe9,False", "caf"),
+        (b"id-00000009,False,more,than,there,are", "id-00000009"),
+        (b"id-00000009", "id-00000009"),
+        (b"id-0\x000,1", "id-0"),
+        (b"x" * 200_000 + b",1", "x" * 50),
+        (b"=cmd|' /C calc'!A0,0", "=cmd"),
+        (b",False", None),
+        (b"", None),
+        (b"id-00000000,maybe", None),
+    ],
+)
+def test_an_odd_row_of_metadata_spoils_no_other(round_dir, row, named):
+    (round_dir / "METADATA.csv").write_bytes(
+        b"model_name,poisoned\r\nid-00000001,False\r\n" + row + b"\r\nlast,True\r\n"
+    )
+    cases = read_round(round_dir)
+    assert [case.model_id for case in cases if isinstance(case, ModelFolder)] == [f"id-0000000{n}" for n in range(3)]
+    reasons = {case.model_id: case.reason for case in cases if isinstance(case, SkippedModel)}
+    assert "no such folder" in reasons.pop("last")
+    assert len(reasons) == (named is not None) and all(named in reason for reason in reasons.values())
+
+
+@pytest.mark.parametrize("name", ["config.json", "clean-example-logits.csv", "foregrounds", "anything"])
+def test_links_out_of_a_model_are_refused_whatever_they_are(round_dir, tmp_path, name):
+    model = round_dir / "id-00000001"
+    shutil.rmtree(model / name) if (model / name).is_dir() else (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(tmp_path)
+    (odd,) = [case for case in read_round(round_dir) if isinstance(case, SkippedModel)]
+    assert f"{name}: a link that leads out" in odd.reason
 
 
 @pytest.mark.parametrize(
@@ -146,7 +233,6 @@ def test_metadata_can_not_point_elsewhere(round_dir, name):
         (b"name,poisoned\nid-0,1\n", "no column model_name"),
         (b"model_name,poisoned,Model_Name\nid-0,1,id-1\n", "more than one column model_name"),
         (b"\xff\xff\xff,\n", "cannot be read as CSV text"),
-        (b'model_name\n"open', "cannot be read as CSV text"),
     ],
 )
 def test_unreadable_metadata_is_named(round_dir, content, why):
@@ -160,7 +246,7 @@ def test_unreadable_metadata_is_named(round_dir, content, why):
 def test_metadata_that_is_no_file_is_not_waited_for(round_dir):
     (round_dir / "METADATA.csv").unlink(missing_ok=True)
     os.mkfifo(round_dir / "METADATA.csv")
-    with pytest.raises(UnreadableModelError, match=r"METADATA\.csv: is not a file"):
+    with pytest.raises(UnreadableModelError, match=r"METADATA\.csv: cannot be read \(not a regular file\)"):
         read_round(round_dir)
 
 
@@ -182,5 +268,6 @@ def test_labels_are_not_read_here(round_dir):
     assert read_round(round_dir) == cases
     fields = {*vars(cases[0]), *vars(cases[0].config)}
     assert fields == {
-        *("model_id", "directory", "config", "names", "packed", "linked_model", "architecture", "classes", "stored_size", "size")
+        *("model_id", "directory", "config", "names", "packed", "linked_model"),
+        *("architecture", "classes", "stored_size", "size", "normalisation"),
     }

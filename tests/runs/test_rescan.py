@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import shutil
 import signal
 
 import pytest
@@ -50,9 +51,28 @@ def test_it_returns_what_the_files_hold_and_tells_its_progress(round_dir, settin
     assert result.run_dir == tmp_path / "run" and result.settings.scanner == "scripted"
     assert result.rows.to_csv(index=False) == (result.run_dir / "results.csv").read_text()
     assert result.rows["label"].to_list() == [False, True] and result.summary.labelled == 2
-    assert "naive verdict" in result.remarks[0]
+    assert "Images are read as RGB, /255, crop 32 of 36 (2); all held-back ones are right." in result.remarks
+    assert "naive verdict" in result.remarks[1]
     assert told[:2] == [f"[1/2] {A}: load", f"[1/2] {A}: scan before"] and (told[0].number, told[0].total) == (1, 2)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_odd_folders_rows_and_labels_stop_nobody_else(round_dir, settings, tmp_path, caplog):
+    odd = shutil.copytree(round_dir, tmp_path / "odd")
+    shutil.copytree(odd / A, odd / f"{A} copy")
+    with (odd / "METADATA.csv").open("a") as file:
+        file.write('"../x",True\nNA,True\n"id-00000007,maybe\n')
+    (odd / B / "ground_truth.csv").write_text("maybe")
+    with caplog.at_level(logging.WARNING, logger="trojai_moth"):
+        result = rescan(odd, tmp_path / "run", **settings({A: "clean", B: "clean"}))
+    verdicts = dict(zip(result.rows["model"], result.rows["verdict"], strict=True))
+    assert verdicts.pop(A) == verdicts.pop(B) == "clean"
+    assert set(verdicts.values()) == {"not judged"} and len(verdicts) == 4 and "NA" in verdicts
+    reasons = result.rows["reason"][result.rows["verdict"] == "not judged"]
+    assert all("load: " in reason for reason in reasons) and any(f"{A} copy: " in reason for reason in reasons)
+    assert (result.summary.models, result.summary.judged, result.summary.labelled_judged) == (6, 2, 1)
+    assert sum("labels that cannot be used" in message for message in caplog.messages) == 1
+    assert read_results(tmp_path / "run" / "results.csv")["model"].to_list() == result.rows["model"].to_list()
 
 
 def test_a_budget_ends_it_with_what_is_known_and_it_goes_on(round_dir, settings, tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -153,6 +154,77 @@ def test_arrays_that_do_not_belong_together_are_damage(record, change):
     np.savez(path, **arrays)
     with pytest.raises(RunDirectoryError, match="damaged"):
         read_triggers(record)
+
+
+def spoiled_by(change):
+    """The file with one array's bytes as ``change`` makes them of the sound ones."""
+
+    def spoil(path, name="pattern"):
+        with zipfile.ZipFile(path) as archive:
+            content = {info.filename: archive.read(info) for info in archive.infolist()}
+        content[f"{name}.npy"] = change(content[f"{name}.npy"])
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, data in content.items():
+                archive.writestr(member, data)
+
+    return spoil
+
+
+def flip(path):
+    """A run of bytes within a compressed member, which only its decompression finds."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"pattern.npy") + 60
+    data[at : at + 30] = b"\xff" * 30
+    path.write_bytes(data)
+
+
+def packed(method):
+    def pack(path):
+        with zipfile.ZipFile(path) as archive:
+            content = {info.filename: archive.read(info) for info in archive.infolist()}
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for member, data in content.items():
+                archive.writestr(member, data)
+
+    return pack
+
+
+def saved(array):
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def claims(shape):
+    """A header that says so, with the bytes of a small array behind it."""
+    return lambda content: content.replace(b"(1, 3, 16, 16)", shape.encode().ljust(14))
+
+
+DAMAGE = {
+    "a flipped run of bytes": flip,
+    "an array of objects": spoiled_by(lambda _: saved(np.array([print], dtype=object))),
+    "a huge claimed shape": spoiled_by(claims("(9999, 3, 9999, 99999)")),
+    "a negative shape": spoiled_by(claims("(-1,3,16,16)")),
+    "a shape that is none": spoiled_by(claims("('a', 3)")),
+    "a header of brackets": spoiled_by(lambda content: content[:10] + b"(" * 100 + content[110:]),
+    "no header": spoiled_by(lambda _: b""),
+    "an array in a bomb": spoiled_by(lambda _: bytes(80 << 20)),
+    "bzip2": packed(zipfile.ZIP_BZIP2),
+    "lzma": packed(zipfile.ZIP_LZMA),
+    "a larger file than any": lambda path: path.write_bytes(path.read_bytes() + bytes(2 << 20)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_hostile_files_are_one_line_and_left_out_of_the_report(record, damage, caplog):
+    keep(record, trigger())
+    (path,) = record.parent.iterdir()
+    damage(path)
+    with pytest.raises(RunDirectoryError, match=r"before\.triggers\.npz: damaged .*delete this file") as refused:
+        read_triggers(record)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 700
+    assert trigger_pictures({"a": {"before": record}}) == ({}, 0)
+    assert [str(refused.value)] == caplog.messages
 
 
 def pixels(uri):

@@ -1,5 +1,6 @@
 """What hangs where Python cannot interrupt it ends with its process, and the next one knows of it."""
 
+import os
 import subprocess
 import sys
 
@@ -78,3 +79,14 @@ def test_a_word_that_can_not_be_left_is_the_runs_trouble(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"id-1\.watch: cannot be written"), \
             Watchdog(watch_path(tmp_path / "leases", "id-1")) as watchdog:  # fmt: skip
         watchdog.begins("before", 1.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_its_file_is_not_waited_for(tmp_path):
+    path = watch_path(tmp_path, "id-00000001")
+    os.mkfifo(path)
+    assert take_word(path) is None
+    with Watchdog(path) as watchdog:
+        watchdog.begins("before", 600.0)
+        assert path.is_file()
+    assert not path.exists()

@@ -56,15 +56,14 @@ def test_over_the_size_bound_is_clean():
     )
 
 
-def test_no_pair_left_by_the_screen_means_clean():
+def test_where_the_screen_leaves_no_pair_nothing_is_judged():
     verdict = scan(PlantedNet(backdoor=(2, 0, 24.0)), least_probability=1e6)
-    assert verdict.outcome == "clean" and verdict.evidence == () and "screen" in verdict.reason
+    assert verdict.outcome == "not judged" and "screen" in verdict.reason
 
 
-def test_arms_that_never_succeed_mean_clean():
+def test_where_no_arm_ever_succeeds_nothing_is_judged():
     verdict = scan(PlantedNet(), steps=3)
-    assert verdict.outcome == "clean" and "has a trigger" in verdict.reason
-    assert all(candidate.size is None and not candidate.converged for candidate in verdict.evidence)
+    assert verdict.outcome == "not judged" and "has a trigger" in verdict.reason
 
 
 def test_a_class_without_images_is_no_victim_and_is_no_way_back():

@@ -63,11 +63,11 @@ def test_a_trigger_that_fits_only_its_own_images_shows_in_held_success():
     assert verdict.evidence[0].held_success == 0.0
 
 
-def test_nothing_works_means_clean_with_the_reason():
-    verdict = scan(PlantedNet(), steps=1, screen_steps=1)
-    assert verdict.outcome == "clean"
-    assert "no pair trigger works" in verdict.reason
-    assert verdict.evidence[0].size is None and not verdict.evidence[0].converged
+@pytest.mark.parametrize("mode", ["pairwise", "universal", "both"])
+def test_where_no_trigger_works_at_all_nothing_is_judged(mode):
+    verdict = scan(PlantedNet(), steps=1, screen_steps=1, mode=mode)
+    assert verdict.outcome == "not judged"
+    assert "so that none can be called too small" in verdict.reason
 
 
 def test_universal_mode_inverts_one_trigger_per_target():
@@ -89,7 +89,7 @@ def test_by_the_outlier_rule_the_planted_pair_stands_out_among_all_pairs(backdoo
 
 def test_the_outlier_rule_needs_pairs_to_compare_with():
     verdict = scan(PlantedNet(), rule="outlier", steps=1, screen_steps=1)
-    assert verdict.outcome == "clean" and "fewer than 3 pair triggers work" in verdict.reason
+    assert verdict.outcome == "not judged" and "none of the pair triggers works" in verdict.reason
 
 
 def test_both_modes_list_both_kinds_of_evidence():

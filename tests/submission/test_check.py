@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from trojai_moth.cli.main import main
 from trojai_moth.submission import replay
-from trojai_moth.submission.replay import CALLS, Isolation, Player, Replay, isolation, result_findings
+from trojai_moth.submission.replay import CALLS, Isolation, Player, Replay, isolation, preliminary_only, result_findings
 from trojai_moth.submission.rootfs import STEPS
 from trojai_moth.submission.rules import RULES
 
@@ -93,6 +93,38 @@ def test_a_good_mitigation_passes_with_both_names_of_its_data(submission, model,
 def test_without_a_model_only_a_broken_one_is_run_and_that_is_said(submission):
     code, output = check(detector(submission, DETECTS))
     assert code == 0 and "Not proved: that a model is examined" in output and "run-harness" not in output
+
+
+SAYS_FAILED = "print('trojai-moth: failed: what was found until then stands')"
+SAYS_CRASHED = "print('trojai-moth: worker: ended badly, by signal 6')"
+
+
+@pytest.mark.parametrize(
+    ("says", "found_in"),
+    [
+        (SAYS_FAILED, {"run-round-4", "run-2022", "run-infer", "run-harness", "run-bare"}),
+        (SAYS_CRASHED, set(CALLS) - {"run-mitigate", "run-template"}),
+        ("print('x' + 9 * chr(10))", set()),
+    ],
+)
+def test_work_that_ends_badly_is_found_whatever_the_exit_code(submission, model, tmp_path, says, found_in):
+    """That it failed is right of a broken model; further lines of the log do not hide it."""
+    check(detector(submission, DETECTS + f"{says}\nprint(5 * 'more\\n')"), "--model", model, "--json", tmp_path / "o")
+    found = json.loads((tmp_path / "o").read_text())["findings"]
+    assert {finding["rule"] for finding in found if "ended badly" in finding["what"]} == found_in
+
+
+@pytest.mark.parametrize(("text", "code"), [("0.5", 1), ("0.50", 1), ("0.51", 0)])
+def test_calls_that_all_leave_the_preliminary_answer_are_found(submission, model, text, code):
+    got, output = check(detector(submission, DETECTS.replace("0.75", text)), "--model", model)
+    assert got == code and ("all 5 calls with the model left the preliminary 0.5" in output) is bool(code)
+
+
+def test_one_answer_among_preliminary_ones_is_an_answer():
+    calls = [Replay(rule=rule, seconds=1, result=text, findings=()) for rule, text in
+             (("run-bare", "0.5"), ("run-infer", "0.6"), ("run-broken-model", "0.5"))]  # fmt: skip
+    assert preliminary_only(calls) == [] and preliminary_only(calls[2:]) == []
+    assert [finding.rule for finding in preliminary_only(calls[::2])] == ["answers"]
 
 
 def test_a_check_that_is_broken_off_leaves_what_it_had(submission, tmp_path, monkeypatch):

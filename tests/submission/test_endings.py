@@ -1,5 +1,7 @@
 """What becomes of an entry point's worker when the entry point itself is asked to end, or is killed."""
 
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from trojai_moth.submission.supervise import CRASHED, supervise
 
 SAYS = "import json, sys, time, os\ndef say(**m): print(json.dumps(m), flush=True)\n"
 
@@ -73,3 +77,39 @@ def test_a_worker_does_not_outlive_a_killed_entry_point(started, tmp_path):
     assert alive(int(pid.read_text()))
     entry.kill()
     until(lambda: not alive(int(pid.read_text())))
+
+
+ENDS = """
+import time
+from trojai_moth.submission.worker import end_with_supervisor
+end_with_supervisor()
+time.sleep(.2)
+"""
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_worker_that_still_waits_for_the_supervisors_end_comes_to_its_own(status):
+    """Not killed by the interpreter for a thread that is at the lock of standard input."""
+    code = f"{ENDS}raise SystemExit({status})"
+    done = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert done.wait(timeout=60) == status and done.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("lines", "ending", "words"),
+    [
+        ("os.abort()", "failed", [f"worker: {CRASHED}, by signal 6"]),
+        ("sys.exit(7)", "failed", [f"worker: {CRASHED}, with exit code 7"]),
+        ("sys.exit(1)", "failed", []),
+        ("pass", "done", []),
+    ],
+)
+def test_how_a_worker_ended_is_said_where_it_was_not_meant(tmp_path, lines, ending, words):
+    notes = []
+    command = [sys.executable, "-c", f"import os, sys\n{lines}"]
+    found = supervise(
+        command, deadline=math.inf, environment=os.environ, folder=tmp_path, take=notes.append, note=notes.append
+    )
+    assert (found, notes) == (ending, words)

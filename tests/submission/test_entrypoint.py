@@ -195,6 +195,31 @@ def test_what_lies_beside_the_entry_point_is_used_where_nothing_is_said(tmp_path
     assert completed(parse([*words, "--learned_parameters_dirpath", "own"]), tmp_path).learned == Path("own")
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a": ' * 5000, "9" * 5000, "\xff", '{"time_budget": 1e999}'])
+@pytest.mark.parametrize("option", [False, True])
+def test_hostile_metaparameters_leave_a_result_and_the_worker_its_turn(call, tmp_path, capfd, text, option):
+    (tmp_path / "m.json").write_text(text, encoding="latin-1")
+    words = ["--scanner_steps", text] if option else ["--metaparameters_filepath", str(tmp_path / "m.json")]
+    assert call("say(probability=0.6)", *words) == (0, "0.6\n")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_preliminary_result_is_there_before_anything_else_is_read(tmp_path, monkeypatch):
+    def broken(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("trojai_moth.submission.entrypoint.metaparameters", broken)
+    monkeypatch.setattr("trojai_moth.submission.entrypoint.completed", broken)
+    with pytest.raises(MemoryError):
+        run(["--model_filepath", "m", "--result_filepath", str(tmp_path / "r.txt")])
+    assert (tmp_path / "r.txt").read_text() == "0.5\n"
+
+
+@pytest.mark.parametrize("budget", ["1e300", "inf", "nan", "9" * 400])
+def test_a_budget_beyond_all_bounds_is_no_trouble(call, budget):
+    assert call("say(probability=0.6)", "--time_budget", budget) == (0, "0.6\n")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{"])
 def test_broken_metaparameters_are_said_and_defaults_used(tmp_path, text):
     (tmp_path / "m.json").write_text(text)

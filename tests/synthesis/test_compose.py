@@ -1,5 +1,6 @@
 import builtins
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -115,6 +116,25 @@ def test_polygons_depend_on_their_generator_alone_and_leave_numpys_stream_alone(
     assert first.mask.mean() >= 0.35
     picture = np.asarray(first.picture())
     assert ((picture[..., 3] == 255) == first.mask).all() and picture[..., :3].max() == 1
+
+
+@needs_trojai
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_sign_that_is_a_pipe_is_not_waited_for(foregrounds):
+    foregrounds[1].unlink()
+    os.mkfifo(foregrounds[1])
+    with pytest.raises(SettingsError, match=r"png: not a picture \(not a regular file\)"):
+        compose_stored(foregrounds, per_class=1, stored_size=37, generator=1)
+
+
+def test_what_systems_leave_among_backgrounds_is_passed_over(tmp_path):
+    photos = grey_folder(tmp_path / "photos")
+    (photos / "._grey.png").write_bytes(b"no image")
+    (photos / ".ipynb_checkpoints").mkdir()
+    (photos / ".ipynb_checkpoints" / "grey-checkpoint.png").write_bytes(b"no image")
+    (photos / "again").symlink_to(photos)  # round and round
+    (photos / "linked.png").symlink_to(photos / "grey.png")
+    assert len(read_backgrounds(photos, 20)) == 2
 
 
 @needs_trojai

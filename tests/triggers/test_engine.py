@@ -10,7 +10,7 @@ from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.loading import build_architecture
 from trojai_moth.triggers import engine as engine_module
 from trojai_moth.triggers.batch_norm_folding import fold
-from trojai_moth.triggers.engine import Engine, find_plan, training_plan
+from trojai_moth.triggers.engine import Engine, find_plan, threads, training_plan
 from trojai_moth.triggers.execution_plan import Plan, PlanBook, fastest
 from trojai_moth.triggers.inversion import invert, random_start, trigger_success
 from trojai_moth.triggers.task import InversionSettings, make_task
@@ -221,6 +221,22 @@ def test_plans_are_remembered_and_a_damaged_book_is_empty(tmp_path):
     assert PlanBook(None).get("a", lambda: plan) == plan
     (tmp_path / "file").touch()
     PlanBook(tmp_path / "file" / "plans.json").put("a", plan)  # nowhere to write is no reason to stop
+
+
+@pytest.mark.parametrize("plan", ['{"threads": 1000000}', '{"batch": 1e12}', "[" * 9999, '{"threads": -1}', "9" * 5000])
+def test_a_plan_that_is_none_is_said_once_and_probed_anew(tmp_path, caplog, plan):
+    path = tmp_path / "plans.json"
+    path.write_text(f'{{"plans": {{"a": {plan}}}}}')
+    assert PlanBook(path).get("a", lambda: Plan(batch=8)) == Plan(batch=8)
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: ") and line.endswith("delete this file")
+    assert PlanBook(path).get("a", lambda: pytest.fail("it was written anew")) == Plan(batch=8)
+
+
+def test_a_plan_never_takes_more_threads_than_there_are():
+    before = torch.get_num_threads()
+    with threads(4096, torch.device("cpu")):
+        assert torch.get_num_threads() == before
 
 
 def test_processes_that_probe_at_the_same_time_take_the_same_plan(tmp_path):

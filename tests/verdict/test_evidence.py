@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from learned_rules import learned
+from rewritings import rewritten, times
 from toys import square_samples, trained_subject
 
 from trojai_moth.core.errors import MothError
@@ -92,6 +93,14 @@ def test_every_stage_leaves_its_numbers(evidence):
 def test_evidence_survives_json_and_is_the_same_again(subject, evidence):
     assert from_json(BlindEvidence, to_json(evidence)) == evidence
     assert gathered(subject).candidates == evidence.candidates
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e12])
+def test_a_factor_on_all_logits_changes_no_number(subject, evidence, factor):
+    (pair,) = gathered(rewritten(subject, times(factor))).candidates
+    (expected,) = evidence.candidates
+    for name in FEATURES:
+        assert getattr(pair, name) == pytest.approx(getattr(expected, name), rel=0.03, abs=0.003), name
 
 
 def test_a_question_gives_the_same_numbers_of_what_its_rule_uses_and_says_what_it_left_out(subject, evidence):

@@ -74,13 +74,12 @@ def bounds_of(
     surrogate: bool,
 ) -> ClassBounds:
     """The bounds of an opened model from finished measurements."""
-    from ..core.records import read_record
     from ..core.seeding import derive_seed
     from ..eval.distance_bounds.measures import measure_bounds
     from ..runs.hardened_weights import load_named_weights
-    from ..triggers.distance_records import DistanceMatrix
+    from ..triggers.distance_records import read_matrix
 
-    matrices = [read_record(DistanceMatrix, path) if path else None for path in (before, after)]
+    matrices = [read_matrix(path) if path else None for path in (before, after)]
     assert matrices[0] is not None
     subject = load_named_weights(weights, model.subject) if weights else model.subject
     return measure_bounds(

@@ -16,9 +16,9 @@ from ..rounds.data_settings import source_settings
 from .base import command
 from .console import make_console
 from .options import (
-    backgrounds_option,
     data_option,
     device_option,
+    images_options,
     parse_assignments,
     scanner_option,
     seed_option,
@@ -63,7 +63,7 @@ _LISTED = 20
 @subset_option
 @scanner_option
 @data_option
-@backgrounds_option
+@images_options
 @set_option
 @seed_option
 @device_option

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import MissingDependencyError, SettingsError
-from ..core.records import from_dict, read_record
-from ..triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings
+from ..core.records import from_dict
+from ..triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, read_matrix
 from .base import MESSAGE_OPTIONS, Group
 from .console import make_console, make_table, shown_progress
 from .distance import open_to_measure
@@ -93,7 +93,7 @@ def make_card(
     if after and not weights:
         raise SettingsError("--after: needs the hardened weights too; add --weights or --run")
     given = {"before": before, "after": after}
-    matrices = {when: read_record(DistanceMatrix, path) for when, path in given.items() if path}
+    matrices = {when: read_matrix(path) for when, path in given.items() if path}
     groups = given_settings("distance", "bounds", **choices)
     settings = _settings(matrices, fast, groups["distance"])
     from ..eval.cards.card import Origin, make_record, run_outcome

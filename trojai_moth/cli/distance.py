@@ -11,12 +11,20 @@ import click
 
 from ..core.errors import SettingsError
 from ..core.files import write_text
-from ..core.records import from_dict, read_record, to_json
-from ..triggers.distance_records import CHANNELS, FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, plot_change
+from ..core.records import from_dict, to_json
+from ..triggers.distance_records import (
+    CHANNELS,
+    FAST,
+    FAST_ERROR,
+    DistanceMatrix,
+    DistanceSettings,
+    plot_change,
+    read_matrix,
+)  # fmt: skip
 from .base import command
 from .console import shown_progress
 from .model import given_settings, open_model
-from .options import backgrounds_option, data_option, device_option, seed_option, set_option, trust_pickle_option
+from .options import data_option, device_option, images_options, seed_option, set_option, trust_pickle_option
 
 if TYPE_CHECKING:
     from ..core.images import ImagePool
@@ -34,7 +42,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         device_option,
         seed_option,
         set_option,
-        backgrounds_option,
+        images_options,
         data_option,
         trust_pickle_option,
         click.option(
@@ -125,7 +133,7 @@ def open_to_measure(
         wanted = (f"data.held_per_class={settings.images_per_class}", "data.train_per_class=1")
         choices["assignments"] = (*wanted, *choices["assignments"])
     model = open_model(*names, **choices)
-    return model, model.images_to_measure(on), f"{model.samples.description}; {on} images"
+    return model, model.images_to_measure(on), model.measured_words(on)
 
 
 def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
@@ -158,7 +166,7 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
         raise SettingsError(f"--out {out}: is a file; with --compare it is the folder for JSON and heat map")
     from ..eval.gain import compare_distances
 
-    before, after = (read_record(DistanceMatrix, file) for file in files)
+    before, after = (read_matrix(file) for file in files)
     change = compare_distances(before, after, names=(str(files[0]), str(files[1])))
     for line in _change_text(change):
         click.echo(line)

@@ -13,8 +13,8 @@ import click
 from ..core.errors import MothError, printable
 from .base import command
 from .options import (
-    backgrounds_option,
     device_option,
+    images_options,
     left_to_round,
     parse_assignments,
     round_data_option,
@@ -58,7 +58,7 @@ _WITHOUT_EXAMPLES = (
     "--estimate/--no-estimate", "timed", default=True, help="Time each architecture on this machine for an estimate."
 )
 @round_data_option
-@backgrounds_option
+@images_options
 @subset_option
 @set_option
 @device_option
@@ -138,6 +138,7 @@ def model_line(checkup: ModelCheck) -> str:
         return printable(f"{checkup.model_id}  BROKEN  {checkup.problem}")
     of = checkup.examples if checkup.examples else f"{found.images} {found.images_of}" if found else "nothing"
     words = [f"{checkup.architecture}, {checkup.classes} classes, accuracy {checkup.accuracy:.1%} of {of}"]
+    words += [f"least of {checkup.least_of}"] if checkup.least_of else []
     words += [_convention_words(found)] if found else []
     if checkup.missing:
         words.append(f"missing: {', '.join(checkup.missing)}")

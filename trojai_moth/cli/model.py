@@ -17,12 +17,12 @@ from .base import command
 from .console import shown_progress
 from .options import (
     allow_fitted_option,
-    backgrounds_option,
     calibration_option,
     data_option,
     device_option,
     hardener_budget_option,
     hardener_option,
+    images_options,
     parse_assignments,
     scanner_budget_option,
     scanner_option,
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """MODEL_DIR and the options that say with which images, seed and device it is opened."""
-    shared = (device_option, seed_option, settings_option, backgrounds_option, data_option, trust_pickle_option)
+    shared = (device_option, seed_option, settings_option, images_options, data_option, trust_pickle_option)
     for option in (*shared, _model_dir):
         command = option(command)
     return command
@@ -75,6 +75,8 @@ def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: 
     model = open_from_folder(read_case(model_dir, named=True), settings, target, seed)
     if model.opened.note:
         _log.warning("%s: %s", model.name, model.opened.note)
+    found = "; ".join(part.words for part in model.samples.accuracy)
+    _log.info("%s: read as %s (%s); %s", model.name, model.subject.preprocessing.words, model.opened.check, found)
     _log.debug("%s: on %s, with %s", model.name, describe_device(target), model.samples.description)
     return model
 

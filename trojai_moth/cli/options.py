@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from ..core.errors import SettingsError
+from ..core.records import LARGEST_SEED, LONGEST_S, parse_json
 from ..rounds.data_settings import source_settings
 from ..runs.execution_settings import ExecutionSettings, parse_shard
 from ..runs.leases import LeaseTerms
@@ -24,6 +25,9 @@ _log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_seconds = click.FloatRange(0, LONGEST_S, min_open=True)
+# Settings lie within settings no deeper than this.
+_MOST_DOTS = 8
 # Which of them is for round_data to say.
 AUTO = "auto"
 
@@ -31,7 +35,13 @@ AUTO = "auto"
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N", help="Where the models run."
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed; the same seed gives the same result.")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(-LARGEST_SEED, LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="Seed; the same seed gives the same result.",
+)
 scanner_option = click.option(
     "--scanner",
     default="neural-cleanse",
@@ -63,9 +73,63 @@ subset_option = click.option(
     "METADATA.csv such as 'number_classes > 20'. Published lists: moth-false-positives (32 of round 4) and "
     "natural-filters (49 of round 2).",
 )
-backgrounds_option = click.option(
-    "--backgrounds", type=click.Path(exists=True, file_okay=False), help="Background images for --data composed."
-)
+_READING = f"{__name__}.reading"
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    """Kept as a setting that ``--set`` then hands to the command: one number for all channels, or three."""
+    if text is None:
+        return
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise click.BadParameter(f"{text}: write one number, or three with commas between them", ctx, param)
+    _keep(ctx, f"data.{param.name}={json.dumps(numbers * (3 // len(numbers)))}")
+
+
+def _share(ctx: click.Context, param: click.Parameter, share: float | None) -> None:
+    if share is not None:
+        _keep(ctx, f"data.{param.name}={share}")
+
+
+def _keep(ctx: click.Context, assignment: str) -> None:
+    ctx.meta[_READING] = (*ctx.meta.get(_READING, ()), assignment)
+
+
+def _with_reading(ctx: click.Context, _: click.Parameter, assignments: tuple[str, ...]) -> tuple[str, ...]:
+    return (*ctx.meta.get(_READING, ()), *assignments)
+
+
+def images_options(command: F) -> F:
+    """Of where images come from beside ``--data``, and how the network expects them: those are settings of the data."""
+    for option in (
+        click.option(
+            "--expect-accuracy",
+            type=click.FloatRange(0, 1),
+            metavar="SHARE",
+            is_eager=True,
+            expose_value=False,
+            callback=_share,
+            help="Accuracy that is known of the models, e.g. 0.93: one that is clearly below it is not examined.",
+        ),
+        click.option(
+            "--std", metavar="R,G,B", is_eager=True, expose_value=False, callback=_numbers,
+            help="Standard deviation that goes with --mean.",
+        ),
+        click.option(
+            "--mean", metavar="R,G,B", is_eager=True, expose_value=False, callback=_numbers,
+            help="Mean that the network expects to be taken off its input in [0, 1], with --std. By default what its "
+            "configuration says, or what is found by trying: none, ImageNet's, CIFAR-10's and 0.5.",
+        ),
+        click.option(
+            "--backgrounds", type=click.Path(exists=True, file_okay=False),
+            help="Background images for --data composed.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def _trust_pickle(ctx: click.Context, _: click.Parameter, given: bool) -> None:
@@ -90,6 +154,7 @@ set_option = click.option(
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
+    callback=_with_reading,
     help="Any setting, e.g. hardener.rounds=40 or scanner.steps=200; with several scanners scanner.NAME.steps=200. "
     "`trojai-moth settings` lists them. Repeatable.",
 )
@@ -103,19 +168,19 @@ calibration_option = click.option(
 scanner_budget_option = click.option(
     "--scanner-budget",
     "time_budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="Give up a scan after so long; the model is then not judged. No limit unless given.",
 )
 hardener_budget_option = click.option(
     "--hardener-budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="Give up a hardening after so long; that is then a failure. No limit unless given.",
 )
 model_budget_option = click.option(
     "--model-budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_seconds,
     metavar="SECONDS",
     help="What all stages of a model may take together; one that takes longer is not judged. No limit unless given.",
 )
@@ -129,7 +194,7 @@ allow_fitted_option = click.option(
 def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
     """The options of every command that examines models; ``data``: the one for images."""
     options = (
-        *(scanner_option, hardener_option, data, backgrounds_option, set_option, seed_option, device_option),
+        *(scanner_option, hardener_option, data, images_options, set_option, seed_option, device_option),
         trust_pickle_option,
     )
     for option in reversed(options):
@@ -147,8 +212,8 @@ def parse_assignments(assignments: Iterable[str], groups: Iterable[str]) -> dict
     for text in assignments:
         name, equals, value = text.partition("=")
         group, dot, key = name.partition(".")
-        if not equals or not dot or group not in found:
-            raise SettingsError(f"--set {text}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
+        if not equals or not dot or group not in found or key.count(".") > _MOST_DOTS:
+            raise SettingsError(f"--set {text:.200}: write GROUP.NAME=VALUE with GROUP one of {', '.join(found)}")
         _assign(found[group], key.split("."), _value(value), text)
     return found
 
@@ -157,14 +222,16 @@ def _assign(into: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
     for key in keys[:-1]:
         into = into.setdefault(key, {})
         if not isinstance(into, dict):
-            raise SettingsError(f"--set {text}: {key} was given a value of its own before; leave one of them out")
+            raise SettingsError(
+                f"--set {text:.200}: {key:.80} was given a value of its own before; leave one of them out"
+            )
     into[keys[-1]] = value
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text, source="--set")
+    except SettingsError:
         return text
 
 
@@ -229,7 +296,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--round-budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_seconds,
         metavar="SECONDS",
         help="End after so long as by Ctrl-C, at the next sign of progress; the same command goes on later.",
     ),
@@ -242,7 +309,7 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--lease-expiry",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_seconds,
         default=record_fields(LeaseTerms)["expiry"].default,
         show_default=True,
         metavar="SECONDS",

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.errors import MothError
+from ..core.errors import MothError, SettingsError
 from ..core.files import write_text
+from ..core.records import LONGEST_S
 from .base import Group
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def submission() -> None:
               help="A model's folder to run the command lines with. Without one only a broken model is.")  # fmt: skip
 @click.option("--name", help="The file name that the image will have, e.g. round4_sts_first.simg.")
 @click.option("--run/--no-run", default=True, help="Run the harness's command lines.")
-@click.option("--time-budget", type=click.FloatRange(min=5), default=570.0, show_default=True,
+@click.option("--time-budget", type=click.FloatRange(5, LONGEST_S), default=570.0, show_default=True,
               help="Seconds for each call.")  # fmt: skip
 @click.option("--rootfs", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="A root file system with Python, as debootstrap makes it: the recipe is carried out in a copy, "
@@ -48,6 +49,7 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
     A folder is run in a bare virtual environment, or with its recipe carried out in a root file system. It gets neither
     a network nor a home. Exit code 0: nothing found; 1: something was; 2: error.
     """
+    from ..submission.replay import preliminary_only
     from ..submission.rules import check_folder, check_name
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -74,6 +76,7 @@ def check(target: Path, name: str | None, run: bool, json_file: Path | None, **c
             found["calls"].append(call)
             findings += call.findings
             _write(json_file, found, ended=False)
+        findings += preliminary_only(found["calls"])
         for line in finding_lines(findings, missing):
             click.echo(line)
         _write(json_file, found, ended=True)
@@ -185,11 +188,12 @@ def unproved(target: Path, model: Path | None, run: bool, rootfs: Path | None) -
 
 def _is_mitigation(folder: Path) -> bool:
     """By the metaparameters: only a detector has a verdict or a scanner."""
+    from ..core.records import read_json
     from ..submission.rules import METAPARAMETERS
 
     try:
-        values: Any = json.loads((folder / METAPARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(folder / METAPARAMETERS)
+    except (OSError, SettingsError):
         return (folder / "mitigate.def").exists()
     return isinstance(values, dict) and "scanner" not in values and (folder / "detect.def").exists() is False
 

@@ -1,18 +1,22 @@
-"""Writing files so that a reader, or the next run after a power cut, sees the old one or the new one, never half.
+"""Files: opened as what anybody may have put there, and written so that no reader ever sees half of one.
 
-Several processes, also of several machines, may write into one folder: their temporary files have names of their own.
+Whatever the package reads is opened by :func:`open_regular` or what is built on it: a pipe would be waited for, and a
+device may never end. Several processes, also of several machines, may write into one folder: their temporary files have
+names of their own, and a reader, or the next run after a power cut, sees the old file or the new one.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TextIO, TypeVar
 
 from .errors import NoSpaceError, RunDirectoryError, UnreadableModelError
 from .process_identity import is_process_dead, process_name
@@ -28,6 +32,107 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _RESERVE_BYTES = 32 << 20
 _A_DAY_S = 86400.0
 _counter = itertools.count()
+
+TEXT_LIMIT = 64 << 20
+"""The most bytes of a table or of JSON that are read; a round of ten thousand models has a tenth of that."""
+# What systems and editors leave in folders beside names that begin with a dot or end in a tilde; in lower case.
+_LEFT_BEHIND = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin"})
+
+
+class IrregularFileError(OSError):
+    """What lies there is no regular file, or larger than any such file is; its text is one reason, without the path."""
+
+    def __str__(self) -> str:
+        """The reason."""
+        return str(self.strerror)
+
+
+def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
+    """Open a regular file to read bytes; OSError for anything else, which is not waited for, and above ``limit`` bytes.
+
+    A link is followed: whether one may lead out of its folder is asked when the folder is listed.
+    """
+    _check_regular(os.stat(path), path, limit)
+    # A pipe can take the file's place after that look, so opening must not wait either.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_regular(os.fstat(file.fileno()), path, limit)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
+    """The whole content of a regular file; OSError also for one that is larger than ``limit`` bytes."""
+    with open_regular(path, limit) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:  # it grew, or is one of those that say they are empty
+        raise _too_large(path, limit)
+    return content
+
+
+def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
+    """The same as UTF-8 text, without the mark that editors put before it; OSError or UnicodeDecodeError."""
+    return read_bytes(path, limit).decode("utf-8-sig")
+
+
+def open_text(path: str | Path, limit: int = TEXT_LIMIT) -> TextIO:
+    """The same to read line by line, with line ends as they are, which is what ``csv`` wants."""
+    return io.TextIOWrapper(open_regular(path, limit), encoding="utf-8-sig", newline="")
+
+
+def _check_regular(status: os.stat_result, path: str | Path, limit: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise IrregularFileError(errno.EINVAL, "not a regular file", str(path))
+    if limit is not None and status.st_size > limit:
+        raise _too_large(path, limit)
+
+
+def _too_large(path: str | Path, limit: int) -> IrregularFileError:
+    size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit} bytes"
+    return IrregularFileError(errno.EFBIG, f"larger than {size}", str(path))
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a name is what systems and editors leave in folders, and so no model, image or other file of a round.
+
+    >>> [is_passed_over(name) for name in ("._1.png", ".DS_Store", "__MACOSX", "Thumbs.db", "model.pt~", "model.pt")]
+    [True, True, True, True, True, False]
+    """
+    return name.startswith(".") or name.endswith("~") or name.lower() in _LEFT_BEHIND
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, less what is passed over; nothing where there is no such folder."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [folder / name for name in sorted(names) if not is_passed_over(name)]
+
+
+def list_closed(folder: Path, *, store: str | None = None) -> list[Path]:
+    """The same of a folder of a model, which others made: UnreadableModelError for a link that leads out of it.
+
+    store: another folder, by its real path, that links may lead to.
+    """
+    found = list_folder(folder)
+    refuse_links_out(folder, [path.name for path in found], store=store)
+    return found
+
+
+def refuse_links_out(folder: Path, names: Iterable[str], *, store: str | None = None) -> None:
+    """UnreadableModelError for the first of these entries of ``folder`` that is a link leading out of it."""
+    homes = [os.path.realpath(folder), *([store] if store else [])]
+    for name in sorted(names):
+        path = folder / name
+        if path.is_symlink() and not any(_is_inside(os.path.realpath(path), home) for home in homes):
+            raise UnreadableModelError(
+                f"{path}: a link that leads out of its folder; put the file there, as cp -L does"
+            )
+
+
+def _is_inside(path: str, home: str) -> bool:
+    return os.path.commonpath([home, path]) == home
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -136,25 +241,12 @@ def _time_of(path: Path) -> float | None:
         return None
 
 
-def cache_folder() -> Path:
-    """``trojai-moth`` in XDG_CACHE_HOME, or in ~/.cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(cache) / "trojai-moth"
+def cache_folder() -> Path | None:
+    """``trojai-moth`` in XDG_CACHE_HOME, or in ~/.cache; None, and nothing is remembered, where there is no home.
 
-
-def refuse_links_out(folder: Path, names: Iterable[str], *, store: str | None = None) -> None:
-    """UnreadableModelError for the first of these entries of ``folder`` that is a link leading out of it.
-
-    store: another folder that links may lead to.
+    A relative path is no answer: it would make a folder called ``~`` or the like wherever a command is started.
     """
-    homes = [os.path.realpath(folder), *([store] if store else [])]
-    for name in sorted(names):
-        path = folder / name
-        if path.is_symlink() and not any(_inside(os.path.realpath(path), home) for home in homes):
-            raise UnreadableModelError(
-                f"{path}: a link that leads out of its folder; put the file there, as cp -L does"
-            )
-
-
-def _inside(path: str, home: str) -> bool:
-    return os.path.commonpath([home, path]) == home
+    named, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
+    if os.path.isabs(named):
+        return Path(named) / "trojai-moth"
+    return Path(home) / ".cache" / "trojai-moth" if os.path.isabs(home) and os.path.isdir(home) else None

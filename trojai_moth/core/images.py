@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UnreadableModelError
-from .files import refuse_links_out
+from .files import list_closed, open_regular, read_text
 
 # Rounds 1 to 4 put the class into the name; the 2022 round puts it into a .json file beside the image.
 EXAMPLE_NAME = re.compile(r"class_(\d{1,6})_example_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
@@ -70,7 +70,7 @@ def read_image(path: Path) -> Tensor:
     """A PNG or JPEG file as (3, H, W) uint8, RGB; UnreadableModelError names a file that is not what its name says."""
     try:
         # Left to guess, Pillow would hand what is called .png to any decoder it has, one of which starts a program.
-        with Image.open(path, formats=[_FORMATS[path.suffix.lower()]]) as image:
+        with open_regular(path) as file, Image.open(file, formats=[_FORMATS[path.suffix.lower()]]) as image:
             if max(image.size) > _LONGEST_SIDE:
                 raise ValueError(f"{image.width} x {image.height} pixels; at most {_LONGEST_SIDE} a side")
             array = np.asarray(image.convert("RGB"))
@@ -104,9 +104,7 @@ def list_numbered(folder: Path) -> Iterator[tuple[Path, int, int]]:
 def read_label(path: Path) -> int:
     """The class in a JSON file that holds nothing but a whole number."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_LABEL_BYTES + 1)
-        label = json.loads(text.decode()) if len(text) <= _LABEL_BYTES else None
+        label = json.loads(read_text(path, _LABEL_BYTES))
     except (OSError, ValueError, RecursionError):
         label = None
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < 1_000_000:
@@ -115,8 +113,4 @@ def read_label(path: Path) -> int:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    refuse_links_out(folder, (path.name for path in paths))
-    for path in paths:
-        if path.is_file():  # opening a pipe would wait for ever
-            yield path
+    return (path for path in list_closed(folder) if path.is_file())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from .errors import SettingsError
-from .records import first_difference, from_dict
+from .records import first_difference, from_dict, read_json
 
 
 class LearnedFile(Protocol):
@@ -34,9 +33,11 @@ def read_learned(cls: type[L], path: Path) -> L:
     """Read one; SettingsError names the file and what is wrong with it, first of all another format."""
     source = f"{cls.option} {path}"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{source}: cannot be read ({error})") from None
+        data = read_json(path, source="it")
+    except OSError as error:
+        raise SettingsError(f"{source}: cannot be read ({error.strerror})") from None
+    except SettingsError as error:
+        raise SettingsError(f"{source}: cannot be read ({error}); {cls.again}") from None
     found = data.get("format") if isinstance(data, dict) else None
     if found != cls.form:
         raise SettingsError(f"{source}: format {found!r:.40}, this version reads {cls.form}; {cls.again}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.connection import Connection, wait
 from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -31,21 +33,19 @@ def ordered_parallel_map(
     """``ask(item)`` for every item, in order, by so many processes of one thread each; one worker is this process.
 
     ``ask`` must be a module's function. Where a process dies, the items that it might have been at are asked once more,
-    one at a time; ``lost(item)`` is the answer for one whose process dies again.
+    one at a time; ``lost(item)`` is the answer for one whose process dies again. No process outlives this one.
     """
     if workers <= 1:
         yield from map(ask, items)
         return
     left, asked = iter(items), deque[Item]()
     while True:
-        pool = _pool(workers)
         try:
-            yield from _answers(ask, left, pool, _AHEAD * workers, asked)
+            with _pool(workers) as pool:
+                yield from _answers(ask, left, pool, _AHEAD * workers, asked)
             return
         except BrokenProcessPool:
             pass
-        finally:
-            pool.shutdown(cancel_futures=True)
         yield from _one_by_one(ask, iter(list(asked)), lost)
         asked.clear()
 
@@ -74,22 +74,40 @@ def _one_by_one(
 ) -> Iterator[Answer]:
     """Answers by one process that is given one item at a time, so that it is known whose fault it is if it dies."""
     while True:
-        pool, asked = _pool(1), deque[Item]()
+        asked = deque[Item]()
         try:
-            yield from _answers(ask, left, pool, 1, asked)
+            with _pool(1) as pool:
+                yield from _answers(ask, left, pool, 1, asked)
             return
         except BrokenProcessPool:
             pass
-        finally:
-            pool.shutdown(cancel_futures=True)
         yield lost(asked.popleft())
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this block however it ends, and with this process whatever becomes of it."""
     # A forked copy of a process that has used torch's threads may wait for ever.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_prepare)
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_prepare, initargs=(theirs,))
+    try:
+        yield pool
+    finally:
+        ours.close()
+        pool.shutdown(cancel_futures=True)
+        theirs.close()
 
 
-def _prepare() -> None:
+def _prepare(end: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the asking process too, and that one decides
+    threading.Thread(target=_end_with_asker, args=(end,), daemon=True).start()
+    import torch  # in whoever asks it may not be needed
+
     torch.set_num_threads(1)
+
+
+def _end_with_asker(end: Connection) -> None:
+    """Whoever asks sends nothing; its end of the pipe is closed when it wants no answers any more, or was killed."""
+    wait([end])
+    os._exit(1)

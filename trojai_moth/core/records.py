@@ -6,18 +6,31 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
 from .errors import SettingsError
+from .files import IrregularFileError, read_bytes
 
 T = TypeVar("T")
 
+JSON_LIMIT: Final = 64 << 20
+"""Bytes of a JSON file that is read whole; a run of ten thousand models has less than one MiB."""
+LARGEST_SEED: Final = (1 << 63) - 1
+"""Seeds are whole numbers of 64 bits, as everything that is written down."""
+LONGEST_S: Final = 1e8
+"""Three years: the most seconds that anything may be given; timers of the system take hardly more."""
+# What is written here has less than ten.
+_MOST_LEVELS: Final = 100
+_TOO_DEEP: Final = f"nested deeper than {_MOST_LEVELS} levels"
+_WHOLE_LIMIT, _MOST_DIGITS = 1 << 63, 20
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 _CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="constants", validate_default=True)
 
@@ -70,16 +83,63 @@ def from_dict(cls: type[T], data: Any, *, source: str = "settings") -> T:
 
 def from_json(cls: type[T], text: str, *, source: str = "settings") -> T:
     """Build a record from JSON text; see :func:`from_dict`."""
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise SettingsError(f"{source}: not JSON ({error})") from None
-    return from_dict(cls, data, source=source)
+    return from_dict(cls, parse_json(text, source=source), source=source)
 
 
 def read_record(cls: type[T], path: Path) -> T:
-    """Read one record from a JSON file."""
-    return from_json(cls, path.read_text(encoding="utf-8"), source=str(path))
+    """Read one record from a JSON file; see :func:`from_dict`, and OSError where it cannot be read."""
+    return from_dict(cls, read_json(path), source=str(path))
+
+
+def parse_json(text: str | bytes, *, source: str) -> Any:
+    """Plain JSON types of somebody's text; SettingsError names ``source`` and what nothing of ours would hold.
+
+    That is what is no JSON, nested deeper than any record, a whole number beyond 64 bits, or text that cannot be
+    written again. NaN and Infinity are numbers here, as in the records that hold them; fields say which they take.
+    """
+    try:
+        data = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_whole)
+    except RecursionError:
+        raise SettingsError(f"{source}: {_TOO_DEEP}") from None
+    except ValueError as error:
+        raise SettingsError(f"{source}: not JSON ({error})") from None
+    _refuse_odd(data, source)
+    return data
+
+
+def read_json(path: Path, *, source: str = "", limit: int = JSON_LIMIT) -> Any:
+    """Plain JSON types of somebody's file, see :func:`parse_json`; OSError where it cannot be read.
+
+    source: what messages call it instead of its path; limit: bytes beyond which it is refused.
+    """
+    try:
+        text = read_bytes(path, limit)
+    except IrregularFileError as error:
+        raise SettingsError(f"{source or path}: {error}, which no such file is") from None
+    return parse_json(text, source=source or str(path))
+
+
+def _whole(digits: str) -> int:
+    number = int(digits) if len(digits) <= _MOST_DIGITS else None
+    if number is None or not -_WHOLE_LIMIT <= number < _WHOLE_LIMIT:
+        raise ValueError(f"a whole number beyond 64 bits, {digits[:20]}")
+    return number
+
+
+def _refuse_odd(data: Any, source: str) -> None:
+    """Level by level, since what is nested too deep cannot be walked by recursion."""
+    level: list[Any] = [data]
+    for _ in range(_MOST_LEVELS):
+        if any(isinstance(item, str) and _HALF_A_CHARACTER.search(item) for item in level):
+            raise SettingsError(f"{source}: holds half a character (\\ud800 to \\udfff), which is no text")
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            return
+    raise SettingsError(f"{source}: {_TOO_DEEP}")
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    return (*item.keys(), *item.values()) if isinstance(item, dict) else item if isinstance(item, list) else ()
 
 
 def _first_problem(error: ValidationError) -> str:

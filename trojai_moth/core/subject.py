@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .channels import Normalisation
 from .records import Field, record
 
 _WHITE = 255.0
@@ -25,7 +26,8 @@ Fit = Literal["crop", "resize"]
 class Preprocessing:
     """How stored images become the model's input; which of the ways it is, is found in rounds/preprocessing.py.
 
-    Whatever it is, a model's input is in [0, 1], so that a scanner or hardener works on it without asking.
+    Whatever it is, a model's input is in [0, 1], so that a scanner or hardener works on it without asking: a mean and
+    standard deviation are taken off inside of the subject's module.
     """
 
     stored_size: int = Field(gt=0, description="side of the stored images in pixels")
@@ -36,6 +38,7 @@ class Preprocessing:
         default="/255",
         description="divided by 255, or by image: its smallest value to 0 and its largest to 1 (rounds 1 to 3)",
     )
+    normalisation: Normalisation | None = Field(default=None, description="what the network expects besides")
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) uint8 as stored, h, w >= size -> (N, 3, size, size) float32 in [0, 1]."""
@@ -71,12 +74,48 @@ class Preprocessing:
             place = f"whole {self.size}"
         else:
             place = f"{self.fit} {self.size} of {self.stored_size}"
-        return f"{self.colours}, {self.scaling}, {place}"
+        return f"{self.colours}, {self.scaling}, {place}" + (
+            f", {self.normalisation.words}" if self.normalisation else ""
+        )
+
+
+class Normalised(nn.Module):
+    """A network that expects a mean and standard deviation to be taken off, made to take x in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, expected: Normalisation) -> None:
+        super().__init__()
+        self.network = network
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(expected, name)).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1] -> what the network gives."""
+        logits: Tensor = self.network((x - self.mean) / self.std)
+        return logits
+
+
+def taking_unit_images(network: nn.Module, expected: Normalisation | None) -> nn.Module:
+    """A network in evaluation mode that takes x in [0, 1], whatever it expects."""
+    return network.eval() if expected is None else Normalised(network, expected).eval()
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    """What was done to a network's logits: a factor on its layer ``head``, or, without one, a hook on its output."""
+
+    factor: float
+    head: str | None
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under examination. Scanners and hardeners see this and images, never a label or a path."""
+    """A model under examination. Scanners and hardeners see this and images, never a label or a path.
+
+    logit_scale: how its logits were brought to a standard scale (core/standard_logits.py); None: as the file has them.
+    """
 
     model_id: str
     module: nn.Module
@@ -85,6 +124,7 @@ class Subject:
     preprocessing: Preprocessing
     device: torch.device
     source_sha256: str
+    logit_scale: LogitScale | None = None
 
     @property
     def size(self) -> int:
@@ -95,6 +135,16 @@ class Subject:
     def words(self) -> str:
         """E.g. ``id-00000001: resnet50, 20 classes, 224 pixels, cpu``."""
         return f"{self.model_id}: {self.architecture}, {self.classes} classes, {self.size} pixels, {self.device}"
+
+    @property
+    def network(self) -> nn.Module:
+        """The network as its file holds it, without the normalisation that it expects of its input."""
+        return self.module.network if isinstance(self.module, Normalised) else self.module
+
+    def reading(self, preprocessing: Preprocessing) -> Subject:
+        """The same network fed in another way; the weights are shared."""
+        module = taking_unit_images(self.network, preprocessing.normalisation).to(self.device)
+        return replace(self, module=module, preprocessing=preprocessing)
 
     def __repr__(self) -> str:
         """One line, without the network's layers."""

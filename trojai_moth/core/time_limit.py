@@ -9,7 +9,6 @@ ended. Everywhere, what a plugin returns or raises after its time counts as late
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import TypeVar
 import torch
 
 from .errors import SettingsError
+from .records import LONGEST_S
 
 T = TypeVar("T")
 # Seconds between two signals to a plugin that has not left after the first.
@@ -37,8 +37,8 @@ class TimeLimitExceeded(Exception):
 
 def check_budget(seconds: float | None) -> None:
     """SettingsError unless it is None, for no limit, or a positive number of seconds."""
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise SettingsError(f"time budget {seconds}: write a positive number of seconds")
+    if seconds is not None and not 0 < seconds <= LONGEST_S:
+        raise SettingsError(f"time budget {seconds}: write a positive number of seconds, at most {LONGEST_S:g}")
 
 
 def run_with_time_limit(seconds: float | None, action: Callable[[], T]) -> T:

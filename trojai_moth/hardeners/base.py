@@ -15,6 +15,7 @@ from ..core.device import is_out_of_memory
 from ..core.errors import MothError, PluginError, SettingsError, one_line
 from ..core.messages import Progress, silent
 from ..core.records import to_dict
+from ..core.standard_logits import as_published, standardised
 from ..core.subject import Subject
 from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
 from ..rounds.samples import Samples
@@ -52,18 +53,22 @@ class Hardener(ABC):
         if len(samples.clean) == 0:
             raise SettingsError("hardening needs held-back images to guard the accuracy: at least 2 per class")
         started = time.perf_counter()
-        work, clean = subject.clone(), samples.clean
+        clean = samples.clean
         with _named_failures(self.name):
-            before = work.accuracy(clean.x, clean.y)
-            rounds, stopped = run_with_time_limit(
-                time_budget, lambda: self.harden(work, samples, seed=seed, progress=progress)
-            )
+
+            def hardened() -> tuple[Subject, Subject, float, tuple[list[HardeningRound], str]]:
+                given = standardised(subject, samples.train)
+                work, before = given.clone(), given.accuracy(clean.x, clean.y)
+                return given, work, before, self.harden(work, samples, seed=seed, progress=progress)
+
+            given, work, before, (rounds, stopped) = run_with_time_limit(time_budget, hardened)
             rounds = list(rounds)
-            problem = hardening_problem(subject, work, rounds, stopped)
+            problem = hardening_problem(given, work, rounds, stopped)
             if problem:
                 raise PluginError(f"the hardener {self.name} {problem}", "invalid")
-            found = audit(subject, work, samples.unseen, getattr(self.settings, "accuracy_limit", None))
+            found = audit(given, work, samples.unseen, getattr(self.settings, "accuracy_limit", None))
             after = work.accuracy(clean.x, clean.y)
+            work = as_published(work, subject)
         trace = HardeningTrace(
             hardener=self.name,
             settings=to_dict(self.settings),

@@ -31,12 +31,19 @@ from .trainer import PairVisit, Trainer, cross_entropy
 class NadSettings(FitSettings):
     """Epochs of teacher and student and the weight of attention; published: SGD at 0.1, far from gentle."""
 
-    teacher_epochs: int = Field(default=10, ge=0, description="clean epochs that make the teacher (NAD: 10)")
-    epochs: int = Field(default=20, gt=0, description="epochs of distillation (NAD: 20)")
-    attention_weight: float = Field(
-        default=1000.0, ge=0, description="weight of the maps' mean squared difference (NAD's code: 500, 1000, 1000)"
+    teacher_epochs: int = Field(
+        default=10, ge=0, le=1_000_000, description="clean epochs that make the teacher (NAD: 10)"
     )
-    stages: int = Field(default=3, gt=0, description="last stages of different size whose attention counts (NAD: 3)")
+    epochs: int = Field(default=20, gt=0, le=1_000_000, description="epochs of distillation (NAD: 20)")
+    attention_weight: float = Field(
+        default=1000.0,
+        ge=0,
+        le=1_000_000,
+        description="weight of the maps' mean squared difference (NAD's code: 500, 1000, 1000)",
+    )
+    stages: int = Field(
+        default=3, gt=0, le=1_000_000, description="last stages of different size whose attention counts (NAD: 3)"
+    )
 
 
 class Nad(Hardener):

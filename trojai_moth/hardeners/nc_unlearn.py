@@ -31,14 +31,25 @@ from .trigger_batches import fresh_triggers, in_full
 class NcUnlearnSettings(FitSettings):
     """What is inverted, which triggers are unlearned and for how long."""
 
-    images_per_class: int = Field(default=4, gt=0, description="images per class to invert on (MOTH's code: 10)")
-    inversion_steps: int = Field(default=100, gt=0, description="inversion steps, as in our neural-cleanse scanner")
+    images_per_class: int = Field(
+        default=4, gt=0, le=100_000, description="images per class to invert on (MOTH's code: 10)"
+    )
+    inversion_steps: int = Field(
+        default=100, gt=0, le=1_000_000, description="inversion steps, as in our neural-cleanse scanner"
+    )
     success_bound: float = Field(default=0.99, gt=0, le=1, description="success rate that a trigger must reach (NC)")
-    initial_cost: float = Field(default=1e-3, ge=0, description="weight of the mask's size at the start (MOTH's code)")
-    outlier_index: float = Field(default=2.0, gt=0, description="anomaly index of a suspicious target (NC: 2)")
+    initial_cost: float = Field(
+        default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start (MOTH's code)"
+    )
+    outlier_index: float = Field(
+        default=2.0, gt=0, le=1_000_000, description="anomaly index of a suspicious target (NC: 2)"
+    )
     stamped_share: float = Field(default=0.2, gt=0, le=1, description="share of the images that is stamped (NC: 0.2)")
     epochs: int = Field(
-        default=10, gt=0, description="epochs (NC: 1, over a tenth of its training data: thousands of images, not ours)"
+        default=10,
+        gt=0,
+        le=1_000_000,
+        description="epochs (NC: 1, over a tenth of its training data: thousands of images, not ours)",
     )
 
 

@@ -26,11 +26,18 @@ from .trigger_batches import TriggerSettings, fresh_triggers, small_enough, turn
 class PairwiseSettings(TriggerSettings):
     """Triggers of a few class pairs a round, both directions, all pairs in turn."""
 
-    passes: int = Field(default=2, gt=0, description="how often every pair has its turn")
-    pairs_per_round: int = Field(default=4, gt=0, description="class pairs hardened together in a round (paper: 1)")
-    images_per_direction: int = Field(default=8, gt=0, description="images of the victim class to invert on")
+    passes: int = Field(default=2, gt=0, le=1_000_000, description="how often every pair has its turn")
+    pairs_per_round: int = Field(
+        default=4, gt=0, le=1_000_000, description="class pairs hardened together in a round (paper: 1)"
+    )
+    images_per_direction: int = Field(
+        default=8, gt=0, le=100_000, description="images of the victim class to invert on"
+    )
     inversion_steps: int = Field(
-        default=60, gt=0, description="inversion steps (public code: 200; MOTH here: 30 of warm-up and 30 of its own)"
+        default=60,
+        gt=0,
+        le=1_000_000,
+        description="inversion steps (public code: 200; MOTH here: 30 of warm-up and 30 of its own)",
     )
 
 

@@ -23,9 +23,9 @@ from .trainer import PairVisit, Trainer, split_share
 class PgdTrainingSettings(PgdSettings, FitSettings):
     """The attack of PgdSettings, and how long it is trained against."""
 
-    rounds: int = Field(default=8, gt=0, description="rounds of training, the guard looks after each")
-    sgd_steps: int = Field(default=20, gt=0, description="training steps per round")
-    batch: int = Field(default=32, gt=1, description="images per training step")
+    rounds: int = Field(default=8, gt=0, le=1_000_000, description="rounds of training, the guard looks after each")
+    sgd_steps: int = Field(default=20, gt=0, le=1_000_000, description="training steps per round")
+    batch: int = Field(default=32, gt=1, le=100_000, description="images per training step")
     clean_share: float = Field(
         default=0.5, ge=0, lt=1, description="share of a batch that stays as it is (Madry: 0; ours, for the accuracy)"
     )

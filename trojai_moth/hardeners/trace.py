@@ -43,7 +43,7 @@ class HardeningTrace:
     held_images: int
     rounds: tuple[HardeningRound, ...]
     stopped: str
-    seconds: float
+    seconds: float = Field(ge=0)
     audit: Audit | None = None
     weights_sha256: str | None = Field(default=None, exclude_if=is_missing)
     """Digest of the file of hardened weights, once there is one; no part of what that file itself says."""

@@ -24,13 +24,15 @@ T = TypeVar("T")
 class TriggerSettings(FitSettings):
     """Training on inverted triggers; MOTH's values where it has the same setting."""
 
-    passes: int = Field(default=2, gt=0, description="how often every target or pair has its turn")
+    passes: int = Field(default=2, gt=0, le=1_000_000, description="how often every target or pair has its turn")
     inversion_steps: int = Field(
-        default=60, gt=0, description="inversion steps (public code: 200 a pair, 500 a target)"
+        default=60, gt=0, le=1_000_000, description="inversion steps (public code: 200 a pair, 500 a target)"
     )
-    initial_cost: float = Field(default=1e-3, ge=0, description="weight of the mask's size at the start (public code)")
+    initial_cost: float = Field(
+        default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start (public code)"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
-    sgd_steps: int = Field(default=40, gt=0, description="training steps per round")
+    sgd_steps: int = Field(default=40, gt=0, le=1_000_000, description="training steps per round")
     largest_share: float = Field(
         default=0.1, gt=0, le=1, description="a trigger over this share of the image is not stamped (code: 0.25)"
     )

@@ -28,8 +28,8 @@ from .trainer import PairVisit, Trainer, cross_entropy, split_share
 class UapSettings(FitSettings):
     """The perturbation, on a scale of [0, 1], and how long it is trained against."""
 
-    rounds: int = Field(default=8, gt=0, description="rounds of training, the guard looks after each")
-    sgd_steps: int = Field(default=40, gt=0, description="training steps per round")
+    rounds: int = Field(default=8, gt=0, le=1_000_000, description="rounds of training, the guard looks after each")
+    sgd_steps: int = Field(default=40, gt=0, le=1_000_000, description="training steps per round")
     epsilon: float = Field(default=8 / 255, ge=0, le=1, description="largest change of any value (8/255, as for PGD)")
     step: float = Field(
         default=8 / 255, gt=0, le=1, description="change of every value per batch (algorithm 3: epsilon)"

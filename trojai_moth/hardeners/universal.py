@@ -24,10 +24,14 @@ from .trigger_batches import TriggerSettings, fresh_triggers, small_enough, turn
 class UniversalSettings(TriggerSettings):
     """Universal triggers of a few targets a round, all targets in turn."""
 
-    passes: int = Field(default=4, gt=0, description="how often every target has its turn")
-    targets_per_round: int = Field(default=4, gt=0, description="targets whose triggers are inverted together")
-    images_per_class: int = Field(default=4, gt=0, description="images per class to invert on (public code: 10)")
-    inversion_steps: int = Field(default=60, gt=0, description="inversion steps (public code: 500)")
+    passes: int = Field(default=4, gt=0, le=1_000_000, description="how often every target has its turn")
+    targets_per_round: int = Field(
+        default=4, gt=0, le=1_000_000, description="targets whose triggers are inverted together"
+    )
+    images_per_class: int = Field(
+        default=4, gt=0, le=100_000, description="images per class to invert on (public code: 10)"
+    )
+    inversion_steps: int = Field(default=60, gt=0, le=1_000_000, description="inversion steps (public code: 500)")
     success_bound: float = Field(
         default=0.99, gt=0, le=1, description="success rate that a universal trigger must reach (public code)"
     )

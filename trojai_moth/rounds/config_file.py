@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UnreadableModelError
-from ..core.records import record
+from ..core.channels import Normalisation, Triple, normalisation
+from ..core.errors import SettingsError, UnreadableModelError
+from ..core.files import read_bytes
+from ..core.records import parse_json, record
 
 CONFIG_LIMIT = 16 * 1024 * 1024
 # Where jsonpickle puts the fields of an object that has a state of its own (the 2022 round).
@@ -24,6 +25,8 @@ class CaseConfig:
     """Side of the stored images in pixels."""
     size: int | None = None
     """Side of the network's input in pixels."""
+    normalisation: Normalisation | None = None
+    """What the network expects of its input's channels."""
 
 
 def read_config(path: Path) -> CaseConfig:
@@ -48,7 +51,34 @@ def _config_of(data: dict[str, Any], path: Path) -> CaseConfig:
     if "model_architecture" in data and not isinstance(architecture, str):
         raise UnreadableModelError(f"{path}: model_architecture is not a name")
     classes = _whole(data, "number_classes", path)
-    return CaseConfig(architecture=architecture, classes=classes, stored_size=stored, size=size)
+    return CaseConfig(
+        architecture=architecture,
+        classes=classes,
+        stored_size=stored,
+        size=size,
+        normalisation=_normalisation(data, path),
+    )
+
+
+def _normalisation(data: dict[str, Any], path: Path) -> Normalisation | None:
+    """What timm's pretrained_cfg, Hugging Face's image_mean or plain keys say of it."""
+    nested = data.get("pretrained_cfg")
+    said = {**(_lower(nested, path) if isinstance(nested, dict) else {}), **data}
+    for names in (("mean", "std"), ("image_mean", "image_std")):
+        if all(isinstance(said.get(name), list) for name in names):
+            mean, std = (_triple(said, name, path) for name in names)
+            try:
+                return normalisation(mean, std, str(path))
+            except SettingsError as error:
+                raise UnreadableModelError(str(error)) from None
+    return None
+
+
+def _triple(data: dict[str, Any], key: str, path: Path) -> Triple:
+    value = numbers = data[key]
+    if len(numbers) != 3 or not all(type(one) in (int, float) for one in numbers):
+        raise UnreadableModelError(f"{path}: {key} is {value!r:.60}; a list of three numbers is needed")
+    return tuple(map(float, numbers))  # type: ignore[return-value]
 
 
 def read_config_text(path: Path) -> dict[str, Any]:
@@ -57,10 +87,7 @@ def read_config_text(path: Path) -> dict[str, Any]:
     It is jsonpickle text in the later rounds, and decoding that as such would build objects of its choice.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise UnreadableModelError(f"{path}: not a regular file")
-        with path.open("rb") as file:
-            text = file.read(CONFIG_LIMIT + 1)
+        text = read_bytes(path, CONFIG_LIMIT)
     except FileNotFoundError:
         raise UnreadableModelError(f"{path}: missing; it says the architecture and the input size") from None
     except OSError as error:
@@ -72,9 +99,9 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     if len(text) > CONFIG_LIMIT:
         raise UnreadableModelError(f"{path}: larger than {CONFIG_LIMIT >> 20} MiB; not a config file")
     try:
-        data = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableModelError(f"{path}: not JSON ({error})") from None
+        data = parse_json(text, source=str(path))
+    except SettingsError as error:
+        raise UnreadableModelError(str(error)) from None
     if not isinstance(data, dict):
         raise UnreadableModelError(f"{path}: not a JSON object")
     nested = data.get(_NESTED)

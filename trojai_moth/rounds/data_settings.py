@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..core.channels import Normalisation, Triple, normalisation
 from ..core.errors import SettingsError
 from ..core.records import Field, record
 
@@ -21,17 +22,37 @@ class DataSettings:
         "with + between them",
     )
     folder: str | None = Field(default=None, description="folder of labelled images, of any size")
-    train_per_class: int = Field(default=200, gt=0, description="images per class to invert on and to harden with")
-    held_per_class: int = Field(default=100, gt=0, description="images per class held back from both")
+    train_per_class: int = Field(
+        default=200, gt=0, le=100_000, description="images per class to invert on and to harden with"
+    )
+    held_per_class: int = Field(default=100, gt=0, le=100_000, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
     unseen_images: int = Field(
         default=2000,
         ge=0,
+        le=1_000_000,
         description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
     )
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
     )
+    mean: Triple | None = Field(
+        default=None,
+        description="what the network expects to be taken off its input's channels, of values in [0, 1] (default: what "
+        "its configuration says, or what is found by trying)",
+    )
+    std: Triple | None = Field(default=None, description="what the channels are divided by then")
+    expect_accuracy: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="accuracy that is known of the model, as a share: it is not examined where it is clearly less",
+    )
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Mean and std together; SettingsError for one without the other."""
+        return normalisation(self.mean, self.std, "data.mean and data.std (--mean, --std)")
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -48,6 +48,6 @@ def distances(
     else:
         wanted = list(pairs)
     return measure_distances(
-        model.subject, images, chosen, f"{model.samples.description}; {on} images", progress,
+        model.subject, images, chosen, model.measured_words(on), progress,
         pairs=wanted, originals=model.originals(on), partial=out,
     )  # fmt: skip

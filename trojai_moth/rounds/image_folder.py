@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..core.errors import SettingsError, UnreadableModelError
+from ..core.files import list_folder
 from ..core.images import IMAGE_SUFFIXES, list_examples, read_image
 
 _CLASS_FOLDER = re.compile(r"(?:class_)?(\d{1,6})")
@@ -29,10 +30,10 @@ def list_labelled(folder: Path, classes: int) -> list[tuple[Path, int]]:
         raise SettingsError(f"{folder}: no such folder; --data takes examples, composed, a folder, or several with + ")
     found = [(label, path) for path, label in list_examples(folder)]
     known = {path for _, path in found}
-    for path in sorted(folder.iterdir()):
+    for path in list_folder(folder):
         if path.is_dir():
             label = _class_of(path)
-            found += [(label, inside) for inside in sorted(path.iterdir()) if _is_image(inside)]
+            found += [(label, inside) for inside in list_folder(path) if _is_image(inside)]
         elif path not in known and _is_image(path) and (match := _CLASS_FILE.fullmatch(path.name)):
             found.append((int(match[1]), path))
     if not found:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import os
-import warnings
+import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from ..core.errors import UnreadableModelError
+from ..core.files import read_bytes
 
 METADATA_FILE: Final = "METADATA.csv"
 MODEL_NAME: Final = "model_name"
 # Where later rounds keep the model folders, beside METADATA.csv.
 MODELS_FOLDER: Final = "models"
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_SHOWN = 100
 
 
 def metadata_file(root: Path) -> Path:
@@ -29,43 +36,64 @@ def read_metadata(path: Path, *columns: str) -> pd.DataFrame:
 
     Columns are found in any case and are called here as they are asked for. A row for each model that is named; the
     index is the row's number in the file, from 2. Nothing else is read: what a caller does not ask for, such as labels,
-    it cannot see. No rows where there is no such file. UnreadableModelError for what is no table with model names.
+    it cannot see. No rows where there is no such file. UnreadableModelError for what is no table with model names; a
+    row that is odd is as good as it can be read, and spoils no other.
     """
     if not path.exists():
         return pd.DataFrame(columns=[MODEL_NAME], dtype=str)
-    wanted = (MODEL_NAME, *columns)
-    table = _read(path, dtype=str, keep_default_na=False, skip_blank_lines=False, usecols=lambda n: _plain(n) in wanted)
-    table = _named(table.rename(columns=_plain), path).apply(lambda column: column.str.strip())
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise UnreadableModelError(f"{path}: has more than one column {twice[0]}; rename all but one")
-    table.index += 2
+    header, *rows = _read(path)
+    places: dict[str, int] = {}
+    for place, name in enumerate(cell.strip().lower() for cell in header):
+        if name in (MODEL_NAME, *columns) and places.setdefault(name, place) != place:
+            raise UnreadableModelError(f"{path}: has more than one column {name}; rename all but one")
+    _require_names(places, path)
+    cells = {name: [row[place].strip() for row in rows] for name, place in places.items()}
+    table = pd.DataFrame(cells, dtype=str, index=range(2, len(rows) + 2))
     return table[table[MODEL_NAME] != ""]
 
 
 def typed_metadata(path: Path) -> pd.DataFrame:
     """The whole table with the types that its columns seem to have; errors as of :func:`read_metadata`."""
-    return _named(_read(path, low_memory=False), path)
+    rows = _read(path)
+    _require_names(rows[0], path)
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    text.seek(0)
+    return pd.read_csv(text, index_col=False, low_memory=False)
 
 
-def _plain(name: object) -> str:
-    return str(name).strip().lower()
-
-
-def _read(path: Path, **options: Any) -> pd.DataFrame:
-    if not path.is_file():
-        raise UnreadableModelError(f"{path}: is not a file; give a table as CSV text")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of cells beyond the last column
-            return pd.read_csv(path, index_col=False, **options)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (ValueError, OSError) as error:
-        raise UnreadableModelError(f"{path}: cannot be read as CSV text ({error}); save it as such in UTF-8") from None
-
-
-def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    if MODEL_NAME not in table.columns:
+def _require_names(columns: Collection[str], path: Path) -> None:
+    if MODEL_NAME not in columns:
         raise UnreadableModelError(f"{path}: no column {MODEL_NAME}; name the column of model ids so")
-    return table
+
+
+def _read(path: Path) -> list[list[str]]:
+    """The header and all rows below it, each as wide as the header: cells are cut off, or empty ones added."""
+    try:
+        raw = read_bytes(path).removeprefix(codecs.BOM_UTF8).lstrip()
+        raw.partition(b"\n")[0].decode()
+    except OSError as error:
+        raise UnreadableModelError(
+            f"{path}: cannot be read ({error.strerror}); put a table there as CSV text"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UnreadableModelError(f"{path}: cannot be read as CSV text ({error}); save it as such in UTF-8") from None
+    # Below the header, text of another encoding is its row's trouble; it is then shown as bytes are.
+    header, *rows = _rows(raw.decode(errors="backslashreplace").replace("\0", "\\0")) or [[]]
+    width = len(header)
+    return [header, *([*row, *[""] * (width - len(row))][:width] for row in rows)]
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Rows as CSV has them. Where that breaks, as at a quote that is never closed, each line is one."""
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error:
+        return [_row(line) for line in _LINE_END.split(text)]
+
+
+def _row(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # a cell that has no end
+        return [line[:_SHOWN]]

@@ -20,9 +20,11 @@ from ..core.seeding import derive_seed, generator
 from ..core.subject import Preprocessing, Subject
 from ..loading import load_model
 from ..triggers.distance import weights_hash
+from .class_accuracy import check_images
 from .data_settings import DataSettings, source_settings
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder
+from .preprocessing import find_normalisation
 from .reading import read_case
 from .samples import Samples, collect_samples, held_back, with_unseen
 
@@ -73,6 +75,10 @@ class Model:
         if len(images) == 0:
             raise SettingsError(f"{self.name}: too few examples to hold any back; measure on train (--on train)")
         return images
+
+    def measured_words(self, on: On) -> str:
+        """What class distances are measured on, and how it is read, for records."""
+        return f"{self.samples.description}; {on} images; read as {self.subject.preprocessing.words}"
 
     def originals(self, on: On) -> list[int] | None:
         """Images per class that are not augmented copies of others; None if all are of their own kind, or not known."""
@@ -136,7 +142,8 @@ def open_model(
     source: a model folder of a round (``id-########``), whose images are ``data``: examples, composed, a folder, or
     several with + between them; or a weights file of a known ``architecture``; or a module. The latter two need
     ``images`` x (N, 3, H, H) in [0, 1] and ``labels`` (N,); of each class a share is held back. settings: further
-    fields of DataSettings. device: auto, cpu or cuda:N. The same seed gives the same images.
+    fields of DataSettings, such as mean and std where the network expects another normalisation than the usual ones,
+    which are tried. device: auto, cpu or cuda:N. The same seed gives the same images.
 
     Raises UnreadableModelError for what cannot be read or loaded safely, SettingsError for arguments that do not fit.
 
@@ -190,7 +197,18 @@ def _own(
         classes = int(module(pool.x[:1].to(device)).shape[-1])
     if int(pool.y.max()) >= classes:
         raise SettingsError(f"open_model: labels go to {int(pool.y.max())}, but the network has {classes} classes")
-    subject = Subject(name, module, kind, classes, Preprocessing(stored_size=size, size=size), device, sha256)
+    plain = Preprocessing(stored_size=size, size=size)
+    subject = Subject(name, module, kind, classes, plain, device, sha256)
+    normalisation = data.normalisation or find_normalisation(subject, pool)
+    subject = subject.reading(replace(plain, normalisation=normalisation))
+    check_images(
+        subject,
+        pool,
+        "open_model: images",
+        order="labels",
+        mend="give images of its classes under their labels",
+        expected=data.expect_accuracy,
+    )
     if not sha256:
         subject = replace(subject, source_sha256=weights_hash(subject))
     return Model(subject, _split(pool, data.held_fraction, seed), derive_seed(seed, name), data)

@@ -9,12 +9,13 @@ import torch
 
 from ..core.errors import MothError, one_line
 from ..core.records import Field, record
+from .class_accuracy import class_accuracy
 from .data_settings import DataSettings
 from .model_folder import ModelFolder, SkippedModel
 from .open_folder import NoImagesError, OpenedFolder, open_folder
 from .packs import unpacked
 from .preprocessing import PreprocessingChoice
-from .samples import collect_samples
+from .samples import check_examples, collect_samples
 
 # Composed images of a class that show whether the signs are in the order of the classes.
 _TRIED_PER_CLASS = 10
@@ -34,6 +35,7 @@ class ModelCheck:
     examples: int = 0
     accuracy: float | None = None
     """Share of all example images that are given their label; without any, of the images that stood in for them."""
+    least_of: str = Field(default="", description="the classes that fewest images of are given their label, in words")
     convention: PreprocessingChoice | None = None
     missing: tuple[str, ...] = Field(default=(), description="what a round may have and this model has not")
     sha256: str | None = None
@@ -58,6 +60,8 @@ def check_model(case: ModelFolder | SkippedModel, data: DataSettings | None = No
     try:
         with unpacked(case) as there:
             opened = open_folder(there, torch.device("cpu"), data)
+            if len(opened.examples):
+                check_examples(there, opened, data or DataSettings())
             if data and data.sources != ("examples",):
                 _try_images(there, opened, data)
             return _healthy(there, opened, started)
@@ -78,6 +82,7 @@ def _try_images(case: ModelFolder, opened: OpenedFolder, data: DataSettings) -> 
 
 def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCheck:
     subject, examples = opened.subject, opened.examples
+    given = class_accuracy(subject, examples) if len(examples) else None
     present, problem = len(set(examples.y.tolist())), ""
     if present == 1:
         problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"
@@ -88,7 +93,8 @@ def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCh
         classes=subject.classes,
         size=subject.size,
         examples=len(examples),
-        accuracy=subject.accuracy(examples.x, examples.y) if len(examples) else opened.convention.accuracy,
+        accuracy=given.overall if given else opened.convention.accuracy,
+        least_of=given.least_words if given else "",
         convention=opened.convention,
         missing=_missing(case, subject.classes, present),
         sha256=subject.source_sha256,
@@ -97,7 +103,7 @@ def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCh
 
 
 def _missing(case: ModelFolder, classes: int, present: int) -> tuple[str, ...]:
-    signs = len(list(case.foregrounds.glob("*.png")))
+    signs = len(case.signs)
     found = {
         "configuration": not case.names.configured,
         "published logits": not case.logits_file.exists(),

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.files import list_closed
 from ..core.records import record
 from .config_file import CaseConfig
+
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
+NAMING = "rename it to letters, digits, '.', '_' and '-' alone, at most 128 of them, with a letter or digit first"
+
+
+def is_model_id(name: str) -> bool:
+    """Whether records of a model can be called so on every file system, and printed without harm."""
+    return _MODEL_ID.fullmatch(name) is not None
+
+
+def model_id_of(name: str) -> str:
+    """The name itself where it can be a model's id, else an id made of it that no other name gives.
+
+    >>> model_id_of("id-00000007"), model_id_of("id-00000007 (old)")
+    ('id-00000007', 'id-00000007_old_-60abb1ee')
+    """
+    if is_model_id(name):
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{_OTHERS.sub('_', name).lstrip('._-')[:100] or 'model'}-{digest[:8]}"
+
 
 MODEL_FILE = "model.pt"
 # As TrojAI rounds call it, and as folders of the Hugging Face Hub do.
@@ -141,7 +165,7 @@ class ModelFolder:
     @property
     def signs(self) -> list[Path]:
         """Pictures of its classes' signs, in the order of the classes; empty where it has none."""
-        return sorted(self.foregrounds.glob("*.png"))
+        return [path for path in list_closed(self.foregrounds) if path.suffix.lower() == ".png" and not path.is_dir()]
 
     @property
     def poisoned_examples(self) -> Path:

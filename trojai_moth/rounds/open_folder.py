@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import SettingsError, UnreadableModelError
+from ..core.files import open_text
 from ..core.images import ImagePool, list_examples, read_image
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
@@ -53,11 +54,11 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
         return _open_by_trial(case, loaded, device, data)
     raw = _read_examples(listed, case, loaded.classes)
     y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
-    tried = candidates(case.config, int(raw.shape[-1]))
+    tried = candidates(case.config, int(raw.shape[-1]), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
     found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
-    subject = replace(subject, preprocessing=found.chosen)
+    subject = subject.reading(found.chosen)
     examples = ImagePool(found.chosen(raw), y)
     return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
 
@@ -66,14 +67,14 @@ def _open_by_trial(
     case: ModelFolder, loaded: LoadedModel, device: torch.device, data: DataSettings | None
 ) -> OpenedFolder:
     trial = trial_images(case, loaded.classes, data)
-    tried = candidates(case.config, int(trial.raw.shape[-1]))
+    tried = candidates(case.config, int(trial.raw.shape[-1]), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
     found = PreprocessingSearch(
         subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
     ).find(tried)
     nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
-    subject = replace(subject, preprocessing=found.chosen)
+    subject = subject.reading(found.chosen)
     return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
 
 
@@ -115,16 +116,18 @@ def _published(case: ModelFolder, names: tuple[str, ...], classes: int) -> dict[
     return published
 
 
+# Of 1000 classes and ten images each, which no round has.
+_LOGITS_LIMIT = 128 << 20
+
+
 def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
     """Rows of a logits CSV: file name -> (classes,) float64; its header is 'Example, Logits' whatever the width."""
     rows = {}
     try:
-        if not path.is_file():
-            raise ValueError("not a regular file")
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            next(reader, None)
-            for row in reader:
+        with open_text(path, _LOGITS_LIMIT) as file:
+            lines = filter(any, csv.reader(file, skipinitialspace=True))  # an editor may leave empty ones
+            next(lines, None)
+            for row in lines:
                 rows[row[0]] = np.array([float(value) for value in row[1:]])
                 if len(row) != classes + 1 or not np.isfinite(rows[row[0]]).all():
                     raise ValueError(f"row {row[0]} does not hold {classes} finite numbers")

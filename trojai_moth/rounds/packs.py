@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import tarfile
 import tempfile
 import zlib
@@ -24,13 +23,21 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..core.errors import MothError, UnreadableModelError
-from ..core.files import cache_folder, write_text
+from ..core.files import cache_folder, is_passed_over, list_folder, open_regular, write_text
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import read_record, record, to_json
 from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
-from .model_folder import FolderNames, ModelFolder, PackedModel, SkippedModel, find_names, why_no_model
+from .model_folder import (
+    FolderNames,
+    ModelFolder,
+    PackedModel,
+    SkippedModel,
+    find_names,
+    model_id_of,
+    why_no_model,
+)
 
-_PACK = re.compile(r"id-\w+\.(?:tar\.gz|tgz)")
+_PACK = re.compile(r"id-.+\.(?:tar\.gz|tgz)")
 _MODEL = re.compile(r"id-\d{1,20}")
 _FORMAT = 3
 # What the names of temporary folders begin with; whose they are follows.
@@ -66,7 +73,7 @@ class PackIndex:
 
 def find_packs(folder: Path) -> list[Path]:
     """The packs that lie in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if _PACK.fullmatch(path.name))
+    return [path for path in list_folder(folder) if _PACK.fullmatch(path.name)]
 
 
 def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
@@ -74,7 +81,7 @@ def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
     try:
         index = pack_index(pack)
     except (MothError, OSError) as error:
-        return [SkippedModel(model_id=pack.name, reason=str(error))]
+        return [SkippedModel(model_id=model_id_of(pack.name), reason=str(error))]
     found: list[ModelFolder | SkippedModel] = []
     for entry in index.models:
         if entry.refusal:
@@ -82,24 +89,26 @@ def read_pack(pack: Path) -> list[ModelFolder | SkippedModel]:
         else:
             place = replace(entry.place, pack=str(pack))
             found.append(ModelFolder(entry.model_id, pack / entry.model_id, entry.config, entry.names, place))
-    return [*found, SkippedModel(model_id=pack.name, reason=index.problem)] if index.problem else found
+    return [*found, SkippedModel(model_id=model_id_of(pack.name), reason=index.problem)] if index.problem else found
 
 
 def pack_index(pack: Path) -> PackIndex:
     """What a pack holds, from the cache or by reading it through."""
     status = pack.stat()
     key = hashlib.sha256(str(pack.resolve()).encode(errors="surrogateescape")).hexdigest()[:32]
-    remembered = cache_folder() / "packs" / f"{key}.json"
+    folder = cache_folder()
+    remembered = folder and folder / "packs" / f"{key}.json"
     with suppress(MothError, OSError, UnicodeDecodeError):
-        index = read_record(PackIndex, remembered)
-        if (index.format, index.size, index.modified) == (_FORMAT, status.st_size, status.st_mtime_ns):
+        index = read_record(PackIndex, remembered) if remembered else None
+        if index and (index.format, index.size, index.modified) == (_FORMAT, status.st_size, status.st_mtime_ns):
             return index
     models, problem = _read_through(pack)
     index = PackIndex(
         format=_FORMAT, size=status.st_size, modified=status.st_mtime_ns, models=tuple(models), problem=problem
     )
     with suppress(OSError):  # without a cache the next command reads the pack again
-        write_text(remembered, to_json(index))
+        if remembered:
+            write_text(remembered, to_json(index))
     return index
 
 
@@ -168,6 +177,8 @@ def _read_through(pack: Path) -> tuple[list[PackedEntry], str]:
 
 def _place(member: Member) -> tuple[str | None, tuple[str, ...]]:
     """The model that a member belongs to and its place there; (None, ()) for what lies outside of all models."""
+    if any(is_passed_over(part) for part in member.parts):
+        return None, ()
     for position, part in enumerate(member.parts):
         if _MODEL.fullmatch(part):
             return part, member.parts[position + 1 :]
@@ -221,6 +232,8 @@ def _unpack(place: PackedModel, model_id: str, directory: Path) -> None:
     try:
         for member in reader.at(place.start).members(until=place.end):
             found, inside = _place(member)
+            if found is None:
+                continue
             if member.refusal or found != model_id:
                 raise UnreadableModelError(f"{pack}: changed while it was read; start again")
             _write(directory.joinpath(*inside), member, reader.stream)
@@ -298,9 +311,7 @@ class PackStream:
         """Open a regular file; nothing is read yet."""
         self.path, self._at = path, 0
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-                raise self.refuse("is not a regular file")
-            self._file = path.open("rb")
+            self._file = open_regular(path)
         except OSError as error:
             raise self.refuse(f"cannot be read ({error.strerror})") from None
         self._gzip = gzip.GzipFile(fileobj=self._file, mode="rb")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UnreadableModelError
+from ..core.files import list_closed
 from ..core.images import EXAMPLE_NAME, ImagePool, list_numbered, read_image
 from ..core.subject import Subject
 from ..triggers.trigger import Pair
@@ -95,7 +96,7 @@ def attack_success(subject: Subject, poisoned: PoisonedExamples | None) -> float
 def _list(folder: Path) -> list[_Listed]:
     """Images by the names that say a trigger, or where there is none of those by clean ones' names."""
     found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in list_closed(folder):
         if not path.is_file():  # opening a pipe would wait for ever
             continue
         if match := _NAME.fullmatch(path.name):

@@ -6,7 +6,8 @@ proves nothing. The order in which candidates are tried is :func:`candidates`'s,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Literal, get_args
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.channels import USUAL, Normalisation
 from ..core.errors import UnreadableModelError
+from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
 from .config_file import CaseConfig
@@ -25,6 +28,11 @@ LOGITS_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 # Without published logits the examples' labels must be met this often; a wrong crop or scale rarely manages that.
 ACCURACY_FLOOR = 0.5
+# Accuracies that differ by no more than this on a hundred images do not tell readings apart.
+_ALIKE = 0.03
+# By how much of an image's spread of logits its class must win more, on average, for one of two readings that get as
+# many right to be the better one. Wrongly normalised images are mostly recognised, too, but less surely.
+_CLEARER = 0.02
 # Images that every candidate is tried on: enough to tell them apart, and round 1 has 500.
 _PROBE = 100
 # Networks halve their input five times, and rounds crop to the next size that allows it: 224 of 256, 64 of 72.
@@ -38,6 +46,7 @@ class PreprocessingTrial:
     preprocessing: Preprocessing
     accuracy: float | None = None
     logits_error: float | None = None
+    lead: float | None = Field(default=None, description="by how much classes win, as a share of the logits' range")
     problem: str = ""
 
     @property
@@ -58,7 +67,7 @@ class PreprocessingChoice:
     reason: str
     images: int = Field(ge=0, description="images that candidates were compared on")
     images_of: str = Field(default="examples", description="its own examples, or where other images came from")
-    tied: tuple[str, ...] = Field(default=(), description="candidates that were as good and come later in the order")
+    tied: tuple[str, ...] = Field(default=(), description="candidates that were as good, or nearly, and less likely")
     readings: tuple[PreprocessingTrial, ...] = ()
 
     @property
@@ -67,28 +76,36 @@ class PreprocessingChoice:
         return next((one.accuracy for one in self.readings if one.preprocessing == self.chosen), None)
 
 
-def candidates(config: CaseConfig, stored: int) -> list[Preprocessing]:
+def candidates(config: CaseConfig, stored: int, said: Normalisation | None = None) -> list[Preprocessing]:
     """Ways to read images of ``stored`` pixels, the likeliest first.
 
     Sizes: what the configuration says. Where it says no input size, the whole image and then a crop to the next lower
     multiple of 32 pixels; where there is no configuration at all the crop comes first, since rounds without any store
     more than they crop to (224 of 256) except round 1, whose crop is the whole image. Then the whole image, the crop
     and the shrunk image, where not tried yet. For each of them RGB before BGR, and /255 before min-max.
+
+    Then the same in RGB and /255 with the usual means and standard deviations taken off. With ``said``, or where the
+    configuration says one, all are with that and no other.
     """
     whole: tuple[Fit, int] = ("crop", stored)
     lower = max(_STRIDE, (stored - 1) // _STRIDE * _STRIDE)
     crop: tuple[Fit, int] = ("crop", lower if lower < stored and stored > _STRIDE else stored)
-    said: tuple[Fit, int] = ("crop", config.size) if config.size is not None else whole
+    first: tuple[Fit, int] = ("crop", config.size) if config.size is not None else whole
     if config == CaseConfig() and stored % (_STRIDE * 7):  # 224 is whole as it is
-        said = crop
+        first = crop
     small: Fit = "resize"
-    fits = list(dict.fromkeys([said, whole, crop, (small, said[1] if said[1] < stored else crop[1])]))
-    return [
+    fits = list(dict.fromkeys([first, whole, crop, (small, first[1] if first[1] < stored else crop[1])]))
+    plain = [
         Preprocessing(stored_size=stored, size=size, fit=fit, colours=colours, scaling=scaling)
         for fit, size in fits
         if fit == "crop" or size < stored
         for colours, scaling in product(get_args(Colours), get_args(Scaling))
     ]
+    expected = said or config.normalisation
+    if expected:
+        return [replace(one, normalisation=expected) for one in plain]
+    usual = [one for one in plain if (one.colours, one.scaling) == ("RGB", "/255")]
+    return plain + [replace(one, normalisation=known) for known in USUAL.values() for one in usual]
 
 
 def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
@@ -155,7 +172,7 @@ class PreprocessingSearch:
         known = [reading.accuracy for reading in readings if reading.accuracy is not None]
         if not known:
             raise UnreadableModelError(f"{self.where}: {readings[0].problem}{_others(readings)}")
-        best = [reading for reading in readings if reading.accuracy == max(known)]
+        best = best_trials(readings)
         chosen = best[0].preprocessing
         if max(known) < ACCURACY_FLOOR:
             raise UnreadableModelError(self._too_low(max(known), chosen) + _others(readings))
@@ -163,7 +180,7 @@ class PreprocessingSearch:
         return PreprocessingChoice(
             chosen=chosen,
             by="accuracy",
-            reason=f"{lacking}; accuracy on {self.images} {max(known):.3f}",
+            reason=f"{lacking}; accuracy on {self.images} {best[0].accuracy:.3f}",
             images=len(probe),
             images_of=self.images,
             tied=tuple(reading.preprocessing.words for reading in best[1:]),
@@ -177,8 +194,10 @@ class PreprocessingSearch:
             f"by {chosen.words}, the best of all tried, and there "
         )
         if self.own:
-            return f"{words}is no {self.logits_name}; is the model of this folder?"
-        return f"{words}are no example images; are these images of the model's classes, in their order?"
+            question = f"is no {self.logits_name}; is the model of this folder?"
+        else:
+            question = "are no example images; are these images of the model's classes, in their order?"
+        return f"{words}{question} If it expects another mean and std than the usual ones, give --mean and --std"
 
     @property
     def tolerance(self) -> float:
@@ -187,7 +206,7 @@ class PreprocessingSearch:
 
     def _measure(self, preprocessing: Preprocessing, index: Tensor) -> PreprocessingTrial:
         try:
-            logits = self.subject.logits(preprocessing(self.raw[index])).cpu().numpy()
+            logits = self.subject.reading(preprocessing).logits(preprocessing(self.raw[index])).cpu().numpy()
         except RuntimeError as reason:
             size = preprocessing.size
             problem = f"cannot take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
@@ -198,10 +217,47 @@ class PreprocessingSearch:
             )
         accuracy = float((logits.argmax(1) == self.y[index].numpy()).mean())
         if self.expected is None:
-            return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy)
+            lead = _mean_lead(logits, self.y[index].numpy())
+            return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=lead)
         expected = self.expected[index.numpy()]
-        error = float((np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), 1e-6)).max())
+        error = float(
+            (np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), np.finfo(np.float32).tiny)).max()
+        )
         return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
+
+
+def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTrial]:
+    """Those with the highest accuracy, or nearly; first the one whose classes win clearly more, or else the likeliest.
+
+    readings: the likeliest first, at least one of them with an accuracy.
+    """
+    highest = max(one.accuracy for one in readings if one.accuracy is not None)
+    best = [one for one in readings if one.accuracy is not None and one.accuracy >= highest - _ALIKE]
+    clearest = max(best, key=lambda one: one.lead or 0.0)
+    if (clearest.lead or 0.0) <= (best[0].lead or 0.0) + _CLEARER:
+        return best
+    return [clearest, *(one for one in best if one is not clearest)]
+
+
+def find_normalisation(subject: Subject, images: ImagePool) -> Normalisation | None:
+    """Of none and the usual ones, that by which most images x (N, 3, H, W) in [0, 1] get their labels."""
+    few = images.take(_spread(images.y.cpu(), _PROBE))
+    readings = []
+    for one in (None, *USUAL.values()):
+        preprocessing = replace(subject.preprocessing, normalisation=one)
+        logits, y = subject.reading(preprocessing).logits(few.x).cpu().numpy(), few.y.cpu().numpy()
+        accuracy = float((logits.argmax(1) == y).mean()) if np.isfinite(logits).all() else 0.0
+        readings.append(PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=_mean_lead(logits, y)))
+    return best_trials(readings)[0].preprocessing.normalisation
+
+
+def _mean_lead(logits: np.ndarray, y: np.ndarray) -> float:
+    """Mean of (own logit - largest other) / (largest - smallest), in [-1, 1], whatever the logits' scale."""
+    own = np.take_along_axis(logits, y[:, None], 1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, y[:, None], -np.inf, 1)
+    spread = np.maximum(logits.max(1) - logits.min(1), np.finfo(logits.dtype).tiny)
+    return float(((own - others.max(1)) / spread).mean())
 
 
 def _others(readings: list[PreprocessingTrial]) -> str:

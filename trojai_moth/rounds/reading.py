@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..core.errors import MothError, UnreadableModelError
-from ..core.files import refuse_links_out
+from ..core.errors import MothError, UnreadableModelError, one_line, printable
+from ..core.files import list_closed, list_folder
 from .config_file import CaseConfig, read_config
-from .metadata import METADATA_FILE, MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
-from .model_folder import CONFIG_FILE, MODEL_NAMES, ModelFolder, SkippedModel, find_names, why_no_model
+from .metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
+from .model_folder import (
+    CONFIG_FILE,
+    MODEL_NAMES,
+    NAMING,
+    ModelFolder,
+    SkippedModel,
+    find_names,
+    is_model_id,
+    model_id_of,
+    why_no_model,
+)
 from .packs import find_packs, read_pack
 
 
@@ -27,23 +39,24 @@ def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     """
     root = Path(root)
     if any((root / name).exists() for name in (*MODEL_NAMES, CONFIG_FILE)):
-        return [_case_or_skip(root, named=True)]
+        case = _case_or_skip(root, named=True)
+        return [replace(case, model_id=model_id_of(case.model_id))]  # whatever the folder is called
     if not root.is_dir():
         raise UnreadableModelError(f"{root}: no such directory; give a round's folder (the one that holds id-*)")
     folders = [folder for folder in (root, root / MODELS_FOLDER) if folder.is_dir()]
     found: dict[str, ModelFolder | SkippedModel] = {}
-    for folder in folders:
+    for place in (place for folder in folders for place in list_folder(folder) if place.name.startswith("id-")):
         # A link that leads nowhere is a model that cannot be read, not one that is not there.
-        places = (path for path in folder.glob("id-*") if path.is_dir() or path.is_symlink())
-        found |= {place.name: _case_or_skip(place) for place in places if place.name not in found}
+        if place.name not in found and (place.is_dir() or place.is_symlink()):
+            found[place.name] = _named_case(place)
     for pack in (pack for folder in folders for pack in find_packs(folder)):
         found = {case.model_id: case for case in read_pack(pack)} | found
-    for name in _listed(metadata_file(root)) - found.keys():
-        inside = [folder / name for folder in folders if os.path.isdir(folder / name)]
-        found[name] = _case_or_skip(inside[0] if inside else folders[-1] / name)
+    metadata = metadata_file(root)
+    for name in sorted(set(read_metadata(metadata)[MODEL_NAME]) - found.keys()):
+        found[name] = _listed_case(name, folders, metadata)
     if not found:
         raise UnreadableModelError(f"{root}: no id-* folders in it; give the folder that holds the models")
-    return [found[name] for name in sorted(found)]
+    return sorted(found.values(), key=lambda case: case.model_id)
 
 
 def read_case(directory: Path, *, own_links: bool = False, named: bool = False) -> ModelFolder:
@@ -57,13 +70,11 @@ def read_case(directory: Path, *, own_links: bool = False, named: bool = False) 
     to be read is then found out by trying.
     """
     if not directory.is_dir():
-        raise UnreadableModelError(f"{directory}: listed in {METADATA_FILE}, but there is no such folder")
-    there = os.listdir(directory)
+        raise UnreadableModelError(f"{directory}: no such folder")
+    store = _store_of(directory) if named else None
+    there = [path.name for path in (list_folder(directory) if own_links else list_closed(directory, store=store))]
     if reason := why_no_model(there):
         raise UnreadableModelError(f"{directory}: {reason}")
-    store = _store_of(directory) if named else None
-    if not own_links:
-        refuse_links_out(directory, there, store=store)
     names = find_names(there)
     model = directory / names.model
     linked = Path(os.path.realpath(model)) if store and model.is_symlink() else None
@@ -79,24 +90,38 @@ def _store_of(directory: Path) -> str | None:
     return blobs if name == "snapshots" and os.path.isdir(blobs) and not os.path.islink(blobs) else None
 
 
+def _named_case(place: Path) -> ModelFolder | SkippedModel:
+    """A folder of a round; one whose name cannot be a model's id is skipped, as records could not be called so."""
+    if is_model_id(place.name):
+        return _case_or_skip(place)
+    return SkippedModel(
+        model_id=model_id_of(place.name), reason=printable(f"{place}: cannot be a model's name; {NAMING}")
+    )
+
+
+def _listed_case(name: str, folders: Sequence[Path], metadata: Path) -> ModelFolder | SkippedModel:
+    """A model that only METADATA.csv names; what stands there may be no name of a folder at all."""
+    row = printable(f"{metadata}: model_name {name!r:.60}")
+    if not is_model_id(name):
+        return SkippedModel(model_id=model_id_of(name), reason=f"{row} cannot be a model's name; {NAMING}")
+    inside = next((folder / name for folder in folders if os.path.isdir(folder / name)), None)
+    if inside is None:
+        return SkippedModel(model_id=name, reason=f"{row} is listed, but there is no such folder; unpack the model")
+    return _case_or_skip(inside)
+
+
 def _case_or_skip(directory: Path, *, named: bool = False) -> ModelFolder | SkippedModel:
     try:
         return read_case(directory, named=named)
     except MothError as error:
-        return SkippedModel(model_id=_model_id(directory), reason=str(error))
+        reason = str(error)
     except OSError as error:
-        return SkippedModel(model_id=_model_id(directory), reason=f"{directory}: cannot be read ({error.strerror})")
+        reason = printable(f"{directory}: cannot be read ({error.strerror})")
+    except Exception as error:  # one model must not end the reading of a round
+        reason = printable(f"{directory}: cannot be read ({one_line(error)})")
+    return SkippedModel(model_id=_model_id(directory), reason=reason)
 
 
 def _model_id(directory: Path) -> str:
     """The folder's own name, even of a link: two links may lead to folders that are called the same elsewhere."""
     return os.path.basename(os.path.abspath(directory))
-
-
-def _listed(metadata: Path) -> set[str]:
-    """Model names of METADATA.csv; only that column is read, since labels are not this module's business."""
-    names = read_metadata(metadata)[MODEL_NAME]
-    bad = [name for name in names if Path(name).name != name or name in (".", "..")]
-    if bad:
-        raise UnreadableModelError(f"{metadata}: model_name {bad[0]!r:.60} is not a folder's name")
-    return set(names)

@@ -20,6 +20,7 @@ from ..core.images import ImagePool, concatenate
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
 from ..synthesis.compose import as_stored, compose_stored
+from .class_accuracy import ClassAccuracy, check_images
 from .data_settings import DataSettings
 from .image_folder import list_labelled, read_stored
 from .model_folder import ModelFolder
@@ -39,6 +40,8 @@ class Samples:
     clean: ImagePool
     description: str
     unseen: ImagePool | None = None
+    accuracy: tuple[ClassAccuracy, ...] = ()
+    """What the model makes of the first few of them, for each source."""
 
     @property
     def words(self) -> str:
@@ -54,11 +57,10 @@ def collect_samples(case: ModelFolder, opened: OpenedFolder, settings: DataSetti
     """The images for one model, the same for the same seed; before and after hardening they are shared.
 
     Several sources give equal parts of each class's images; the examples are left out where the model has none.
-    Composed images are refused where the model shows that its signs are not in the order of its classes
-    (rounds/samples.py).
+    Images that the model does not get right, or in another order, are refused: see rounds/class_accuracy.py.
     """
     ways: dict[str, Callable[[int, int], Samples]] = {
-        "examples": lambda train, held: _examples(opened, settings, train, held, seed),
+        "examples": lambda train, held: _examples(case, opened, settings, train, held, seed),
         "composed": lambda train, held: _composed(case, opened, settings, train, held, seed),
         "folder": lambda train, held: _folder(opened, settings, train, held, seed),
     }
@@ -86,6 +88,7 @@ def _together(parts: Sequence[Samples]) -> Samples:
         held=_in_turn([part.held for part in parts]),
         clean=_in_turn([part.clean for part in parts]),
         description=" + ".join(part.description for part in parts),
+        accuracy=tuple(found for part in parts for found in part.accuracy),
     )
 
 
@@ -101,9 +104,25 @@ def _in_turn(pools: Sequence[ImagePool]) -> ImagePool:
     return merged.take(torch.tensor(order, dtype=torch.long))
 
 
-def _examples(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
+def _examples(
+    case: ModelFolder, opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int
+) -> Samples:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
-    return _split(opened.raw, opened.examples, opened.subject, settings, train, held, seed, "examples")
+    found = check_examples(case, opened, settings)
+    parts = _split(opened.raw, opened.examples, opened.subject, settings, train, held, seed, "examples")
+    return replace(parts, accuracy=(found,))
+
+
+def check_examples(case: ModelFolder, opened: OpenedFolder, settings: DataSettings) -> ClassAccuracy:
+    """What the model makes of its own example images; UnreadableModelError as check_images has it."""
+    return check_images(
+        opened.subject,
+        opened.examples,
+        str(case.examples),
+        order="images",
+        mend="put the right images there, or give others with --data FOLDER",
+        expected=settings.expect_accuracy,
+    )
 
 
 def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> Samples:
@@ -116,7 +135,10 @@ def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int,
     chosen = [pair for label in range(subject.classes) for pair in [p for p in listed if p[1] == label][:wanted]]
     raw = read_stored([path for path, _ in chosen], subject.preprocessing.stored_size)
     pool = ImagePool(subject.preprocessing(raw), torch.tensor([label for _, label in chosen]))
-    return _split(raw, pool, subject, settings, train, held, derive_seed(seed, "folder"), "folder")
+    mend = "put images of the model's classes there, each class under its number"
+    found = check_images(subject, pool, str(folder), order="folders", mend=mend, expected=settings.expect_accuracy)
+    parts = _split(raw, pool, subject, settings, train, held, derive_seed(seed, "folder"), "folder")
+    return replace(parts, accuracy=(found,))
 
 
 def held_back(count: int, share: float) -> int:
@@ -204,9 +226,11 @@ def _composed(
         _compose(case, subject, settings, count, derive_seed(seed, purpose))
         for purpose, count in (("train", train_count), ("held", held_count))
     )
-    check_class_order(subject, train, case.foregrounds)
+    mend = "name the signs in the order of their classes, or use --data examples"
+    expected = settings.expect_accuracy
+    found = check_images(subject, train, str(case.foregrounds), order="signs", mend=mend, expected=expected)
     description = f"composed, {train_count} per class and {held_count} held back"
-    return Samples(train, held, held, description)
+    return Samples(train, held, held, description, accuracy=(found,))
 
 
 def _compose(case: ModelFolder, subject: Subject, settings: DataSettings, per_class: int, seed: int) -> ImagePool:
@@ -218,62 +242,3 @@ def _compose(case: ModelFolder, subject: Subject, settings: DataSettings, per_cl
         backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
     )
     return ImagePool(subject.preprocessing(as_stored(images)), y)
-
-
-# A class's images must be taken for one other class at least this often before the signs' order is doubted.
-_MAJORITY = 0.5
-# Below this share of right answers composed images are not what the model knows, whatever the order.
-ACCURACY_FLOOR = 0.5
-_PROBE_PER_CLASS = 10
-_SHOWN = 3
-
-
-def check_class_order(subject: Subject, composed: ImagePool, foregrounds: Path) -> float:
-    """The model's accuracy on composed images, of which the first ten of each class are asked about.
-
-    UnreadableModelError where classes have changed places, i.e. most images of one are taken for the next, and so on
-    in a ring; or where fewer than half of all images get their label. One class that is taken for another alone is a
-    look-alike, which no order would mend.
-    """
-    probe = composed.first_per_class(_PROBE_PER_CLASS)
-    given = subject.logits(probe.x).argmax(1).cpu()
-    accuracy = float((given == probe.y).float().mean())
-    rings = _rings(_taken_for(given, probe.y, subject.classes))
-    if rings:
-        swapped = "; ".join(" -> ".join(map(str, [*ring, ring[0]])) for ring in rings[:_SHOWN])
-        more = f" and {len(rings) - _SHOWN} more" if len(rings) > _SHOWN else ""
-        raise UnreadableModelError(
-            f"{foregrounds}: the signs are not in the order of the classes: the model takes {swapped}{more} (accuracy "
-            f"{accuracy:.0%} on composed images); name the signs in the order of their classes, or use --data examples"
-        )
-    if accuracy < ACCURACY_FLOOR:
-        raise UnreadableModelError(
-            f"{foregrounds}: only {accuracy:.0%} of the images composed of these signs get their label (at least "
-            f"{ACCURACY_FLOOR:.0%} needed); they are not this model's signs, or not in its order: use --data examples"
-        )
-    return accuracy
-
-
-def _taken_for(given: Tensor, y: Tensor, classes: int) -> dict[int, int]:
-    """Class -> the class that most of its images are given, where most are given one."""
-    found = {}
-    for label in sorted(set(y.tolist())):
-        counts = torch.bincount(given[y == label], minlength=classes)
-        if float(counts.max()) >= _MAJORITY * float(counts.sum()):
-            found[label] = int(counts.argmax())
-    return found
-
-
-def _rings(following: dict[int, int]) -> list[list[int]]:
-    """The rings of two classes and more in a map of classes, each from its smallest on."""
-    rings, seen = [], set[int]()
-    for start in sorted(following):
-        path: list[int] = []
-        label: int | None = start
-        while label is not None and label not in seen:
-            seen.add(label)
-            path.append(label)
-            label = following.get(label)
-        if label is not None and label in path and len(path) - path.index(label) > 1:
-            rings.append(path[path.index(label) :])
-    return rings

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import SettingsError
+from ..core.files import read_text
 from .metadata import MODEL_NAME, metadata_file, typed_metadata
 from .model_folder import ModelFolder, SkippedModel
 from .published import __name__ as _PUBLISHED
@@ -126,12 +127,9 @@ def _full(word: str) -> str:
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(_LONGEST_FILE + 1)
+        text = read_text(path, _LONGEST_FILE)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--subset {path}: cannot be read ({error})") from None
-    if len(text) > _LONGEST_FILE:
-        raise SettingsError(f"--subset {path}: longer than {_LONGEST_FILE >> 20} MiB; not a list of ids")
+        raise SettingsError(f"--subset {path}: cannot be read as a list of ids ({error})") from None
     lines = (line.partition("#")[0] for line in text.splitlines())
     ids = [word for line in lines for word in re.split(r"[\s,]+", line) if word]
     wrong = next((word for word in ids if not _ID.fullmatch(word)), None)

@@ -7,7 +7,6 @@ that is complete stays, and who is at which model is said by :mod:`~trojai_moth.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,16 +16,15 @@ from ..core.errors import DamagedRecordError, RunDirectoryError, SettingsError
 from ..core.files import PART, publish_text, sweep_parts, write_text, written
 from ..core.process_identity import process_name
 from ..core.records import Field, first_difference, is_missing, read_record, record, to_dict, to_json
+from ..rounds.model_folder import is_model_id
 from ..rounds.preprocessing import PreprocessingChoice
+from ..scanners.checks import verdict_problem
 from ..scanners.result import ScanResult
 from .failures import FailureKind
 from .leases import Leases, LeaseTerms
 from .watchdog import sweep_words
 
 T = TypeVar("T")
-
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @record
@@ -83,7 +81,7 @@ class Journal:
 
     def path(self, model_id: str, stage: str) -> Path:
         """Where the record of one model and stage lies."""
-        if not _SAFE_NAME.fullmatch(model_id):
+        if not is_model_id(model_id):
             raise RunDirectoryError(f"{model_id!r:.80}: not usable as a file name; rename the model's folder")
         return self.root / "journal" / f"{model_id}.{stage}.json"
 
@@ -153,7 +151,7 @@ class Journal:
     def _read(self, cls: type[T], path: Path, mend: str = "delete this file to redo its stage") -> T:
         try:
             return read_record(cls, path)
-        except (SettingsError, UnicodeDecodeError) as error:
+        except SettingsError as error:
             raise DamagedRecordError(f"{path}: damaged ({error}); {mend}") from None
         except OSError as error:
             raise RunDirectoryError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
@@ -178,9 +176,15 @@ class ScanRecord:
     accuracy: float
     device: str
     verdict: ScanResult
-    seconds: float
+    seconds: float = Field(ge=0)
     note: str = ""
     """How the model was loaded, where that limits what the verdict means."""
+
+    def __post_init__(self) -> None:
+        """ValueError for a verdict that no scanner may give: somebody has changed it."""
+        problem = verdict_problem(self.verdict, self.classes)
+        if problem:
+            raise ValueError(f"the scanner {problem}")
 
 
 @record
@@ -192,7 +196,7 @@ class Failure:
 
     stage: str
     reason: str
-    seconds: float
+    seconds: float = Field(ge=0)
     kind: FailureKind
     traceback: str | None = Field(default=None, exclude_if=is_missing)
 

@@ -22,21 +22,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import written
+from ..core.files import read_bytes, written
 from ..core.process_identity import is_process_dead, process_name
-from ..core.records import Field, record
+from ..core.records import LONGEST_S, Field, record
 
 SUFFIX = ".lease"
 # An observer that looks less often than this many times per term does not count the time between two looks in full.
 _LOOKS = 8
+# A lease says less; what is there instead of one need not be read whole.
+_LONGEST = 1024
 
 
 @record
 class LeaseTerms:
     """How leases are kept alive and given up."""
 
-    expiry: float = Field(default=90.0, gt=0, description="seconds without a heartbeat after which a lease is void")
-    beats: int = Field(default=9, ge=3, description="heartbeats in that time")
+    expiry: float = Field(
+        default=90.0, gt=0, le=LONGEST_S, description="seconds without a heartbeat after which a lease is void"
+    )
+    beats: int = Field(default=9, ge=3, le=1000, description="heartbeats in that time")
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,6 @@ class LeaseWatch:
 def _content(path: Path) -> str:
     """What a lease says; empty if it has just been made or removed."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_bytes(path, _LONGEST).decode(errors="replace")
     except OSError:
         return ""

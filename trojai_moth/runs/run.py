@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__
 from ..core.messages import Progress, silent
-from ..core.records import Field, fingerprint, record, to_dict
+from ..core.records import LARGEST_SEED, LONGEST_S, Field, fingerprint, record, to_dict
 from ..hardeners.base import Hardener
 from ..hardeners.registry import make_hardener
 from ..loading.trusted import trust_of_run
@@ -40,15 +40,26 @@ class RescanSettings:
     hardener: str = Field(default="moth", description="the hardener to use")
     hardener_options: dict[str, Any] = Field(default_factory=dict, description="its settings, where not the defaults")
     data: DataSettings = Field(default_factory=DataSettings)
-    seed: int = Field(default=0, ge=0, description="seed of the run; streams are derived from it by model and stage")
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST_SEED, description="seed of the run; streams are derived from it by model and stage"
+    )
     time_budget: float | None = Field(
-        default=None, gt=0, description="seconds after which a scan is given up, and the model not judged; None: never"
+        default=None,
+        gt=0,
+        le=LONGEST_S,
+        description="seconds after which a scan is given up, and the model not judged; None: never",
     )
     hardener_budget: float | None = Field(
-        default=None, gt=0, description="seconds after which a hardening is given up, and the model not judged"
+        default=None,
+        gt=0,
+        le=LONGEST_S,
+        description="seconds after which a hardening is given up, and the model not judged",
     )
     model_budget: float | None = Field(
-        default=None, gt=0, description="seconds that all stages of a model may take together; then it is not judged"
+        default=None,
+        gt=0,
+        le=LONGEST_S,
+        description="seconds that all stages of a model may take together; then it is not judged",
     )
     verdict: Literal["blind", "naive"] = Field(
         default="blind",

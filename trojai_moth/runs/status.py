@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
 from pathlib import Path
 
-from ..core.errors import RunDirectoryError
+from ..core.errors import RunDirectoryError, SettingsError
 from ..core.process_identity import is_process_dead
-from ..core.records import Field, record
+from ..core.records import Field, read_json, record
+from ..rounds.model_folder import is_model_id
 from .journal import Journal
 from .leases import Standing
 
@@ -89,13 +89,14 @@ def _models(journal: Journal) -> list[str]:
     """Not through the record: its check of ten thousand names would take most of the time."""
     path = journal.root / "run.json"
     try:
-        models = json.loads(path.read_text(encoding="utf-8"))["models"]
+        data = read_json(path)
     except FileNotFoundError:
         raise RunDirectoryError(f"{journal.root}: no run.json in it; give the --out of a rescan") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunDirectoryError(f"{path}: damaged ({error})") from None
-    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
-        raise RunDirectoryError(f"{path}: damaged (models is no list of names)")
+    except (OSError, SettingsError) as error:
+        raise RunDirectoryError(f"{path}: damaged ({error}); give another --out") from None
+    models = data.get("models") if isinstance(data, dict) else None
+    if not isinstance(models, list) or not all(isinstance(name, str) and is_model_id(name) for name in models):
+        raise RunDirectoryError(f"{path}: damaged (models is no list of names); give another --out")
     return models
 
 
@@ -134,8 +135,8 @@ def _rate(times: list[float]) -> float | None:
 def _kind(path: Path) -> str:
     """The kind of a failure."""
     try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
+        kind = read_json(path)["kind"]
+    except (OSError, SettingsError, KeyError, TypeError):
         return "damaged record"
     return kind if isinstance(kind, str) else "damaged record"
 

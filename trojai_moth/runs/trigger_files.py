@@ -8,18 +8,21 @@ class, and target (P,); bgr, whether the network reads blue before red.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.errors import RunDirectoryError
-from ..core.files import write_atomically
+from ..core.errors import RunDirectoryError, one_line
+from ..core.files import read_bytes, write_atomically
 from ..core.images import ImagePool
 from ..core.subject import Subject
 from ..rounds.samples import Samples
@@ -28,6 +31,11 @@ from ..triggers.trigger import AnyPair, Trigger
 
 LIMIT_BYTES = 1 << 20
 """A file of one scan takes no more: the last triggers are left out until it fits."""
+# Far more than scans keep: sixteen triggers of 512 x 512 pixels take 28 MiB unpacked.
+_UNPACKED_BYTES, _LONGEST_SIDE = 64 << 20, 1024
+_NUMBERS = ("victim", "target")
+# Name -> channels.
+_PICTURES: Final = MappingProxyType({"mask": 1, "pattern": 3, "image": 3})
 _ONE = 255
 _ANY = -1
 
@@ -63,14 +71,55 @@ def read_triggers(record: Path) -> KeptTriggers | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("victim", "target", "mask", "pattern", "image", "bgr")}
-        _check(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunDirectoryError(f"{path}: damaged ({error}); delete this file, which no verdict needs") from None
+        arrays = _arrays(read_bytes(path, LIMIT_BYTES))
+    except Exception as error:  # zip, its compressions and numpy's headers raise whatever they stumble on
+        raise RunDirectoryError(
+            f"{path}: damaged ({one_line(error)}); delete this file, which no verdict needs"
+        ) from None
     victims = [None if victim == _ANY else victim for victim in arrays["victim"].tolist()]
     pairs = tuple(zip(victims, arrays["target"].tolist(), strict=True))
     return KeptTriggers(pairs, arrays["mask"], arrays["pattern"], arrays["image"], bool(arrays["bgr"]))
+
+
+def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays in a file's content; ValueError for any that do not belong together."""
+    arrays = _unpacked(content)
+    pairs, side = arrays["victim"].shape, arrays["mask"].shape[2:]
+    if len(side) != 2 or not 0 < min(side) <= max(side) <= _LONGEST_SIDE:
+        raise ValueError(f"mask is of shape {arrays['mask'].shape}")
+    whole = {name: pairs for name in _NUMBERS} | {"bgr": ()}
+    for name, shape in whole.items():
+        if arrays[name].shape != shape or len(shape) > 1 or arrays[name].dtype.kind not in "iub":
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+    for name, channels in _PICTURES.items():
+        if arrays[name].dtype != np.uint8 or arrays[name].shape != (*pairs, channels, *side):
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+    return arrays
+
+
+def _unpacked(content: bytes) -> dict[str, NDArray[Any]]:
+    """All arrays; ValueError before anything is made that is larger than such a file holds."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.getinfo(f"{name}.npy") for name in (*_NUMBERS, *_PICTURES, "bgr")}
+        if sum(info.file_size for info in members.values()) > _UNPACKED_BYTES:
+            raise ValueError(f"unpacks to more than {_UNPACKED_BYTES >> 20} MiB")
+        # zipfile keeps to the size that a member claims for these two alone.
+        if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in members.values()):
+            raise ValueError("compressed otherwise than by deflate")
+        return {name: _array(archive.read(info)) for name, info in members.items()}
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """An array as numpy saved it; ValueError for one that claims more than its bytes."""
+    stream = io.BytesIO(content)
+    major, _ = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"claims {dtype} {shape} in {len(content)} bytes")
+    stream.seek(0)
+    found: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return found
 
 
 def _beside(record: Path) -> Path:
@@ -116,10 +165,3 @@ def _packed(triggers: Sequence[Trigger], images: ImagePool, bgr: bool) -> bytes:
 def _bytes(values: Tensor) -> NDArray[np.uint8]:
     whole: NDArray[np.uint8] = (values.nan_to_num().clamp(0, 1) * _ONE).round().to(torch.uint8).cpu().numpy()
     return whole
-
-
-def _check(arrays: dict[str, NDArray[np.uint8]]) -> None:
-    count, side = len(arrays["victim"]), arrays["mask"].shape[2:]
-    for name, channels in (("mask", 1), ("pattern", 3), ("image", 3)):
-        if arrays[name].dtype != np.uint8 or arrays[name].shape != (count, channels, *side):
-            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")

@@ -14,13 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from ..core.files import written
+from ..core.files import read_bytes, written
 
 # Seconds beyond a stage's limit after which a process that did not come back is ended.
 OVERTIME_S = 30.0
 SUFFIX = ".watch"
 # The first word that faulthandler writes.
 _FIRED = "Timeout"
+# The rest says where the process was, for people.
+_LONGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Watchdog:
 
     def _opened(self, stage: str, seconds: float) -> IO[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("w", encoding="utf-8")
+        self._path.unlink(missing_ok=True)  # of a stage before; or a pipe, which would be waited for
+        file = self._path.open("x", encoding="utf-8")
         print(stage, f"{seconds:g}", file=file, flush=True)
         return file
 
@@ -85,7 +88,7 @@ def watch_path(folder: Path, model_id: str) -> Path:
 def take_word(path: Path) -> Hang | None:
     """The hang that was left word of, if there was one; the file is gone afterwards. Only for the lease's holder."""
     try:
-        first, _, rest = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+        first, _, rest = read_bytes(path, _LONGEST).decode(errors="replace").partition("\n")
     except OSError:
         return None
     written(path, lambda: path.unlink(missing_ok=True))

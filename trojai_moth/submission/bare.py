@@ -13,6 +13,7 @@ import venv
 from pathlib import Path
 
 from ..core.errors import MothError, SettingsError
+from ..core.files import read_text
 
 REQUIREMENTS = "requirements.txt"
 
@@ -51,7 +52,7 @@ def _link_required(requirements: Path, site: Path) -> list[str]:
     if not requirements.is_file():
         raise SettingsError(f"{requirements}: is missing; write the folder anew, or give --python to run with")
     notes = []
-    for line in requirements.read_text(encoding="utf-8").split():
+    for line in read_text(requirements).split():
         name, _, wanted = line.partition("==")
         try:
             found = importlib.metadata.distribution(name)

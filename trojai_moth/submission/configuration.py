@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import MothError
-from ..core.files import write_text
+from ..core.files import read_text, write_text
 from ..scanners.calibration import read_calibration
 from .detection import CALIBRATION_FILE
 from .job import Say, own_settings
@@ -40,7 +40,7 @@ def configure(order: Mapping[str, Any], folder: Path, say: Say) -> None:
     if order["automatic"]:
         tried += draws(base, chosen, settings.configure_candidates - 1, settings.seed)
     cost, values, out = _best(tried, order, folder, chosen, say)
-    write_text(learned / CALIBRATION_FILE, out.read_text(encoding="utf-8"))
+    write_text(learned / CALIBRATION_FILE, read_text(out))
     say(note=f"written: {learned / CALIBRATION_FILE}, cross-entropy {cost:.4f} on models not learned from")
     if order["automatic"]:
         _write_metaparameters(values, learned, order["metaparameters"], say)

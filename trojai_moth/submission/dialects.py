@@ -8,7 +8,6 @@ word, which means infer; mitigation has ``mitigate`` and ``test`` and says ``--d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,9 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import click
+
+from ..core.errors import SettingsError
+from ..core.records import parse_json
 
 Action = Literal["infer", "configure", "mitigate", "test"]
 ACTIONS: Final[tuple[Action, ...]] = ("infer", "configure", "mitigate", "test")
@@ -121,8 +123,8 @@ def _pairs(extras: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _plain(text: str) -> Any:
     """What a command line's word says: true, 3 and 0.5 are values, everything else is text."""
     try:
-        return json.loads(text.lower() if text in ("True", "False") else text)
-    except ValueError:
+        return parse_json(text.lower() if text in ("True", "False") else text, source="option")
+    except SettingsError:
         return text
 
 

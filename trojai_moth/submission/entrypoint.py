@@ -17,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.errors import one_line
+from ..core.errors import SettingsError, one_line
+from ..core.records import read_json
 from .dialects import Request, UsageError, parse
 from .predictions import PRELIMINARY, write_probability
-from .supervise import supervise
+from .supervise import STANDS, supervise
 from .surroundings import child_environment, process_start, remove, work_folder
 
 WORKER: Final = (sys.executable, "-m", "trojai_moth.submission.worker")
@@ -53,12 +54,12 @@ def run(
     except UsageError as error:
         note(str(error))
         return 2
+    if request.action == "infer" and not _preliminary(request):
+        return 2
     request = completed(request, beside)
     values, problems = metaparameters(request)
     for problem in problems:
         note(problem)
-    if request.action == "infer" and not _preliminary(request):
-        return 2
     budget = time_budget(request, values)
     note(f"{request.action}: {'no time budget' if math.isinf(budget) else f'time budget {budget:g} s'}")
     return _work(request, values, started + max(budget - MARGIN_S, 0.1), worker)
@@ -84,12 +85,12 @@ def metaparameters(request: Request) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     if request.metaparameters is not None:
         try:
-            data = json.loads(request.metaparameters.read_text(encoding="utf-8"))
+            data = read_json(request.metaparameters)
             if not isinstance(data, dict):
-                raise ValueError("not a JSON object")
+                raise SettingsError(f"{request.metaparameters}: not a JSON object")
             values = data
-        except (OSError, ValueError) as error:
-            problems.append(f"{request.metaparameters}: not readable as metaparameters ({error}); defaults are used")
+        except (OSError, SettingsError) as error:
+            problems.append(f"metaparameters cannot be read ({error}); defaults are used")
     for name, value in request.assigned.items():
         if name in values:
             values = {**values, name: value}
@@ -114,9 +115,9 @@ def _seconds(value: Any, default: float) -> float:
         seconds = float(value)
     except (TypeError, ValueError):
         seconds = math.nan
-    if seconds > 0:
+    if 0 < seconds < math.inf:
         return seconds
-    note(f"time budget {value!r}: not a positive number of seconds; {default:g} is used")
+    note(f"time budget {value!r:.80}: not a positive number of seconds; {default:g} is used")
     return default
 
 
@@ -147,7 +148,7 @@ def _work(request: Request, values: Mapping[str, Any], deadline: float, worker: 
     finally:
         remove(work)
     if ending != "done":
-        note(f"{ending}: what was found until then stands")
+        note(STANDS.format(ending))
     return 1 if ending != "done" and request.action == "configure" else 0
 
 

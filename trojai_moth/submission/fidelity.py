@@ -7,14 +7,13 @@ and that on poisoned images where it has the accuracy. ``nist`` repeats that, si
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.errors import MothError
-from ..core.records import Field, record
+from ..core.errors import MothError, SettingsError
+from ..core.records import Field, read_json, record
 from ..rounds.metadata import MODEL_NAME, metadata_file, read_metadata
 
 LABELS_FILE: Final = "test-example-labels.json"
@@ -118,17 +117,17 @@ def _model(
 
 def _logits(path: Path) -> dict[str, list[float]] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): [float(value) for value in row] for name, row in data.items() if row}
-    except (OSError, ValueError, AttributeError, TypeError):
+        data = read_json(path)
+        return {name: [float(value) for value in row] for name, row in data.items() if row}
+    except (OSError, SettingsError, ValueError, AttributeError, TypeError):
         return None
 
 
 def _labels(path: Path) -> Labels:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         return {name: {"clean": label["clean"], "poisoned": label["poisoned"]} for name, label in data.items()}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (OSError, SettingsError, AttributeError, TypeError, KeyError) as error:
         raise MothError(
             f'{path}: needs {{file name: {{"clean": class, "poisoned": target or null}}}} ({error})'
         ) from None

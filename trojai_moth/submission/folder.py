@@ -19,7 +19,7 @@ import jsonschema
 
 from .. import __version__
 from ..core.errors import MothError, SettingsError
-from ..core.files import write_text
+from ..core.files import read_text, write_text
 from ..scanners.calibration import Calibration, read_calibration
 from ..scanners.registry import make_scanner
 from . import Kind
@@ -114,9 +114,9 @@ def _write(folder: Path, plan: Plan, values: Mapping[str, Any], made: Any, words
     index = "--no-index --find-links /opt/trojai-moth/wheels" if plan.wheelhouse else ""
     about = {**words, "kind": plan.kind, "base": plan.base, "index": index, "hardener": plan.hardener}
     about |= {"version": __version__, "wheels": _wheels_words(plan.wheelhouse)}
-    recipe = Template((_TEMPLATES / "recipe.def").read_text(encoding="utf-8")).substitute(about)
+    recipe = Template(read_text(_TEMPLATES / "recipe.def")).substitute(about)
     write_text(folder / f"{plan.kind}.def", recipe.replace("install --no-cache-dir  -r", "install --no-cache-dir -r"))
-    readme = (_TEMPLATES / f"README.{plan.kind}.md").read_text(encoding="utf-8")
+    readme = read_text(_TEMPLATES / f"README.{plan.kind}.md")
     write_text(folder / "README.md", Template(readme).substitute(about))
 
 
@@ -245,7 +245,7 @@ def find_recipe(folder: Path) -> Path:
 
 def read_recipe(path: Path) -> Recipe:
     """Header and sections of a recipe; SettingsError if it has no %post or %runscript."""
-    head, *rest = re.split(r"^%(\w+)[^\n]*$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    head, *rest = re.split(r"^%(\w+)[^\n]*$", read_text(path), flags=re.MULTILINE)
     pairs = (line.partition(":") for line in head.splitlines() if ":" in line)
     recipe = Recipe(
         {key.strip(): value.strip() for key, _, value in pairs}, dict(zip(rest[::2], rest[1::2], strict=True))

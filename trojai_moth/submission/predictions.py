@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ..core.errors import MothError
-from ..core.files import write_text
+from ..core.files import open_text, write_text
 from ..core.records import record
 
 DEFAULT: Final = 0.5
@@ -57,7 +57,7 @@ def _from_file(path: Path, model: str) -> Prediction:
     if not path.is_file():
         return Prediction(model_id=model, value=None, problem="missing")
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_text(path) as file:
             text = file.readline(1000)
     except (OSError, UnicodeDecodeError):
         return Prediction(model_id=model, value=None, problem="unreadable")
@@ -76,7 +76,7 @@ def _parsed(text: str, model: str) -> Prediction:
 
 def _from_table(path: Path) -> dict[str, Prediction]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_text(path) as file:
             reader = csv.DictReader(file)
             rows, columns = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:

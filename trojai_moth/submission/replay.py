@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -13,10 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from ..core.records import Field, record
+from ..core.errors import SettingsError
+from ..core.files import read_bytes
+from ..core.records import Field, read_json, record
+from .predictions import PRELIMINARY
 from .rules import LEARNED, METAPARAMETERS, SCHEMA, Finding
+from .supervise import CRASHED, STANDS
 
 # Names of example folders that are never copied for a run: they are ground truth.
 _TRUTH: Final = ("poisoned*", "*poisoned*", "ground_truth.csv", "METADATA.csv", "trigger_*", "stats.json")
@@ -26,6 +29,7 @@ _HOSTILE: Final = "cos\nsystem\n(S'touch {canary}'\ntR."
 _LEAKS: Final = ("HOME", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _MODELS: Final = ("run-broken-model", "run-hostile-model")
 _MITIGATIONS: Final = ("run-mitigate", "run-template")
+_SEE_LOG: Final = "run it by hand and see its log"
 # A call may take this much longer than its budget, for starting and ending.
 GRACE_S: Final = 30.0
 
@@ -43,6 +47,12 @@ CALLS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Rule -> what is run; each must end in time, with exit code 0 and a result as the harness reads it."""
+ANSWERS: Final = "answers"
+"""Rule: of the calls with a model, some give more than the preliminary answer."""
+# In the log of an entry point, whatever its exit code: the work ended otherwise than it should.
+_CRASHES: Final = (CRASHED, "Traceback (most recent call last)", "this is a bug")
+# The same, which is as it should be only where there is no model to work on.
+_FAILED: Final = STANDS.format("failed")
 
 
 @record
@@ -104,9 +114,9 @@ class Player:
         active, scratch = self._active(rule)
         result = active / "result.txt"
         status, seconds, log = self._run(self._words(rule, active, scratch, result))
-        text = result.read_text(encoding="utf-8") if result.exists() else ""
+        text = read_bytes(result).decode(errors="replace") if result.exists() else ""
         findings = [*self._ending(rule, status, seconds, log), *result_findings(rule, text)]
-        if rule in _MODELS and not findings and float(text) != 0.5:
+        if rule in _MODELS and not findings and not _is_preliminary(text):
             findings.append(Finding(rule=rule, what=f"a broken model gave {text.strip()}", mend="leave 0.5 in place"))
         findings += self._refusal(rule, active, log)
         if any(scratch.iterdir()):
@@ -140,7 +150,11 @@ class Player:
         """What is wrong with how a hostile file was met."""
         if rule != "run-hostile-model":
             return []
-        found = [] if log else [Finding(rule=rule, what="the log does not say why", mend="say why there is no result")]
+        found = (
+            []
+            if log.strip()
+            else [Finding(rule=rule, what="the log does not say why", mend="say why there is no result")]
+        )
         if (active / "it-ran").exists():
             found.append(Finding(rule=rule, what="the model file's program was run", mend="read model files as data"))
         return found
@@ -182,7 +196,7 @@ class Player:
         return active, scratch
 
     def _run(self, words: Sequence[str]) -> tuple[int | None, float, str]:
-        """Exit code (None: it did not end), seconds, and the last lines of the log."""
+        """Exit code (None: it did not end), seconds, and the log."""
         program = self.program or (str(self.python), str(self.folder / "entrypoint.py"))
         command = [*self.isolated.prefix, *program, *words, "--time_budget", f"{self.budget:g}"]
         environment = {name: value for name, value in os.environ.items() if name not in _LEAKS}
@@ -195,15 +209,35 @@ class Player:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return None, time.monotonic() - started, ""
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        return done.returncode, time.monotonic() - started, " | ".join(lines[-3:])
+        return done.returncode, time.monotonic() - started, done.stdout + done.stderr
 
     def _ending(self, rule: str, status: int | None, seconds: float, log: str) -> list[Finding]:
         if status is None:
             return [Finding(rule=rule, what=f"still ran after {seconds:.0f} s", mend="keep to --time_budget")]
         if status:
-            return [Finding(rule=rule, what=f"exit code {status}: {log:.300}", mend="see the log; run it by hand")]
+            return [Finding(rule=rule, what=f"exit code {status}: {_end_of(log)}", mend=_SEE_LOG)]
+        bad = _CRASHES if rule in _MODELS else (*_CRASHES, _FAILED)
+        if any(words in log for words in bad):
+            return [Finding(rule=rule, what=f"the work ended badly: {_end_of(log)}", mend=_SEE_LOG)]
         return []
+
+
+def preliminary_only(calls: Sequence[Replay]) -> list[Finding]:
+    """The finding that no call with a model gave an answer of its own."""
+    given = [call for call in calls if call.rule in CALLS and call.rule not in (*_MODELS, *_MITIGATIONS)]
+    if not given or not all(_is_preliminary(call.result) for call in given):
+        return []
+    what = f"all {len(given)} calls with the model left the preliminary {PRELIMINARY}, so that it is not examined"
+    return [Finding(rule=ANSWERS, what=what, mend=f"{_SEE_LOG}, or give more --time-budget")]
+
+
+def _is_preliminary(result: str) -> bool:
+    return not result_findings(ANSWERS, result) and float(result) == PRELIMINARY
+
+
+def _end_of(log: str) -> str:
+    lines = [line for line in log.splitlines() if line.strip()]
+    return f"{' | '.join(lines[-3:]):.300}"
 
 
 def result_findings(rule: str, text: str) -> list[Finding]:
@@ -224,9 +258,9 @@ def _logits(rule: str, path: Path, log: str) -> tuple[str, list[Finding]]:
     if not path.is_file():
         return "", [_nothing_written(rule, path.name, log)]
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         widths = {len(row) for row in data.values() if all(math.isfinite(value) for value in row)}
-    except (ValueError, AttributeError, TypeError):
+    except (OSError, SettingsError, AttributeError, TypeError):
         widths = set()
     if len(widths) != 1:
         mend = "write {file name: [logits]} with as many finite logits as classes"
@@ -235,7 +269,7 @@ def _logits(rule: str, path: Path, log: str) -> tuple[str, list[Finding]]:
 
 
 def _nothing_written(rule: str, name: str, log: str) -> Finding:
-    return Finding(rule=rule, what=f"{name} was not written: {log:.300}", mend="see the log; run it by hand")
+    return Finding(rule=rule, what=f"{name} was not written: {_end_of(log)}", mend=_SEE_LOG)
 
 
 def _examples(active: Path) -> Path:

@@ -7,7 +7,6 @@ which is more than its documentation says.
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any, Final
 import jsonschema
 from jsonschema.exceptions import SchemaError, ValidationError
 
-from ..core.records import record
+from ..core.errors import SettingsError
+from ..core.records import read_json, record
 
 METAPARAMETERS: Final = "metaparameters.json"
 SCHEMA: Final = "metaparameters_schema.json"
@@ -115,9 +115,9 @@ def check_name(name: str) -> list[Finding]:
 
 def _read_object(path: Path) -> dict[str, Any] | Finding:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return Finding(rule="json", what=f"{path.name} is not JSON ({error})", mend="correct it, or write it anew")
+        data = read_json(path, source=path.name)
+    except (OSError, SettingsError) as error:
+        return Finding(rule="json", what=f"{error}", mend="correct it, or write it anew")
     if not isinstance(data, dict):
         return Finding(rule="json", what=f"{path.name} is not a JSON object", mend="correct it, or write it anew")
     return data

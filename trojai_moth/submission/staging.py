@@ -19,7 +19,7 @@ import torch
 
 from ..core.errors import UnreadableModelError
 from ..core.images import list_examples
-from ..core.subject import Preprocessing, Subject
+from ..core.subject import Preprocessing, Subject, taking_unit_images
 from ..loading import load_model
 from ..loading.load import LoadedModel
 from ..rounds.config_file import CaseConfig, read_config
@@ -72,7 +72,7 @@ def open_subject(model: Path, given: Pictures, training: Path | None, device: to
     model = model / MODEL_FILE if model.is_dir() else model
     loaded = load_model(model)
     config = _config_of(model.parent, note)[1]
-    return Subject(
+    subject = Subject(
         model_id=model.stem,
         module=loaded.module.to(device).eval(),
         architecture=loaded.architecture,
@@ -81,15 +81,17 @@ def open_subject(model: Path, given: Pictures, training: Path | None, device: to
         device=device,
         source_sha256=loaded.sha256,
     )
+    return subject.reading(subject.preprocessing)
 
 
 def predicted(loaded: LoadedModel, images: list[np.ndarray], preprocessing: Preprocessing) -> list[int]:
     """What the model says of images (h, w, 3) uint8 of the stored size."""
     labels: list[int] = []
+    module = taking_unit_images(loaded.module, preprocessing.normalisation)
     with torch.no_grad():
         for start in range(0, len(images), 32):
             batch = torch.from_numpy(np.stack(images[start : start + 32])).permute(0, 3, 1, 2)
-            labels += loaded.module(preprocessing(batch)).argmax(1).tolist()
+            labels += module(preprocessing(batch)).argmax(1).tolist()
     return labels
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import UnreadableModelError
+from ..core.files import list_folder
 from ..core.images import EXAMPLE_NAME, IMAGE_SUFFIXES, read_image, read_label
 from ..rounds.model_folder import find_names
 from ..synthesis.backgrounds import noise_backgrounds
@@ -40,7 +41,7 @@ class Pictures:
 def read_pictures(folder: Path | None, note: Note) -> Pictures:
     """All images of a folder, by name, without files that are none; labels where names or files beside say them."""
     found = Pictures([], [], [])
-    for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+    for path in list_folder(folder) if folder is not None else ():
         if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
             continue
         try:
@@ -95,7 +96,7 @@ def make_stand_ins(
 def training_pictures(training: Path | None, side: int, most: int) -> list[np.ndarray]:
     """Example images of all models of a training set in turn, brought to ``side`` pixels; [] without one."""
     columns = [
-        sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
         for folder in _training_folders(training)
     ]
     longest = max((len(column) for column in columns), default=0)
@@ -109,7 +110,7 @@ def training_pictures(training: Path | None, side: int, most: int) -> list[np.nd
 def training_side(training: Path | None) -> int | None:
     """Side in pixels of a training set's stored images; None without any."""
     for folder in _training_folders(training):
-        for path in sorted(folder.iterdir()):
+        for path in list_folder(folder):
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 with contextlib.suppress(UnreadableModelError):
                     return int(max(read_image(path).shape[1:]))

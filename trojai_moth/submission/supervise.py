@@ -7,7 +7,6 @@ and ends the whole process group when the time is over.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import queue
@@ -17,10 +16,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Final, Literal
+
+from ..core.errors import SettingsError
+from ..core.records import parse_json
 
 Ending = Literal["done", "out of time", "failed"]
 Message = Callable[[dict[str, Any]], None]
+# What a worker exits with that has said why it could do no more.
+GIVEN_UP: Final = 1
+CRASHED: Final = "ended badly"
+"""Words of the log for a worker that ended otherwise than it should."""
+STANDS: Final = "{}: what was found until then stands"
+"""Line of the log for any ending but "done"."""
 
 
 def supervise(
@@ -34,9 +42,9 @@ def supervise(
 ) -> Ending:
     """Run ``command`` until it ends or ``deadline`` (of time.monotonic) comes; what it says goes to ``take``.
 
-    What is no JSON object on a line goes to ``note``. Nothing of the command's process group is left running,
-    also when this process is asked to end meanwhile. When it is killed instead, the command's standard input, on which
-    nothing is ever said, comes to its end.
+    What is no JSON object on a line goes to ``note``, and so does an end that was not meant. Nothing of the command's
+    process group is left running, also when this process is asked to end meanwhile. When it is killed instead, the
+    command's standard input, on which nothing is ever said, comes to its end.
     """
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=dict(environment), cwd=folder,
@@ -58,7 +66,18 @@ def supervise(
             status = process.wait(timeout=_left(deadline))
         except subprocess.TimeoutExpired:
             return "out of time"
+    if status not in (0, GIVEN_UP):
+        note(f"worker: {CRASHED}, {_how(status)}")
     return "done" if status == 0 else "failed"
+
+
+def _how(status: int) -> str:
+    """The end of a process in words.
+
+    >>> _how(-6), _how(3)
+    ('by signal 6', 'with exit code 3')
+    """
+    return f"by signal {-status}" if status < 0 else f"with exit code {status}"
 
 
 @contextlib.contextmanager
@@ -81,7 +100,7 @@ def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def _left(deadline: float) -> float | None:
     """Seconds to go, None for ever."""
-    return None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+    return None if math.isinf(deadline) else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
 
 
 def _in_main_thread() -> bool:
@@ -96,8 +115,8 @@ def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
 
 def _hand_on(line: str, take: Message, note: Callable[[str], None]) -> None:
     try:
-        message = json.loads(line)
-    except ValueError:
+        message = parse_json(line, source="worker")
+    except SettingsError:
         message = None
     if isinstance(message, dict):
         take(message)

@@ -13,9 +13,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from ..core.files import read_text
 
 Say = Callable[..., None]
+_STANDARD_INPUT: Final = 0
 
 
 def main() -> None:
@@ -23,14 +26,21 @@ def main() -> None:
     end_with_supervisor()
     say = _speaker()
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, and for its reason
-    sys.exit(work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[1]).parent, say))
+    status = work(json.loads(read_text(sys.argv[1])), Path(sys.argv[1]).parent, say)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # everything is said; a library that crashes while Python is taken down must not unsay it
 
 
 def end_with_supervisor() -> None:
-    """Kill this process's group once its standard input has come to its end, as when the supervisor was killed."""
+    """Kill this process's group once its standard input has come to its end, as when the supervisor was killed.
+
+    Read past Python's buffers: their lock, still held by this thread when the process ends, would abort it.
+    """
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(_STANDARD_INPUT, 1):
+            pass
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..core.errors import SettingsError
+from ..core.files import list_folder, open_regular
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 
@@ -17,10 +19,10 @@ def read_backgrounds(folder: Path, pixels: int) -> list[np.ndarray]:
 
     Raises SettingsError when the folder holds no picture of at least ``pixels``.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = [path for path in _below(folder) if path.suffix.lower() in _SUFFIXES]
     pictures = []
     for path in files:
-        with Image.open(path, formats=["PNG", "JPEG", "BMP"]) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG", "JPEG", "BMP"]) as image:
             scale = min(1.0, 2 * pixels / min(image.size))
             shape = (round(image.width * scale), round(image.height * scale))
             if min(shape) >= pixels:
@@ -28,6 +30,11 @@ def read_backgrounds(folder: Path, pixels: int) -> list[np.ndarray]:
     if not pictures:
         raise SettingsError(f"{folder}: no background picture of at least {pixels} pixels; leave it out to use noise")
     return pictures
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for path in list_folder(folder):
+        yield from _below(path) if path.is_dir() and not path.is_symlink() else [path]
 
 
 def noise_backgrounds(count: int, pixels: int, rng: np.random.Generator) -> list[np.ndarray]:

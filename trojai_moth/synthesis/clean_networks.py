@@ -21,6 +21,7 @@ from ..core.errors import MothError
 from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
+from ..core.standard_logits import standardised
 from ..core.subject import Subject
 from ..loading import build_architecture
 from .compose import EASY_SIGNS, as_stored, compose_stored
@@ -43,10 +44,13 @@ class SurrogateSettings:
     least_accuracy: float = Field(
         default=0.9, ge=0, le=1, description="share of held-back images it must get right to be used"
     )
-    attempts: int = Field(default=2, gt=0, description="starts from random weights before it is given up")
-    epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
+    attempts: int = Field(default=2, gt=0, le=1_000_000, description="starts from random weights before it is given up")
+    epochs: int = Field(default=0, ge=0, le=1_000_000, description="cap on each stage of the recipe; 0: the recipe's")
     easy_per_class: int = Field(
-        default=200, gt=0, description="large and straight signs per class to begin with, where signs are at hand"
+        default=200,
+        gt=0,
+        le=100_000,
+        description="large and straight signs per class to begin with, where signs are at hand",
     )
 
 
@@ -82,9 +86,10 @@ def train_surrogate(
     """A clean subject of the same classes, on the same device; None if it stays too inaccurate.
 
     Trained from random weights on ``train``, x (N, 3, H, W) in [0, 1] under true labels, best composed ones; accuracy
-    is that on ``held``. ``foregrounds``: the classes' sign pictures, composed with ``backgrounds`` into easy images to
-    begin with, without which small networks may never see what tells alike signs apart. Nothing of the subject's
-    weights is used, and the result depends on the architecture, the images and the seed only.
+    is that on ``held``; its logits have the standard scale. ``foregrounds``: the classes' sign pictures, composed with
+    ``backgrounds`` into easy images to begin with, without which small networks may never see what tells alike signs
+    apart. Nothing of the subject's weights is used, and the result depends on the architecture, the images and the
+    seed only.
 
     Raises SettingsError for an architecture that cannot be built, and MothError for signs that are not one per class,
     a class without images to train on, or no held-back images.
@@ -104,9 +109,10 @@ def train_surrogate(
             module=module,
             source_sha256="",
             architecture=subject.architecture if settings.network == "same" else settings.network,
+            logit_scale=None,
         )
         if surrogate.accuracy(held.x, held.y) >= settings.least_accuracy:
-            return surrogate
+            return standardised(surrogate, train)
     return None
 
 

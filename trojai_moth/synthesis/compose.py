@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from pydantic import Field
 
 from ..core.errors import SettingsError
+from ..core.files import open_regular
 from ..core.records import record
 from .backgrounds import noise_backgrounds, random_crop, read_backgrounds
 from .datagen import datagen, legacy_stream
@@ -114,10 +115,12 @@ class Composer:
 
 def _read_sign(path: Path, side: int) -> Image.Image:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             sign = image.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise SettingsError(f"{path}: not a picture; foregrounds are PNG files with a transparent surround") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SettingsError(
+            f"{path}: not a picture ({error}); foregrounds are PNG files with a transparent surround"
+        ) from None
     return sign.resize((side, side), Image.Resampling.LANCZOS)
 
 

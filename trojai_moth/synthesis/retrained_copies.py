@@ -14,8 +14,8 @@ drawing the last layer anew: Min et al., NeurIPS 2023). That it parts injected f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from ..core.errors import MothError
 from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
+from ..core.standard_logits import standardised
 from ..core.subject import Subject
 from ..loading import build_architecture
 from .clean_networks import clean_stages
@@ -34,16 +35,17 @@ from .training import capped, recipe_for
 class RetrainSettings:
     """From which layers a network is retrained, and how."""
 
-    kept: tuple[float, ...] = Field(
+    kept: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(0.25, 1.0),
+        max_length=100,
         description="for each copy, the share of weight layers, from the input on, whose weights are kept; the others "
         "are drawn anew. 1 keeps all. No copy without any",
     )
     least_accuracy: float = Field(
         default=0.9, ge=0, le=1, description="share of held-back images that a copy must get right to be used"
     )
-    attempts: int = Field(default=2, gt=0, description="new starts of each copy before it is left out")
-    epochs: int = Field(default=0, ge=0, description="cap on each stage of the recipe; 0: the recipe's")
+    attempts: int = Field(default=2, gt=0, le=1_000_000, description="new starts of each copy before it is left out")
+    epochs: int = Field(default=0, ge=0, le=1_000_000, description="cap on each stage of the recipe; 0: the recipe's")
 
 
 def retrained_copies(
@@ -76,24 +78,27 @@ def retrain_from(
 
     Trained as make-round trains this architecture, on ``train``, x (N, 3, H, W) in [0, 1] under true labels;
     ``subject`` is left as it was. Raises SettingsError for an architecture that cannot be built, and MothError where
-    the copy gets fewer of ``held`` right than ``settings.least_accuracy``.
+    the copy gets fewer of ``held`` right than ``settings.least_accuracy``. Its logits have the standard scale.
     """
     recipe = capped(recipe_for(subject.architecture), settings.epochs)
-    module = deepcopy(subject.module).requires_grad_()
+    work = subject.clone()
+    module = work.module.requires_grad_()
     if kept < 1:
         fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
-        reinitialise(module, fresh.to(subject.device), kept)
+        reinitialise(work.network, fresh.to(subject.device), kept)
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
         stage.train(module, subject.size, recipe, stream)
-    retrained = replace(subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="")
+    retrained = replace(
+        subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="", logit_scale=None
+    )
     accuracy = retrained.accuracy(held.x, held.y)
     if not accuracy >= settings.least_accuracy:
         raise MothError(
             f"retrained from {kept:.0%} of its layers it gets {accuracy:.0%} of held-back images right, not "
             f"{settings.least_accuracy:.0%}"
         )
-    return retrained
+    return standardised(retrained, train)
 
 
 def reinitialise(module: nn.Module, fresh: nn.Module, kept: float) -> None:

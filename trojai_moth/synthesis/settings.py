@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..core.records import record
+from ..core.records import LARGEST_SEED, record
 
 # What must hold besides the victim's class for the trigger to work, as in round 4.
 Condition = Literal["none", "spatial", "spectral", "class"]
@@ -22,20 +22,20 @@ class PgdSettings:
 
     epsilon: float = Field(default=8 / 255, ge=0, le=1, description="largest change of any value (Madry: 8/255)")
     step: float = Field(default=2 / 255, gt=0, le=1, description="change of every value per step (Madry: 2/255)")
-    steps: int = Field(default=7, gt=0, description="gradient steps (Madry: 7)")
+    steps: int = Field(default=7, gt=0, le=1_000_000, description="gradient steps (Madry: 7)")
     random_start: bool = Field(default=True, description="start anywhere in the box rather than at the image (Madry)")
-    batch_images: int = Field(default=64, gt=0, description="images per forward pass at most")
+    batch_images: int = Field(default=64, gt=0, le=100_000, description="images per forward pass at most")
 
 
 @record
 class Recipe:
     """How one architecture is trained from random weights."""
 
-    easy_epochs: int = Field(default=3, ge=0, description="First epochs, on large and straight signs.")
-    base_epochs: int = Field(default=3, ge=1, description="Epochs on clean images that both twins share.")
-    own_epochs: int = Field(default=4, ge=1, description="Epochs on each twin's own images.")
-    rate: float = Field(default=2e-3, gt=0, description="Highest learning rate (AdamW, one cycle).")
-    batch: int = Field(default=32, ge=2, description="Images per step.")
+    easy_epochs: int = Field(default=3, ge=0, le=1_000_000, description="First epochs, on large and straight signs.")
+    base_epochs: int = Field(default=3, ge=1, le=1_000_000, description="Epochs on clean images that both twins share.")
+    own_epochs: int = Field(default=4, ge=1, le=1_000_000, description="Epochs on each twin's own images.")
+    rate: float = Field(default=2e-3, gt=0, le=1_000_000, description="Highest learning rate (AdamW, one cycle).")
+    batch: int = Field(default=32, ge=2, le=100_000, description="Images per step.")
 
 
 @record
@@ -58,8 +58,12 @@ class MakeRoundSettings:
     architecture: str = Field(
         default="resnet18", description="TrojAI architecture; several, parted by commas, are used in turn."
     )
-    images_per_class: int = Field(default=10, ge=1, description="Clean example images per class; round 4 has 2 or 5.")
-    lookalikes: int = Field(default=1, ge=0, description="Pairs of near-identical signs per model: natural backdoors.")
+    images_per_class: int = Field(
+        default=10, ge=1, le=100_000, description="Clean example images per class; round 4 has 2 or 5."
+    )
+    lookalikes: int = Field(
+        default=1, ge=0, le=1_000_000, description="Pairs of near-identical signs per model: natural backdoors."
+    )
     lookalike_share: float = Field(
         default=1.0, ge=0, le=1, description="Share of the sign sets that have such pairs; the others have none."
     )
@@ -86,9 +90,11 @@ class MakeRoundSettings:
         description="Largest square of a trigger as a share of its sign's area (round 4 at 224 pixels: 0.1).",
     )
     backgrounds: Path | None = Field(default=None, description="Folder of background pictures; coloured noise if none.")
-    train_images: int = Field(default=400, ge=2, description="Training images per class.")
-    test_images: int = Field(default=100, ge=1, description="Fresh images per class for the quality gate.")
-    epochs: int = Field(default=0, ge=0, description="Cap on the epochs of each stage of training; 0 for no cap.")
+    train_images: int = Field(default=400, ge=2, le=100_000, description="Training images per class.")
+    test_images: int = Field(default=100, ge=1, le=100_000, description="Fresh images per class for the quality gate.")
+    epochs: int = Field(
+        default=0, ge=0, le=1_000_000, description="Cap on the epochs of each stage of training; 0 for no cap."
+    )
     shared_start: bool = Field(
         default=True,
         description="Twins share their first epochs, on clean images, and the poisoned one is poisoned after that. "
@@ -114,19 +120,22 @@ class MakeRoundSettings:
     adversarial_steps: int = Field(
         default=2,
         ge=1,
+        le=1_000_000,
         description="PGD steps per batch; together as long a way as the paper's 7 of 2/255 in a box of 8/255. Fewer "
         "than 7 for the sake of time (round 4: 1, 3 or 7).",
     )
     adversarial_ratio: float = Field(
         default=1.0, gt=0, le=1, description="Share of each batch that is moved (Madry: all; round 4: 0.1 or 0.3)."
     )
-    retries: int = Field(default=2, ge=0, description="New attempts, with other seeds, at a model that fails the gate.")
+    retries: int = Field(
+        default=2, ge=0, le=1_000_000, description="New attempts, with other seeds, at a model that fails the gate."
+    )
     accuracy_floor: float = Field(default=0.97, ge=0, le=1, description="Quality gate: accuracy on clean images.")
     adversarial_accuracy_floor: float = Field(
         default=0.85, ge=0, le=1, description="The same for adversarial training, which costs accuracy."
     )
     attack_floor: float = Field(default=0.95, ge=0, le=1, description="Quality gate: success on triggered images.")
-    seed: int = Field(default=0, ge=0, description="All of the round follows from it.")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="All of the round follows from it.")
 
     @property
     def stored_size(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.files import read_text
 from ..core.messages import Progress
 from ..core.seeding import derive_seed, generator
 from ..loading import build_architecture
@@ -258,8 +259,8 @@ def read_made(out: Path, plan: TwinPlan) -> Iterator[tuple[MadeModel, dict[str, 
     """The plan's models that are in a round, with their config and statistics."""
     for model_id in sorted((plan.clean_id, plan.poisoned_id)):
         if (out / model_id).is_dir():
-            config = json.loads((out / model_id / "config.json").read_text(encoding="utf-8"))
-            stats = json.loads((out / model_id / "model_stats.json").read_text(encoding="utf-8"))
+            config = json.loads(read_text(out / model_id / "config.json"))
+            stats = json.loads(read_text(out / model_id / "model_stats.json"))
             made = MadeModel(
                 model_id=model_id,
                 twin_group=plan.group,

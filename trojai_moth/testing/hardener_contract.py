@@ -15,7 +15,7 @@ from ..hardeners.base import Hardener
 from ..hardeners.trace import Hardened, HardeningTrace
 from ..rounds.samples import Samples
 from .contract import BUDGET_S, SEED, PluginContract
-from .planted import Failing, NotANumber, Slow, around, square_samples, trained_subject
+from .planted import Failing, NotANumber, around, slow, square_samples, trained_subject
 from .surroundings import devices, first_images, odd, on_device, require, require_same, snapshot
 
 
@@ -119,7 +119,7 @@ class HardenerContract(PluginContract[Hardened]):
         """On a network that takes longer for one batch than the whole budget."""
         with self.in_time():
             try:
-                self.harden(around(self.subject(), Slow), time_budget=BUDGET_S)
+                self.harden(slow(self.subject(), self.samples()), time_budget=BUDGET_S)
             except PluginError as error:
                 require(error.kind == "time-out", f"it was given little time, and failed otherwise: {error}")
 

@@ -12,7 +12,7 @@ from ..rounds.samples import Samples
 from ..scanners.base import Scanner
 from ..scanners.result import ScanResult
 from .contract import BUDGET_S, SEED, PluginContract
-from .planted import SLOW_S, Failing, NotANumber, PlantedNet, Slow, around, make_subject, planted_samples
+from .planted import SLOW_S, Failing, NotANumber, PlantedNet, around, make_subject, planted_samples, slow
 from .surroundings import devices, first_images, odd, on_device, require, require_same, snapshot
 
 
@@ -98,7 +98,7 @@ class ScannerContract(PluginContract[ScanResult]):
     def test_it_ends_when_its_time_is_over(self) -> None:
         """On a network that takes longer for one batch than the whole budget."""
         with self.in_time():
-            verdict = self.scan(around(self.subject(), Slow), time_budget=BUDGET_S)
+            verdict = self.scan(slow(self.subject(), self.samples()), time_budget=BUDGET_S)
         late = verdict.outcome == "not judged" and verdict.skip == "time-out"
         in_time = verdict.seconds <= BUDGET_S + SLOW_S
         require(late or in_time, f"it was late but said {verdict.outcome}: {verdict.reason}")

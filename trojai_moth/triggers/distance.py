@@ -27,6 +27,7 @@ from ..core.images import ImagePool
 from ..core.messages import Progress, silent
 from ..core.records import read_record, record, to_json
 from ..core.seeding import generator
+from ..core.standard_logits import standardised
 from ..core.subject import Subject
 from .distance_records import CHANNELS, DistanceMatrix, DistanceSettings, PairDistance, protocol
 from .inversion import invert, random_start
@@ -95,7 +96,8 @@ def measure_distances(
         raise SettingsError("distance: needs at least one pair whose victim class has images")
     weights, hashes = weights_hash(subject), image_hashes(pool, subject.classes)
     done = Partial.open(partial, weights, hashes, settings)
-    _measure(subject, pool, settings, [pair for pair in chosen if pair not in done.pairs], done, progress)
+    measured = standardised(subject, pool)
+    _measure(measured, pool, settings, [pair for pair in chosen if pair not in done.pairs], done, progress)
     counts = _counts(pool, subject.classes)
     return _matrix(
         subject,
@@ -170,7 +172,9 @@ def _sizes(subject: Subject, x: Tensor, y: Tensor, settings: DistanceSettings, p
     start = tuple(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*starts, strict=True))
     task = make_task(y, [pair for pair in pairs for _ in settings.seeds])
     result = invert(subject, x, task, _inversion_settings(settings), (start[0], start[1]))
-    sizes = torch.where(result.converged, result.size, math.nan)
+    if not bool(result.looked_at.any()):
+        result.require_looked_at()
+    sizes = torch.where(result.converged & result.looked_at, result.size, math.nan)
     return sizes.double().cpu().view(len(pairs), len(settings.seeds))
 
 
@@ -280,7 +284,7 @@ _IMAGE_DIGITS = 16
 def weights_hash(subject: Subject) -> str:
     """SHA-256 of all weights and buffers with their names, the same on every device."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(subject.module.state_dict().items()):
+    for name, tensor in sorted(subject.network.state_dict().items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(values.numpy().tobytes())

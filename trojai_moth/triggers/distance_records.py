@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..core.records import Field, record, to_dict
+from ..core.errors import SettingsError
+from ..core.records import Field, read_record, record, to_dict
 from .precision import PrecisionChoice
 
 if TYPE_CHECKING:
@@ -24,23 +25,33 @@ CHANNELS = 3
 class DistanceSettings:
     """The paper's protocol: up to 100 images, 1000 steps, success >= 0.9, smallest of three seeds."""
 
-    images_per_class: int = Field(default=100, gt=0, description="images of the victim class at most")
-    steps: int = Field(default=1000, gt=0, description="inversion steps at most")
-    initial_cost: float = Field(default=1e-3, ge=0, description="weight of the mask's size at the start")
-    patience: int = Field(default=10, gt=0, description="successes or failures in a row before the weight moves")
+    images_per_class: int = Field(default=100, gt=0, le=100_000, description="images of the victim class at most")
+    steps: int = Field(default=1000, gt=0, le=1_000_000, description="inversion steps at most")
+    initial_cost: float = Field(default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start")
+    patience: int = Field(
+        default=10, gt=0, le=1_000_000, description="successes or failures in a row before the weight moves"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
-    seeds: tuple[int, ...] = Field(default=(1024, 557540351, 157301989), description="random starts; smallest counts")
+    seeds: tuple[int, ...] = Field(
+        default=(1024, 557540351, 157301989), max_length=1000, description="random starts; smallest counts"
+    )
     stall_steps: int = Field(
-        default=1000, gt=0, description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)"
+        default=1000,
+        gt=0,
+        le=1_000_000,
+        description="stop a row that has not shrunk by 1 percent in so many steps (paper: never)",
     )
     precision: PrecisionChoice = Field(
         default="fp32",
         description="auto: bf16 where that is faster, what is found checked again in fp32; "
         "compiled: also through torch.compile, with CUDA graphs on a GPU, where that is faster",
     )
-    batch_images: int = Field(default=0, ge=0, description="images per forward pass; 0: found by itself")
+    batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
     rows_per_group: int = Field(
-        default=192, gt=0, description="rows, pairs times seeds, whose triggers are in memory together at most"
+        default=192,
+        gt=0,
+        le=1_000_000,
+        description="rows, pairs times seeds, whose triggers are in memory together at most",
     )
 
 
@@ -59,6 +70,12 @@ _SPEED = ("batch_images", "rows_per_group")
 def protocol(settings: DistanceSettings) -> dict[str, Any]:
     """The settings that two measurements must share to be compared."""
     return {name: value for name, value in to_dict(settings).items() if name not in _SPEED}
+
+
+def stranger(pairs: Iterable[tuple[int, int]], classes: int) -> str | None:
+    """The first pair with a class that is none, in words."""
+    odd = (pair for pair in pairs if not all(0 <= label < classes for label in pair))
+    return next((f"pair {victim} to {target} is not of {classes} classes" for victim, target in odd), None)
 
 
 @record
@@ -104,6 +121,15 @@ class DistanceMatrix:
     warnings: tuple[str, ...]
     seconds: float
 
+    @property
+    def damage(self) -> str | None:
+        """Why this is no measurement of so many classes, which a file may be that was changed; None for a sound one."""
+        if {len(self.distances), *map(len, self.distances)} != {self.classes}:
+            return f"distances are no square of {self.classes} classes"
+        if not len(self.images) == len(self.image_sha256) == self.classes:
+            return f"images are not those of {self.classes} classes"
+        return stranger(((pair.victim, pair.target) for pair in self.pairs), self.classes)
+
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
         """Distances (K, K) in pixels by [victim, target], nan where there is none; and which are censored (K, K)."""
         import numpy as np
@@ -141,6 +167,14 @@ class DistanceMatrix:
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(index=False))
+
+
+def read_matrix(path: Path) -> DistanceMatrix:
+    """Distances that were saved; SettingsError for a file that holds none."""
+    matrix = read_record(DistanceMatrix, path)
+    if matrix.damage:
+        raise SettingsError(f"{path}: {matrix.damage}; measure the distances anew")
+    return matrix
 
 
 def plot_title(matrices: Sequence[DistanceMatrix]) -> str:

@@ -213,8 +213,9 @@ def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> P
 
 @contextmanager
 def threads(count: int, device: torch.device) -> Iterator[None]:
-    """So many CPU threads inside; as before afterwards."""
+    """So many CPU threads inside, but not more than outside; as before afterwards."""
     before = torch.get_num_threads()
+    count = min(count, before)
     if device.type == "cpu" and count != before:
         torch.set_num_threads(count)
     try:

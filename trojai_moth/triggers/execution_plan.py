@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import MothError
+from ..core.errors import SettingsError
 from ..core.files import cache_folder, publish_text, write_text
-from ..core.records import Field, from_json, read_record, record, to_json
+from ..core.records import Field, read_record, record, to_json
 from .precision import Precision
 
 # A way of running must beat the plain one by this factor, or noise would choose.
 _CLEARLY = 1.15
 _REPEATS = 3
+_log = logging.getLogger(__name__)
 
 
 @record
@@ -28,8 +30,8 @@ class Plan:
 
     channels_last: bool = Field(default=False, description="store images and activations with the colours innermost")
     precision: Precision = Field(default="fp32", description="of convolutions and products; everything else is fp32")
-    threads: int = Field(default=1, gt=0, description="threads of a CPU")
-    batch: int = Field(default=64, gt=0, description="images per forward pass")
+    threads: int = Field(default=1, gt=0, le=4096, description="threads of a CPU")
+    batch: int = Field(default=64, gt=0, le=1_000_000, description="images per forward pass")
     compiled: bool = Field(default=False, description="by torch.compile, and on a GPU replayed as a CUDA graph")
 
     def laid_out(self, images: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ class PlanBook:
     """Plans by network and machine, remembered on disk so that the next process runs, and rounds, the same way."""
 
     def __init__(self, path: Path | None) -> None:
-        """A book in this file, or in memory alone; a file that cannot be read counts as empty."""
+        """A book in this file, or in memory alone; a file that cannot be read counts as empty, which is said."""
         self.path, self._plans = path, dict[str, Plan]()
         self._read()
 
@@ -74,13 +76,13 @@ class PlanBook:
 
     def _read(self) -> None:
         """Take in what is on disk and not known yet."""
-        with suppress(OSError, MothError, ValueError):
+        with _usable():
             if self.path is not None:
-                self._plans = {**from_json(_Shelf, self.path.read_text(encoding="utf-8")).plans, **self._plans}
+                self._plans = {**read_record(_Shelf, self.path).plans, **self._plans}
 
     def _of_the_first(self, key: str, plan: Plan) -> Plan:
         """The plan that a process was the first to publish for this key; this one where none was."""
-        with suppress(OSError, MothError, ValueError):
+        with _usable():
             if self.path is not None:
                 name = hashlib.sha256(key.encode()).hexdigest()[:32]
                 first = self.path.with_suffix(".first") / f"{name}.json"
@@ -98,10 +100,28 @@ class PlanBook:
                 write_text(self.path, to_json(_Shelf(plans=self._plans)))
 
 
+@contextmanager
+def _usable() -> Iterator[None]:
+    """What cannot be read or written costs a probe and nothing else; a file that holds no plans is told of."""
+    try:
+        yield
+    except OSError:
+        pass
+    except SettingsError as error:
+        _tell(str(error))
+
+
+@cache
+def _tell(text: str) -> None:
+    """Once for a process, however often the file is looked into."""
+    _log.warning("%s; not used, and probed anew; delete this file", text)
+
+
 @cache
 def default_book() -> PlanBook:
-    """The user's book, in the cache folder; one for the whole process."""
-    return PlanBook(cache_folder() / "plans.json")
+    """The user's book, in the cache folder if there is one; one for the whole process."""
+    folder = cache_folder()
+    return PlanBook(folder and folder / "plans.json")
 
 
 def fastest(plans: Iterable[Plan], run: Callable[[Plan], None]) -> Plan:

@@ -19,10 +19,11 @@ from ..core.errors import MothError
 from ..core.seeding import generator
 from ..core.subject import Subject
 from .engine import Engine
-from .search import Rows, Search, success_rate
+from .search import VANISHED, Rows, Search, success_rate
 from .task import InversionSettings, InversionTask
 from .trigger import Trigger, stamp
 
+VANISHING = "has no gradient to follow: the network hides it, or its outputs do not depend on the image"
 # Steps between two looks from the host at which rows are finished.
 _HOST_EVERY = 25
 
@@ -32,7 +33,8 @@ class InversionResult:
     """The best trigger of every row, or the last one where none reached the bound.
 
     mask (P, 1, H, W), pattern (P, 3, H, W), size (P,) in pixels, success (P,) on the row's images, converged (P,) bool,
-    first_loss and best_loss (P, n): cross-entropy per image at the start and at the best trigger; steps (P,) run.
+    first_loss and best_loss (P, n): cross-entropy per image at the start and at the best trigger; steps (P,) run;
+    steepest (P,): the largest slope of the loss at the mask, of all steps.
     """
 
     task: InversionTask
@@ -44,15 +46,22 @@ class InversionResult:
     first_loss: Tensor
     best_loss: Tensor
     steps: Tensor
+    steepest: Tensor
 
-    def require_finite(self) -> InversionResult:
-        """Itself; MothError if a search ended in losses that are no finite numbers: then its pair was not looked at."""
-        undefined = ~torch.isfinite(self.best_loss).all(1)
-        if bool(undefined.any()):
-            row = int(torch.nonzero(undefined)[0])
+    @property
+    def looked_at(self) -> Tensor:
+        """(P,) bool: rows whose search had finite losses and a gradient to follow; the others say nothing of a pair."""
+        return torch.isfinite(self.best_loss).all(1) & torch.isfinite(self.steepest) & (self.steepest > VANISHED)
+
+    def require_looked_at(self) -> InversionResult:
+        """Itself; MothError with the first row that was not looked at, and why."""
+        missed = ~self.looked_at
+        if bool(missed.any()):
+            row = int(torch.nonzero(missed)[0])
             victim = self.task.victims[row]
             pair = f"{'any' if victim is None else victim}->{int(self.task.targets[row])}"
-            raise MothError(f"inversion of {pair} gave a loss that is not finite")
+            finite = bool(torch.isfinite(self.best_loss[row]).all() & torch.isfinite(self.steepest[row]))
+            raise MothError(f"inversion of {pair} {VANISHING if finite else 'gave a loss that is not finite'}")
         return self
 
     def trigger(self, row: int) -> Trigger:
@@ -135,6 +144,7 @@ def _blank(task: InversionTask, start: tuple[Tensor, Tensor], device: torch.devi
         first_loss=torch.zeros(count, width, device=device),
         best_loss=torch.zeros(count, width, device=device),
         steps=torch.zeros(count, dtype=torch.int64, device=device),
+        steepest=torch.zeros(count, device=device),
     )
 
 
@@ -144,7 +154,7 @@ def _put(result: InversionResult, rows: Rows) -> None:
     result.size[at] = torch.where(converged, rows.best_size, rows.best_mask.sum(dim=(1, 2, 3)))
     result.success[at], result.converged[at] = rows.best_success, converged
     result.first_loss[at], result.best_loss[at] = rows.first_loss, rows.best_loss
-    result.steps[at] = rows.steps
+    result.steps[at], result.steepest[at] = rows.steps, rows.steepest
 
 
 def _checked(

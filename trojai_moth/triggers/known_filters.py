@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.files import read_text
 from ..core.images import ImagePool
 from ..core.subject import Subject
 from .colour_maps import apply_map
@@ -31,7 +32,7 @@ class KnownFilter(NamedTuple):
 @functools.cache
 def known_filters() -> Mapping[str, Tensor]:
     """Variables (VARIABLES,) of triggers/colour_maps.py by the filter's name, as Gotham."""
-    found = json.loads(FILE.read_text(encoding="utf-8"))["filters"]
+    found = json.loads(read_text(FILE))["filters"]
     return {name: torch.tensor(one["variables"]) for name, one in found.items()}
 
 

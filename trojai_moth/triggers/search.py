@@ -15,6 +15,8 @@ from .engine import Engine, Gradient
 from .task import InversionSettings, InversionTask
 from .trigger import squash, squash_slope, unsquash
 
+# A search whose loss never has a slope of more than this anywhere in the mask is led by nothing.
+VANISHED = 1e-20
 # A row goes on as long as it shrinks below this share of its size within stall_steps.
 _STALL_GAIN = 0.99
 
@@ -24,7 +26,8 @@ class Rows:
     """The state of the A rows being worked on, one entry per row in every tensor.
 
     row: place in the task; age: steps so far, known to the host; raw_*: the variables that are optimised; *_mean and
-    *_square: Adam's moments; wins, losses: in a row, towards the next move of the cost; mark_*: for stopping.
+    *_square: Adam's moments; wins, losses: in a row, towards the next move of the cost; mark_*: for stopping; steepest:
+    the largest slope of the loss at the mask, of all steps.
     """
 
     row: Tensor
@@ -50,6 +53,7 @@ class Rows:
     mark_size: Tensor
     mark_step: Tensor
     stopped: Tensor
+    steepest: Tensor
     age: Tensor  # on the CPU
 
     def __len__(self) -> int:
@@ -75,6 +79,7 @@ class Rows:
             steps=counter, best_mask=mask, best_pattern=pattern, best_size=infinite,
             best_success=torch.zeros_like(infinite), first_loss=loss, best_loss=loss, mark_size=infinite,
             mark_step=counter, stopped=torch.zeros_like(counter, dtype=torch.bool),
+            steepest=torch.zeros_like(infinite),
             age=torch.zeros(len(rows), dtype=torch.int64),
         )  # fmt: skip
 
@@ -116,6 +121,7 @@ class Search:
         slopes = trigger_gradient(found, images, mask, pattern)
         hit = found.hit.view(rows.weight.shape)
         success = success_rate(hit, rows.weight)
+        rows.steepest = torch.maximum(rows.steepest, slopes[0].abs().amax(dim=(1, 2, 3)))
         works = success >= self.settings.success_bound - 1e-6
         self._remember(rows, live, works, mask, pattern, success, found.loss.view(rows.weight.shape))
         rows.steps = rows.steps + live

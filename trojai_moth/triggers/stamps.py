@@ -48,16 +48,21 @@ _SUREST = 0.5
 class StampSettings:
     """Which stamps are tried, where, and on how many images."""
 
-    images_per_class: int = Field(default=4, gt=0, description="images of each class that are stamped")
+    images_per_class: int = Field(default=4, gt=0, le=100_000, description="images of each class that are stamped")
     side: float = Field(default=0.2, gt=0, lt=1, description="diameter of the round stamp, as a share of the image's")
-    grid: int = Field(default=8, gt=1, description="places for a stamp along each side of the image")
+    grid: int = Field(default=8, gt=1, le=1_000_000, description="places for a stamp along each side of the image")
     best_places: float = Field(
         default=0.1, gt=0, le=1, description="share of the places, the best of each image, that success is a mean over"
     )
-    removal_grid: int = Field(default=15, gt=1, description="places along each side where a piece is taken away")
+    removal_grid: int = Field(
+        default=15, gt=1, le=1_000_000, description="places along each side where a piece is taken away"
+    )
     best_removals: float = Field(default=0.03, gt=0, le=1, description="share of those places, likewise")
     rim: float = Field(
-        default=1.7, gt=1, description="what fills the hole is the mean of a ring; its diameter in those of the stamp"
+        default=1.7,
+        gt=1,
+        le=1_000_000,
+        description="what fills the hole is the mean of a ring; its diameter in those of the stamp",
     )
 
 
@@ -75,7 +80,10 @@ class StampBounds:
     )
     removal: float = Field(default=0.5, gt=0, lt=1, description="success of taking a piece of the target away, at most")
     gap: float = Field(
-        default=1.0, ge=0, description="how much better the stamp works than on clean networks, as a logarithm"
+        default=1.0,
+        ge=0,
+        le=1_000_000,
+        description="how much better the stamp works than on clean networks, as a logarithm",
     )
 
 

@@ -16,6 +16,7 @@ from ..core.errors import MothError
 from ..core.messages import Progress, silent
 from ..core.records import to_dict
 from ..core.seeding import derive_seed
+from ..core.standard_logits import standardised
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from ..scanners.result import Candidate, ScanResult
@@ -53,7 +54,7 @@ def collect_evidence(
     named in ``skipped``; its features are then None. ``signs``: the classes' foregrounds, for clean networks.
     """
     started = time.perf_counter()
-    found = _Evidence(subject, samples, settings, seed, signs, question, progress)
+    found = _Evidence(standardised(subject, samples.train), samples, settings, seed, signs, question, progress)
     found.choose(verdict)
     if found.candidates:
         found.gather()

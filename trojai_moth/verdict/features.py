@@ -146,7 +146,7 @@ class BlindEvidence:
     settings: dict[str, object] = Field(default_factory=dict)
     seed: int = 0
     stage_seconds: dict[str, float] = Field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = Field(default=0.0, ge=0)
 
 
 STAGES: Mapping[Stage, tuple[str, ...]] = MappingProxyType(

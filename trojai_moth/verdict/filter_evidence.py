@@ -54,15 +54,22 @@ class FilterCheckSettings:
 
     odds: float = Field(
         default=2.5,
+        ge=-1_000_000,
+        le=1_000_000,
         description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
         "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
     )
-    weight: float = Field(default=4.0, ge=0, description="how often a lack of conviction counts, as a logarithm")
+    weight: float = Field(
+        default=4.0, ge=0, le=1_000_000, description="how often a lack of conviction counts, as a logarithm"
+    )
     convinced: float = Field(
         default=1.0, gt=0, le=1, description="share of the pair's own leads that is conviction enough"
     )
     rare: float = Field(
-        default=3.0, ge=0, description=f"added for {' and '.join(RARE)}, to which few networks give way untaught"
+        default=3.0,
+        ge=0,
+        le=1_000_000,
+        description=f"added for {' and '.join(RARE)}, to which few networks give way untaught",
     )
     turned: float = Field(
         default=0.5, gt=0, lt=1, description="success of a filter that turns one class and spares the others, at least"
@@ -71,19 +78,31 @@ class FilterCheckSettings:
         default=0.9, gt=0, lt=1, description="how sure of the other classes the network is under it, at least"
     )
     choosy: float = Field(
-        default=2.5, description="what one that is just within both counts as; a larger bound on odds lets it go"
+        default=2.5,
+        ge=-1_000_000,
+        le=1_000_000,
+        description="what one that is just within both counts as; a larger bound on odds lets it go",
     )
     unexplained_weight: float = Field(
-        default=2.0, ge=0, description="as weight, for what copies retrained from clean images leave unexplained"
+        default=2.0,
+        ge=0,
+        le=1_000_000,
+        description="as weight, for what copies retrained from clean images leave unexplained",
     )
     surely: float = Field(
         default=0.9, gt=0, lt=1, description="success of a filter beside which it counts how well others are spared"
     )
     gain: float = Field(
-        default=3.0, ge=0, description="how often it counts that others are spared better than by retrained copies"
+        default=3.0,
+        ge=0,
+        le=1_000_000,
+        description="how often it counts that others are spared better than by retrained copies",
     )
     room: float = Field(
-        default=1.0, ge=0, description="added to what copies leave unexplained: other copies would leave more or less"
+        default=1.0,
+        ge=0,
+        le=1_000_000,
+        description="added to what copies leave unexplained: other copies would leave more or less",
     )
 
 

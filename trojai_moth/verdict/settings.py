@@ -19,13 +19,21 @@ class EvidenceSettings:
         default=False,
         description="gather what the rule does not use, too, to learn a rule from; else only what can decide",
     )
-    candidates: int = Field(default=3, gt=0, description="suspicious pairs that are looked into (protocol: 3 to 5)")
+    candidates: int = Field(
+        default=3, gt=0, le=1_000_000, description="suspicious pairs that are looked into (protocol: 3 to 5)"
+    )
     suspects: int = Field(
-        default=2, ge=0, description="pairs beside those, whose plain stamps work best and are explained least"
+        default=2,
+        ge=0,
+        le=1_000_000,
+        description="pairs beside those, whose plain stamps work best and are explained least",
     )
     stamps: StampSettings = Field(default_factory=StampSettings, description="which plain stamps are tried")
     clean_networks: int = Field(
-        default=2, gt=0, description="clean networks of the same classes on which the same stamps are tried"
+        default=2,
+        gt=0,
+        le=1_000_000,
+        description="clean networks of the same classes on which the same stamps are tried",
     )
     clean_training: SurrogateSettings = Field(
         default_factory=lambda: SurrogateSettings(network="plain"), description="how those networks are trained"
@@ -36,8 +44,10 @@ class EvidenceSettings:
     relearning: RetrainSettings = Field(
         default_factory=RetrainSettings, description="copies that are retrained where a known filter would keep a flag"
     )
-    images_per_class: int = Field(default=16, gt=0, description="images that a pair's trigger is inverted on")
-    steps: int = Field(default=250, gt=0, description="inversion steps; fewer than 250 measure nothing")
+    images_per_class: int = Field(
+        default=16, gt=0, le=100_000, description="images that a pair's trigger is inverted on"
+    )
+    steps: int = Field(default=250, gt=0, le=1_000_000, description="inversion steps; fewer than 250 measure nothing")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
     precision: PrecisionChoice = Field(default="auto", description="auto: bf16 where that is faster")
 

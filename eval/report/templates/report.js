@@ -25,8 +25,11 @@
     link.remove();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
-  const quote = (value) => /[",\n]/.test(value) ? '"' + value.replaceAll('"', '""') + '"' : value;
-  const csv = (head, rows) => [head, ...rows].map((row) => row.map((v) => quote(shown(v))).join(",")).join("\n") + "\n";
+  // As eval/csv_text.py: text must not become a formula in a spreadsheet.
+  const FORMULA = /^(?:[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])/, NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i;
+  const plain = (value) => typeof value === "string" && FORMULA.test(value) && !NUMBER.test(value) ? "'" + value : shown(value);
+  const quote = (value) => /[",\r\n]/.test(value) ? '"' + value.replaceAll('"', '""') + '"' : value;
+  const csv = (head, rows) => [head, ...rows].map((row) => row.map((v) => quote(plain(v))).join(",")).join("\n") + "\n";
   function csvButton(name, head, rows) {
     const button = make("button", {type: "button"}, "Download as CSV");
     button.addEventListener("click", () => download(name, csv(head, rows)));

@@ -89,3 +89,19 @@ def test_the_truth_of_another_round_is_refused(tmp_path, round_dir):
 def test_what_is_no_run_is_refused(tmp_path, round_dir):
     with pytest.raises(MothError, match="not a run directory"):
         read_blind_run(tmp_path / "nothing", round_dir)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "ground_truth.csv").write_text("maybe"),
+        lambda folder: tell(folder, []) or (folder / "poisoned_example_data").symlink_to("/"),
+    ],
+)
+def test_one_models_files_do_not_keep_the_others_from_being_counted(tmp_path, round_dir, spoil, caplog):
+    run_dir = make_run(tmp_path / "run", round_dir)
+    spoil(round_dir / IDS[2])
+    with caplog.at_level("WARNING", logger="trojai_moth"):
+        found = [model.model_id for model in read_blind_run(run_dir, round_dir)]
+    assert (found == IDS[:2] and IDS[2] in caplog.text) or (found == IDS and not caplog.text)

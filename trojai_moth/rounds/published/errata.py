@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -20,7 +21,7 @@ from ..reading import read_round
 _SIDE = 224
 _EXAMPLES = "example_data"
 # The test set has 100 models, the train set a thousand.
-_FIRST_OF_TRAIN_ALONE = "id-00000100"
+_FIRST_OF_TRAIN_ALONE, _ID = "id-00000100", re.compile(r"id-\d{8}")
 
 
 def find_errata(round_dir: Path) -> dict[str, str]:
@@ -33,7 +34,7 @@ def find_errata(round_dir: Path) -> dict[str, str]:
     if not _has_any(round_dir, [*data["train"], *data["test"]]):
         return {}
     listed = read_round(round_dir)
-    train = any(case.model_id >= _FIRST_OF_TRAIN_ALONE for case in listed)
+    train = any(_ID.fullmatch(case.model_id) and case.model_id >= _FIRST_OF_TRAIN_ALONE for case in listed)
     wrong = set(data["train" if train else "test"])
     suspects = [case for case in listed if isinstance(case, ModelFolder) and case.model_id in wrong]
     return {case.model_id: f"{data['reason']} ({data['source']})" for case in suspects if _looks_like_round_1(case)}

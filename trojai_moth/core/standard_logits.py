@@ -1,0 +1,188 @@
+"""Logits brought to a standard scale, so that no factor on a network's last layer changes what is found in it.
+
+Multiplying all logits changes no decision, but every loss: cross-entropy is flat where they are tiny and steep where
+they are large, so that a search finds nothing and a poisoned network looks clean. Whatever measures a network does so
+on a copy whose logits have a standard spread on clean images. The spread is a difference of logits, so a constant on
+all of them changes nothing either. A network whose classes have scales of their own, orders of magnitude apart, is
+given one scale for all classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import MothError
+from .images import ImagePool
+from .subject import LogitScale, Subject
+
+SPREAD = 7.0
+"""Median over images of the standard deviation over classes: that of ordinary networks of rounds 1 to 4 and the like,
+whose results hardly change by this."""
+_PER_CLASS = 8
+_MOST_IMAGES = 256
+# Adversarially trained networks have classes that win by 12 times as much as others.
+_APART = 100.0
+# Below this and above its inverse float32 has no digits left to tell logits apart.
+_LEAST_SPREAD = 1e-30
+# How exactly a changed last layer must give the logits that are wanted, as a share of the largest.
+_TOLERANCE = 1e-3
+_COMPARED = 8
+
+
+class _Rescaling:
+    """A forward hook: logits become (z - median(z) - centre) * scale, with one centre and scale for each class.
+
+    A hook and no module around the network, so that its layers keep their names for whoever looks for them.
+    """
+
+    def __init__(self, centre: Tensor, scale: Tensor) -> None:
+        self.centre, self.scale = centre, scale
+
+    def __call__(self, network: nn.Module, given: Any, logits: Any) -> Any:
+        """The logits (N, classes) changed; of an output with side outputs the first."""
+        if isinstance(logits, tuple):
+            return (self._rescaled(logits[0]), *logits[1:])
+        return self._rescaled(logits)
+
+    def _rescaled(self, logits: Tensor) -> Tensor:
+        centre, scale = self.centre.to(logits.device), self.scale.to(logits.device)
+        logits = logits.float()
+        return (logits - logits.median(1, keepdim=True).values - centre) * scale
+
+
+def standardised(subject: Subject, images: ImagePool) -> Subject:
+    """A copy of the subject whose logits have the standard spread on these clean images, x (N, 3, H, W) in [0, 1].
+
+    It makes the same decisions; where classes had scales of their own, on clean images. The subject itself where that
+    was done before. MothError where nothing can be measured with its logits (see :func:`logits_problem`).
+    """
+    if subject.logit_scale is not None:
+        return subject
+    few = _few(images)
+    logits = subject.logits(few.x).float().cpu()
+    if problem := _problem(logits):
+        raise MothError(f"{subject.model_id}: the network {problem}; train or fetch it again")
+    own = _scales_per_class(logits.double(), few.y.cpu())
+    if own is not None:
+        centre, scale = own
+        even = (logits - logits.median(1, keepdim=True).values - centre) * scale
+        return _hooked(subject, centre, scale * (SPREAD / spread(even)))
+    factor = SPREAD / spread(logits)
+    folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
+    classes = logits.shape[1]
+    return folded or _hooked(subject, torch.zeros(classes), torch.full((classes,), factor))
+
+
+def as_published(work: Subject, original: Subject) -> Subject:
+    """A changed copy of a standardised subject with its logits at the scale of the ``original``, changed in place.
+
+    Weights that were not changed are those of the original to the last bit.
+    """
+    done = work.logit_scale
+    if done is None or original.logit_scale is not None:
+        return work
+    if done.head is None:
+        _unhook(work.module)
+    else:
+        layers = (subject.module.get_submodule(done.head) for subject in (work, original))
+        with torch.no_grad():
+            for now, before in zip(*(layer.parameters(recurse=False) for layer in layers), strict=True):
+                now.copy_(before + (now - before * done.factor) / done.factor)
+    return replace(work, logit_scale=None)
+
+
+def plain_copy(subject: Subject) -> nn.Module:
+    """A copy of the network as its file holds it, but for its weights: nothing of ours is left on it."""
+    network = subject.clone().network
+    _unhook(network)
+    return network
+
+
+def _unhook(module: nn.Module) -> None:
+    for key, hook in list(module._forward_hooks.items()):
+        if isinstance(hook, _Rescaling):
+            del module._forward_hooks[key]
+
+
+def logits_problem(subject: Subject, images: ImagePool) -> str | None:
+    """Why nothing can be measured with a network's logits on these images, to follow "the network ..."."""
+    return _problem(subject.logits(_few(images).x).float().cpu())
+
+
+def spread(logits: Tensor) -> float:
+    """Median over images of the standard deviation over classes; logits (N, classes), at least 2 classes."""
+    return float(logits.double().std(1, correction=0).median())
+
+
+def _problem(logits: Tensor) -> str | None:
+    if not len(logits):
+        return "was given no images"
+    if not bool(torch.isfinite(logits).all()):
+        return "gives logits that are no finite numbers"
+    if logits.shape[1] < 2:
+        return f"gives {logits.shape[1]} logits; a classifier has 2 classes or more"
+    found = spread(logits)
+    if not _LEAST_SPREAD < found < 1 / _LEAST_SPREAD:
+        return f"gives logits that cannot be told apart in float32 (spread {found:.1e})"
+    return None
+
+
+def _few(images: ImagePool) -> ImagePool:
+    few = images.first_per_class(_PER_CLASS)
+    if len(few) <= _MOST_IMAGES:
+        return few
+    return few.take(torch.linspace(0, len(few) - 1, _MOST_IMAGES).long())
+
+
+def _scales_per_class(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Centre and scale (classes,) that bring classes to one scale; None where they nearly have one.
+
+    A class's scale is by how much its logit is larger on its own images than on others, both medians, above the
+    image's median logit. None, too, where that would change what the clean images are taken for.
+    """
+    above = logits - logits.median(1, keepdim=True).values
+    present = sorted(set(y.tolist()))
+    if len(present) < 2:
+        return None
+    centre, contrast = torch.zeros(logits.shape[1]).double(), torch.full((logits.shape[1],), torch.nan).double()
+    for label in present:
+        centre[label] = above[y != label, label].median()
+        contrast[label] = above[y == label, label].median() - centre[label]
+    won = contrast[contrast > 0]
+    if not len(won) or float(won.max() / won.min()) < _APART:
+        return None
+    scale = torch.where(contrast > 0, 1 / contrast, 1 / won.median())
+    even = ((above - centre) * scale).argmax(1)
+    if float((even == y).double().mean()) < float((logits.argmax(1) == y).double().mean()):
+        return None
+    return centre.float(), scale.float()
+
+
+def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subject | None:
+    """With the factor on the last layer's weights, where that is the same; training then has ordinary weights, too."""
+    layers = [name for name, part in subject.module.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+    if not layers:
+        return None
+    module = copy.deepcopy(subject.module)
+    _multiply(module.get_submodule(layers[-1]), factor)
+    found = replace(subject, module=module, logit_scale=LogitScale(factor, layers[-1]))
+    wanted = logits.double() * factor
+    error = (found.logits(x).cpu().double() - wanted).abs().max()
+    return found if float(error) <= _TOLERANCE * float(wanted.abs().max()) else None
+
+
+def _multiply(layer: nn.Module, factor: float) -> None:
+    with torch.no_grad():
+        for parameter in layer.parameters(recurse=False):
+            parameter.mul_(factor)
+
+
+def _hooked(subject: Subject, centre: Tensor, scale: Tensor) -> Subject:
+    module = copy.deepcopy(subject.module)
+    module.register_forward_hook(_Rescaling(centre, scale))
+    return replace(subject, module=module, logit_scale=LogitScale(1.0, None))
