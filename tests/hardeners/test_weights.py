@@ -1,5 +1,7 @@
+import hashlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,7 +68,8 @@ def test_the_file_says_what_it_is(saved):
 
 def test_the_trace_comes_back_and_weights_of_another_program_have_none(saved, tmp_path):
     path, other = saved
-    assert read_trace(path) == hardened(other).trace
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_trace(path) == replace(hardened(other).trace, weights_sha256=sha256)
     save_file(dict(other.module.state_dict()), tmp_path / "foreign.safetensors")
     with pytest.raises(UnreadableModelError, match=r"foreign\.safetensors: does not say how it was hardened"):
         read_trace(tmp_path / "foreign.safetensors")
@@ -92,7 +95,7 @@ def test_damaged_files_are_refused(saved):
             load_weights(path, make_subject())
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     path.unlink()
-    with pytest.raises(UnreadableModelError, match="not readable"):
+    with pytest.raises(UnreadableModelError, match="no such file"):
         load_weights(path, make_subject())
 
 

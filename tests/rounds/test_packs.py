@@ -199,7 +199,7 @@ def test_members_that_do_not_lie_together_and_models_without_a_file(tmp_path):
     found = read_pack(write_members(tmp_path / "id-000000xx.tar.gz", [*MODEL, *other, MODEL[1]]))
     assert "do not lie together" in found[0].reason and isinstance(found[1], ModelFolder)
     found = read_pack(write_members(tmp_path / "id-000001xx.tar.gz", MODEL[:1]))
-    assert "no model.pt for id-00000001" in found[0].reason
+    assert "id-00000001: no model.pt in it" in found[0].reason
 
 
 def test_a_second_file_of_the_same_name_is_refused(tmp_path):

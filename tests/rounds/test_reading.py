@@ -268,6 +268,6 @@ def test_labels_are_not_read_here(round_dir):
     assert read_round(round_dir) == cases
     fields = {*vars(cases[0]), *vars(cases[0].config)}
     assert fields == {
-        *("model_id", "directory", "config", "names", "packed", "architecture", "classes", "stored_size", "size"),
-        "normalisation",
+        *("model_id", "directory", "config", "names", "packed", "linked_model"),
+        *("architecture", "classes", "stored_size", "size", "normalisation"),
     }

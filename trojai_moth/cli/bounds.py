@@ -76,12 +76,12 @@ def bounds_of(
     """The bounds of an opened model from finished measurements."""
     from ..core.seeding import derive_seed
     from ..eval.distance_bounds.measures import measure_bounds
-    from ..hardeners.weights import load_weights
+    from ..runs.hardened_weights import load_named_weights
     from ..triggers.distance_records import read_matrix
 
     matrices = [read_matrix(path) if path else None for path in (before, after)]
     assert matrices[0] is not None
-    subject = load_weights(weights, model.subject) if weights else model.subject
+    subject = load_named_weights(weights, model.subject) if weights else model.subject
     return measure_bounds(
         subject,
         model.samples,

@@ -100,13 +100,13 @@ def make_card(
     from ..eval.cards.class_names import class_names
     from ..eval.cards.text import SIDE_FILE
     from ..eval.distance_bounds.bounds import BoundSettings
-    from ..hardeners.weights import load_weights
+    from ..runs.hardened_weights import load_named_weights
     from .card_parts import accuracy_outcome, card_bounds, publish
 
     model, images, data = open_to_measure(settings, ("distance", "bounds"), **choices)
     subject = model.subject
     names = class_names(model.folder, subject.classes, labels)
-    hardened = load_weights(weights, subject) if weights else None
+    hardened = load_named_weights(weights, subject) if weights else None
     path = into or (run_dir / "cards" / subject.model_id if run_dir else choices["model_dir"]) / "README.md"
     with shown_progress() as progress:
         measure = _measurer(model, path, settings, images, data, choices["on"], progress)
@@ -225,7 +225,7 @@ def _measure_again(
     import numpy as np
 
     from ..core.seeding import derive_seed
-    from ..hardeners.weights import load_weights
+    from ..runs.hardened_weights import load_named_weights
     from ..triggers.distance import measure_distances
     from .card_parts import data_assignments
 
@@ -239,7 +239,7 @@ def _measure_again(
         backgrounds=known.origin.data.backgrounds,
         assignments=data_assignments(known.origin.data), seed=known.origin.seed, device=device, only=lambda _: victims,
     )  # fmt: skip
-    subject = load_weights(weights, model.subject) if weights else model.subject
+    subject = load_named_weights(weights, model.subject) if weights else model.subject
     if subject.source_sha256 != last.source_sha256:
         return None, f"{model_dir}: is not the model file that the card was made from"
     if known.after is not None and weights is None:

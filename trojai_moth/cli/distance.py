@@ -101,7 +101,7 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     settings = from_dict(DistanceSettings, {**(FAST if fast else {}), **given}, source="--set distance")
     if out and out.is_dir():
         raise SettingsError(f"--out {out}: is a folder; name the JSON file")
-    from ..hardeners.weights import load_weights
+    from ..runs.hardened_weights import load_named_weights
     from ..triggers.distance import choose_pairs, measure_distances
 
     partial = out.with_suffix(".partial.json") if out else None
@@ -116,7 +116,7 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
         return {victim for victim, _ in chosen}
 
     model, images, data = open_to_measure(settings, only=victims, **choices)
-    subject = load_weights(weights, model.subject) if weights else model.subject
+    subject = load_named_weights(weights, model.subject) if weights else model.subject
     with shown_progress() as progress:
         matrix = measure_distances(
             subject,

@@ -78,7 +78,7 @@ def open_model(
     target = resolve_device(device)
     prepare_process(target)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    model = open_from_folder(read_case(model_dir), settings, target, seed, only)
+    model = open_from_folder(read_case(model_dir, named=True), settings, target, seed, only)
     if model.opened.note:
         _log.warning("%s: %s", model.name, model.opened.note)
     found = "; ".join(part.words for part in model.samples.accuracy)

@@ -110,20 +110,29 @@ def list_folder(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names) if not is_passed_over(name)]
 
 
-def list_closed(folder: Path) -> list[Path]:
-    """The same of a folder of a model, which others made: UnreadableModelError for a link that leads out of it."""
+def list_closed(folder: Path, *, store: str | None = None) -> list[Path]:
+    """The same of a folder of a model, which others made: UnreadableModelError for a link that leads out of it.
+
+    store: another folder, by its real path, that links may lead to.
+    """
     found = list_folder(folder)
-    refuse_links_out(folder, [path.name for path in found])
+    refuse_links_out(folder, [path.name for path in found], store=store)
     return found
 
 
-def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
+def refuse_links_out(folder: Path, names: Iterable[str], *, store: str | None = None) -> None:
     """UnreadableModelError for the first of these entries of ``folder`` that is a link leading out of it."""
-    home = os.path.realpath(folder)
+    homes = [os.path.realpath(folder), *([store] if store else [])]
     for name in sorted(names):
         path = folder / name
-        if path.is_symlink() and os.path.commonpath([home, os.path.realpath(path)]) != home:
-            raise UnreadableModelError(f"{path}: a link that leads out of its folder; put the file there")
+        if path.is_symlink() and not any(_is_inside(os.path.realpath(path), home) for home in homes):
+            raise UnreadableModelError(
+                f"{path}: a link that leads out of its folder; put the file there, as cp -L does"
+            )
+
+
+def _is_inside(path: str, home: str) -> bool:
+    return os.path.commonpath([home, path]) == home
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

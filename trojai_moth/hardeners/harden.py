@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UnreadableModelError
 from ..core.messages import Progress, silent
 from ..core.seeding import derive_seed
 from ..rounds.model import Model, On
@@ -85,8 +85,7 @@ def load_hardened(path: str | Path, model: Model) -> HardenedModel:
     Raises UnreadableModelError for a damaged file, one without a trace, or weights made from another model. See
     save_weights for an example.
     """
-    trace = read_trace(Path(path))
-    if trace is None:
-        raise UnreadableModelError(f"{path}: does not say how its weights came to be; give what save_weights wrote")
-    subject = load_weights(Path(path), model.subject)
+    path = Path(os.path.realpath(path))  # a link that the caller named is followed
+    trace = read_trace(path)
+    subject = load_weights(path, model.subject, sha256=trace.weights_sha256)
     return HardenedModel(subject, model.samples, model.seed, model.data, origin=model, trace=trace)

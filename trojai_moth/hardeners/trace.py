@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.records import Field, record
+from ..core.records import Field, is_missing, record
 from ..core.subject import Subject
 from .accuracy_guard import Audit
 
@@ -45,6 +45,8 @@ class HardeningTrace:
     stopped: str
     seconds: float = Field(ge=0)
     audit: Audit | None = None
+    weights_sha256: str | None = Field(default=None, exclude_if=is_missing)
+    """Digest of the file of hardened weights, once there is one; no part of what that file itself says."""
 
     def to_frame(self) -> pd.DataFrame:
         """A row per round: number, pairs visited, loss, learning rate, guarded accuracy, and whether it was undone."""

@@ -8,16 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..core.errors import SettingsError, UnreadableModelError
-from ..core.files import open_regular, publish, write_atomically
+from ..core.files import publish, write_atomically
 from ..core.records import from_json, to_json
+from ..core.seeding import generator
 from ..core.subject import Subject
+from ..loading.tensor_reading import read_tensors
 from .trace import HardeningTrace, WithTrace
 
 FORMAT = "trojai-moth hardened weights 1"
+_AGAIN = "harden the model again"
+# So many images of noise are shown to a network, to see whether it still tells any apart.
+_SHOWN = 4
 
 
 def save_weights(hardened: WithTrace, path: str | Path, *, first: bool = False) -> None:
@@ -47,13 +53,13 @@ def save_weights(hardened: WithTrace, path: str | Path, *, first: bool = False) 
         "hardener": hardened.trace.hardener,
         "settings": json.dumps(hardened.trace.settings),
         "seed": str(hardened.trace.seed),
-        "trace": to_json(hardened.trace),
+        "trace": to_json(replace(hardened.trace, weights_sha256=None)),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in subject.module.state_dict().items()}
     (publish if first else write_atomically)(Path(path), lambda temporary: _save(tensors, temporary, metadata))
 
 
-def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """As save_file, but what the system refuses is an OSError, as everywhere else."""
     try:
         save_file(tensors, path, metadata)
@@ -69,37 +75,70 @@ def size_of_weights(subject: Subject) -> int:
 
 def read_trace(path: Path) -> HardeningTrace:
     """How weights came to be; UnreadableModelError for a damaged file and for one of another program."""
+    stored = read_tensors(path)
+    text = stored.metadata.get("trace")
+    if text is None:
+        raise UnreadableModelError(f"{path}: does not say how it was hardened, so it is not of trojai-moth")
     try:
-        with open_regular(path), safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("trace")
-        if text is None:
-            raise UnreadableModelError(f"{path}: does not say how it was hardened, so it is not of trojai-moth")
-        return from_json(HardeningTrace, text, source=str(path))
-    except (OSError, SafetensorError, SettingsError) as error:
-        raise UnreadableModelError(f"{path}: not readable as safetensors ({error})") from None
+        return replace(from_json(HardeningTrace, text, source=str(path)), weights_sha256=stored.sha256)
+    except SettingsError as error:
+        raise UnreadableModelError(f"{error}; harden the model again") from None
 
 
-def load_weights(path: Path, subject: Subject) -> Subject:
-    """The subject with hardened weights; UnreadableModelError if they were made from another model or are damaged."""
-    try:
-        with open_regular(path), safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
-        raise UnreadableModelError(f"{path}: not readable as safetensors ({error})") from None
-    if metadata.get("source_sha256") != subject.source_sha256:
-        raise UnreadableModelError(f"{path}: was made from another model file than that of {subject.model_id}")
+def load_weights(path: Path, subject: Subject, *, sha256: str | None = None) -> Subject:
+    """The subject with hardened weights; UnreadableModelError for what are not weights of it that can be judged.
+
+    Refused are damaged files, those of another model, numbers of another type, infinite or undefined ones, and weights
+    with which all images look alike. sha256: what the file's digest must be, as a run's journal says it.
+    """
+    stored = read_tensors(path)
+    if sha256 not in (None, stored.sha256):
+        raise UnreadableModelError(
+            f"{path}: not the weights that the journal names (sha256 {sha256:.12} there, {stored.sha256:.12} here); "
+            "harden the model again"
+        )
+    if stored.metadata.get("source_sha256") != subject.source_sha256:
+        raise UnreadableModelError(
+            f"{path}: was made from another model file than that of {subject.model_id}; give the one that it was made "
+            "from"
+        )
     # A copy of the subject's own module keeps what its weights do not show, such as inception's input transform.
     module = subject.clone().module
-    try:
-        state = module.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
-        if tensors.keys() != state.keys():
-            raise RuntimeError
-        state.update(tensors)
-        module.load_state_dict(state, strict=True)
-    except RuntimeError:
-        raise UnreadableModelError(f"{path}: its tensors do not fit {subject.architecture}") from None
-    return replace(subject, module=module.eval())
+    state = module.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
+    _compare(path, stored.tensors, state, subject.architecture)
+    state.update(stored.tensors)
+    module.load_state_dict(state, strict=True)
+    hardened = replace(subject, module=module.eval())
+    _refuse_blind(path, hardened, subject)
+    return hardened
+
+
+def _compare(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor], architecture: str) -> None:
+    """Torch itself would turn whole numbers into others without a word."""
+    odd = sorted(found.keys() ^ expected.keys())
+    kinds = [name for name in expected if name in found and _kind(found[name]) != _kind(expected[name])]
+    if odd or kinds:
+        name = (odd + kinds)[0]
+        what = f"{_kind(found[name])} instead of {_kind(expected[name])}" if not odd else "in one of the two only"
+        raise UnreadableModelError(f"{path}: its tensors do not fit {architecture} ({name!r:.60}: {what}); {_AGAIN}")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _refuse_blind(path: Path, hardened: Subject, before: Subject) -> None:
+    """Weights with which a network tells no images apart, as all zeros, would pass for ones without a trigger."""
+    images = torch.rand(_SHOWN, 3, before.size, before.size, generator=generator(0, "images to tell apart"))
+    logits = hardened.logits(images)
+    if not bool(torch.isfinite(logits).all()):
+        raise UnreadableModelError(f"{path}: its network answers with infinite or undefined numbers; {_AGAIN}")
+    if _all_alike(logits) and not _all_alike(before.logits(images)):
+        raise UnreadableModelError(f"{path}: its network answers every image alike; {_AGAIN}")
+
+
+def _all_alike(logits: Tensor) -> bool:
+    return bool((logits == logits[:1]).all())
 
 
 def save_trojai_model(subject: Subject, path: Path) -> None:

@@ -129,13 +129,26 @@ def identify(shapes: Shapes, hint: str | None = None, transform_input: bool = Fa
         _need_timm()
     else:
         names = sorted(ARCHITECTURES, key=lambda name: name != hint)
+    counted = any(map(is_counter, shapes))
     for name in names:
         variant = _candidate(name, shapes, transform_input)
         # Comparing remembered names first spares building most of the networks.
-        names_fit = variant and _weight_names(name, variant.aux_logits) == shapes.keys()
-        if variant and names_fit and _expected_shapes(variant) == shapes:
+        if not variant or _without_counters(_weight_names(name, variant.aux_logits), counted) != shapes.keys():
+            continue
+        expected = _expected_shapes(variant)
+        if all(expected[key] == shape for key, shape in shapes.items()):
             return variant
+        hint = hint or name
     raise ForeignCode(f"is not an architecture this tool knows{_difference(shapes, hint, transform_input)}")
+
+
+def is_counter(name: str) -> bool:
+    """Whether a weight only counts the batches that a layer has seen: torch before 0.4.1 has none, and none decides."""
+    return name.endswith("num_batches_tracked")
+
+
+def _without_counters(names: frozenset[str], counted: bool) -> frozenset[str]:
+    return names if counted else frozenset(name for name in names if not is_counter(name))
 
 
 def _candidate(name: str, shapes: Shapes, transform_input: bool) -> Variant | None:
@@ -162,9 +175,13 @@ def _difference(shapes: Shapes, hint: str | None, transform_input: bool) -> str:
     if not variant:
         return ""
     expected = _expected_shapes(variant)
-    for key in [*expected, *shapes]:
-        if expected.get(key) != shapes.get(key):
-            return f" (unlike {hint}: {quote(key)} is {quote(shapes.get(key))} instead of {expected.get(key)})"
+    for key in [*shapes, *expected]:
+        if key not in expected:
+            return f" (unlike {hint}, it has {quote(key)})"
+        if key not in shapes:
+            return f" (unlike {hint}, it lacks {quote(key)})"
+        if expected[key] != shapes[key]:
+            return f" (unlike {hint}: {quote(key)} is {quote(shapes[key])[1:-1]} instead of {expected[key]})"
     return ""
 
 

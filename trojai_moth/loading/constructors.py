@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from .refusal import ForeignCode, Refusal, quote
+from .bystanders import is_plain, may_stand_beside, never_needed
+from .refusal import Refusal
 from .symbols import STORAGE_TYPES, Choice, Device, Name, SetOf, TensorClaim, tensor_claim
 
 MODULE_HOMES = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.", "timm.layers.", "timm.models.")
@@ -76,10 +77,9 @@ CONSTRUCTORS: Mapping[Name, Callable[[tuple[object, ...]], object]] = MappingPro
 def parse_name(argument: object) -> Name:
     """Turn the argument of a GLOBAL into a name that a model file may mention; raises Refusal."""
     symbol = any_name(argument)
-    plain = symbol.name.isascii() and symbol.name.isidentifier() and symbol.module.isascii()
-    if plain and (symbol in CONSTRUCTORS or _is_storage(symbol) or is_module_class(symbol)):
-        return symbol
-    raise ForeignCode(f"asks for {quote(symbol)}, which no model of a known architecture needs; nothing of it was run")
+    if not is_stock(symbol) and not may_stand_beside(symbol):
+        raise never_needed(symbol)
+    return symbol
 
 
 def any_name(argument: object) -> Name:
@@ -91,6 +91,11 @@ def any_name(argument: object) -> Name:
 def is_module_class(symbol: Name) -> bool:
     """Whether a name is where the classes of known networks live."""
     return symbol.module.startswith(MODULE_HOMES) or symbol == DATA_PARALLEL
+
+
+def is_stock(symbol: Name) -> bool:
+    """Whether a whole module of a known architecture may mention a name."""
+    return is_plain(symbol) and (symbol in CONSTRUCTORS or _is_storage(symbol) or is_module_class(symbol))
 
 
 def _is_storage(symbol: Name) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .files import read_exactly
-from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
+from .pickle_machine import MAX_PICKLE_BYTES, PickleContent, run_pickle
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 from .symbols import StorageClaim, storage_claim
 from .zip_directory import Entry, read_directory
 
@@ -23,7 +24,7 @@ class Container(Protocol):
     """A model file that has been taken apart: its pickle as symbols, and its weights on request."""
 
     kind: str
-    root: object
+    content: PickleContent
     entries: Collection[str]
     """Names of a zip file's entries without their folder; nothing for the others."""
 
@@ -39,7 +40,7 @@ class ZipContainer:
 
     kind = "zip"
 
-    def __init__(self, file: BinaryIO, tolerant: bool = False) -> None:
+    def __init__(self, file: SteadyFile, tolerant: bool = False) -> None:
         self._file = file
         self._entries = _without_folder(read_directory(file))
         self.entries: Collection[str] = self._entries.keys()
@@ -48,7 +49,7 @@ class ZipContainer:
         pickle = self._entries["data.pkl"]
         if pickle.size > MAX_PICKLE_BYTES:
             raise Refusal(f"has a pickle of {pickle.size} bytes, more than any known model needs")
-        self.root = run_pickle(BytesIO(self._read_checked(pickle)), self._storage, tolerant=tolerant)
+        self.content = run_pickle(BytesIO(self._read_checked(pickle)), self._storage, tolerant=tolerant)
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces, compared with the checksum of its entry at the end."""

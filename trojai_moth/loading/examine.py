@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import torch
 from torch import nn
 
-from .architectures import Variant, build_skeleton, canonical_name, identify
+from .architectures import Shapes, Variant, build_skeleton, canonical_name, identify
 from .attestation import attest, attest_wrapper
 from .container import Container
 from .open_file import take_apart
 from .refusal import ForeignCode, Refusal, quote
-from .structure import Weights
+from .steady_file import SteadyFile
+from .structure import Weights, several
 from .symbols import StorageClaim
 
+_TRIED_GROUPS = 8
+_SHORT = frozenset({"float16", "bfloat16"})
+"""Every number of these types is one of float32 as well."""
+_BARE_MEND = (
+    "weights alone do not say what a network computes: save those of a stock network, or another network's whole "
+    "module, which --trust-pickle runs where you know its maker"
+)
 _TWO_MODELS = "one of the two belongs to another model"
 
 
@@ -28,31 +36,80 @@ class Examined:
     variant: Variant
     skeleton: nn.Module
 
+    note: str
+    """What a reader of results must know of which weights were taken, and how; empty when there is nothing."""
+
     @property
     def attested(self) -> bool:
         """Whether the file describes the network's structure; bare weights do not."""
         return self.weights.root is not None
 
 
-def examine(file: BinaryIO, architecture: str | None = None, classes: int | None = None) -> Examined:
+def examine(file: SteadyFile, architecture: str | None = None, classes: int | None = None) -> Examined:
     """Every check of :func:`~trojai_moth.loading.load_model`; raises Refusal with the first that fails."""
     hint = _configured(architecture)
-    container, weights = take_apart(file)
-    variant = which_network(weights, hint)
+    container, sets = take_apart(file)
+    weights, variant = _the_network(sets, hint)
     _cross_check(variant, hint, classes)
     skeleton = build_skeleton(variant)
-    _check_dtypes(skeleton, weights)
+    short = _check_dtypes(skeleton, weights)
     if weights.wrapper is not None:
         attest_wrapper(weights.wrapper)
     if weights.root is not None:
         attest(weights.root, skeleton)
-    _check_numbers(container, weights)
-    return Examined(container, weights, variant, skeleton)
+    check_numbers(container, weights)
+    notes = [f"read was its entry {weights.entry}, the only stock network of {len(sets)}"] if len(sets) > 1 else []
+    notes += [f"its weights are stored as {short} and were made float32"] if short else []
+    return Examined(container, weights, variant, skeleton, "; ".join(notes))
+
+
+def _the_network(sets: list[Weights], hint: str | None) -> tuple[Weights, Variant]:
+    """The one that is a stock network; raises Refusal where none is, with the reason of the largest, or several are."""
+    fitting, reason = [], None
+    for weights in sorted(sets, key=lambda weights: -len(weights.claims)):
+        try:
+            fitting.append((weights, which_network(weights, hint)))
+        except ForeignCode as refusal:
+            reason = reason or refusal
+    if len(fitting) > 1:
+        raise several([weights.entry for weights, _ in fitting])
+    if reason and not fitting:
+        raise reason
+    return fitting[0]
 
 
 def which_network(weights: Weights, hint: str | None = None) -> Variant:
     """The one architecture that has exactly these weights; raises Refusal."""
-    return identify({key: claim.shape for key, claim in weights.claims.items()}, hint, _transforms(weights))
+    shapes = {key: claim.shape for key, claim in weights.claims.items()}
+    try:
+        return identify(shapes, hint, _transforms(weights))
+    except ForeignCode as refusal:
+        if weights.root is not None:
+            raise
+        raise _explained(refusal.reason, weights, shapes, hint) from None
+
+
+def _explained(reason: str, weights: Weights, shapes: Shapes, hint: str | None) -> ForeignCode:
+    """Why bare weights are no stock network's, as far as their names show it, and what to do."""
+    groups: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        first, dot, rest = name.partition(".")
+        groups.setdefault(first + dot, {})[rest] = shape
+    largest = sorted(groups, key=lambda first: -len(groups[first]))[:_TRIED_GROUPS]
+    for first in largest if len(groups) > 1 else []:
+        with suppress(Refusal):
+            found, other = identify(groups[first]).name, next(name for name in shapes if not name.startswith(first))
+            return ForeignCode(
+                f"holds more than a stock network: under {quote(first)} the weights of a {found}, but also "
+                f"{quote(other)}; where that changes nothing, save the state_dict() of the {found} by itself"
+            )
+    if weights.prefix and "unlike" not in reason:  # what was taken away may have been the network's own
+        try:
+            identify({weights.prefix + name: shape for name, shape in shapes.items()}, hint)
+        except ForeignCode as refusal:
+            reason = refusal.reason
+    begin = f"; every name begins with {quote(weights.prefix)}" if weights.prefix else ""
+    return ForeignCode(f"{reason}{begin}; {_BARE_MEND}")
 
 
 def _configured(architecture: str | None) -> str | None:
@@ -77,14 +134,21 @@ def _cross_check(variant: Variant, architecture: str | None, classes: int | None
         raise Refusal(f"has {variant.classes} classes, but its configuration says {quote(classes)}; {_TWO_MODELS}")
 
 
-def _check_dtypes(skeleton: nn.Module, weights: Weights) -> None:
+def _check_dtypes(skeleton: nn.Module, weights: Weights) -> str:
+    """The short number type in which some weights are stored, if any; raises Refusal for types that do not fit."""
+    short = ""
     for name, expected in skeleton.state_dict().items():
+        if name not in weights.claims:  # a counter of batches, see identify
+            continue
         found = weights.claims[name].storage.dtype
-        if f"torch.{found}" != str(expected.dtype):
+        if found in _SHORT and expected.dtype == torch.float32:
+            short = found
+        elif f"torch.{found}" != str(expected.dtype):
             raise Refusal(f"stores {name} as torch.{found}; save the model as {expected.dtype}")
+    return short
 
 
-def _check_numbers(container: Container, weights: Weights) -> None:
+def check_numbers(container: Container, weights: Weights) -> None:
     """All of every storage, before any of the model's memory is taken: a damaged file may be large."""
     done: set[StorageClaim] = set()
     for name, claim in weights.claims.items():

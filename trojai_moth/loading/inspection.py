@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..core.records import Field, record
 from .container import Container
-from .files import file_size, open_regular, sha256_of
+from .files import open_regular
 from .open_file import open_container, take_apart
 from .pickle_names import names_asked_for
 from .refusal import Refusal, quote, shown, unreadable
+from .steady_file import SteadyFile
 from .structure import Weights, find_weights
 from .symbols import StorageClaim
 from .writer_version import written_by
@@ -53,7 +56,7 @@ def inspect_model(path: str | Path) -> Inspection:
     """
     path = Path(path)
     try:
-        with open_regular(path) as file:
+        with open_regular(Path(os.path.realpath(path))) as file:  # a link that the user named is followed
             return _inspect(path, file)
     except Refusal as refusal:
         return _refused(path, str(refusal))
@@ -61,15 +64,15 @@ def inspect_model(path: str | Path) -> Inspection:
         return _refused(path, unreadable(error))
 
 
-def _inspect(path: Path, file: BinaryIO) -> Inspection:
+def _inspect(path: Path, file: SteadyFile) -> Inspection:
     found, reason = _judge(file)
     container, weights = (found.container, found.weights) if found else _look(file)
     architecture, classes = _network(weights)
     kind = container.kind if container else "unknown"
     return Inspection(
         file=shown(path),
-        bytes=file_size(file),
-        sha256=sha256_of(file),
+        bytes=file.size,
+        sha256=file.sha256,
         container=kind,
         written_by=written_by(kind, container.entries, weights) if container else "unknown",
         names=() if kind == "safetensors" else tuple(_plain(name) for name in names_asked_for(file)),
@@ -83,7 +86,7 @@ def _inspect(path: Path, file: BinaryIO) -> Inspection:
     )
 
 
-def _judge(file: BinaryIO) -> tuple[Examined | None, str | None]:
+def _judge(file: SteadyFile) -> tuple[Examined | None, str | None]:
     """What examine says; a file that is no model is refused before torch is imported for that."""
     try:
         take_apart(file)
@@ -96,12 +99,14 @@ def _judge(file: BinaryIO) -> tuple[Examined | None, str | None]:
         return None, unreadable(error)
 
 
-def _look(file: BinaryIO) -> tuple[Container | None, Weights | None]:
+def _look(file: SteadyFile) -> tuple[Container | None, Weights | None]:
     """As much of a refused file as can be taken apart."""
     container = None
     try:
         container = open_container(file, tolerant=True)
-        return container, find_weights(container.root)
+        return container, max(
+            find_weights(replace(container.content, foreign=None)), key=lambda found: len(found.claims)
+        )
     except Exception:
         return container, None
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from .files import file_size, read_exactly
+from .files import read_exactly
 from .pickle_machine import MAX_PICKLE_BYTES, run_pickle
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 from .symbols import Name, StorageClaim, storage_claim
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ class LegacyContainer:
     kind = "legacy"
     entries: Collection[str] = ()
 
-    def __init__(self, file: BinaryIO, tolerant: bool = False) -> None:
+    def __init__(self, file: SteadyFile, tolerant: bool = False) -> None:
         self._file = file
         self._claims: dict[str, StorageClaim] = {}
-        head = BytesIO(read_exactly(file, 0, min(file_size(file), MAX_PICKLE_BYTES)))
+        head = BytesIO(read_exactly(file, 0, min(file.size, MAX_PICKLE_BYTES)))
         _check_header(head)
-        self.root = run_pickle(head, self._persistent, tolerant=tolerant)
-        self._places = self._locate(run_pickle(head), head.tell())
+        self.content = run_pickle(head, self._persistent, tolerant=tolerant)
+        self._places = self._locate(run_pickle(head).root, head.tell())
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one storage in pieces; the format has no checksums."""
@@ -76,16 +77,16 @@ class LegacyContainer:
                 raise Refusal(f"says storage {quote(key)} has {claim.numel} numbers, but it has {numel}")
             places[key] = at + 8
             at += 8 + claim.nbytes
-        if at != file_size(self._file):
-            raise Refusal(f"is cut short or damaged ({file_size(self._file)} bytes, but its weights end at {at})")
+        if at != self._file.size:
+            raise Refusal(f"is cut short or damaged ({self._file.size} bytes, but its weights end at {at})")
         return places
 
 
 def _check_header(head: BytesIO) -> None:
-    if head.getvalue()[: len(_START)] != _START or run_pickle(head) != _MAGIC:
+    if head.getvalue()[: len(_START)] != _START or run_pickle(head).root != _MAGIC:
         raise Refusal(_NOT_TORCH)
-    if run_pickle(head) != _VERSION:
+    if run_pickle(head).root != _VERSION:
         raise Refusal("has an unknown version of the old torch format")
-    system = run_pickle(head)
+    system = run_pickle(head).root
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise Refusal("was not written on a little-endian machine; save it again on one")

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import nn
 
 from ..core.errors import UnreadableModelError
+from .architectures import is_counter
 from .container import Container
 from .examine import examine
-from .files import open_regular, sha256_of
+from .files import open_regular
 from .refusal import ForeignCode, Refusal, shown, unreadable
+from .steady_file import SteadyFile
 from .structure import Weights
 from .symbols import StorageClaim, TensorClaim
 from .trusted import pickles_are_trusted, unpickle_network
@@ -38,12 +39,16 @@ class LoadedModel:
     unpickled: bool = False
     """Whether the file was run because the user trusts it; then its code is its own."""
 
+    remark: str = ""
+    """Which of a checkpoint's weights were read, and whether their numbers had to be converted."""
+
     @property
     def note(self) -> str:
         """What a reader of results must know of how this was loaded; empty when there is nothing."""
         if self.unpickled:
             return "loaded by --trust-pickle: the file's own code was run, and its structure is its own"
-        return "" if self.attested else "structure not attested: the file holds weights only"
+        notes = [] if self.attested else ["structure not attested: the file holds weights only"]
+        return "; ".join([*notes, self.remark] if self.remark else notes)
 
 
 def load_model(path: Path, *, architecture: str | None = None, classes: int | None = None) -> LoadedModel:
@@ -64,8 +69,8 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from error
 
 
-def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> LoadedModel:
-    digest = sha256_of(file)
+def _load(file: SteadyFile, architecture: str | None, classes: int | None) -> LoadedModel:
+    digest = file.sha256
     try:
         found = examine(file, architecture, classes)
     except ForeignCode:
@@ -73,6 +78,7 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
             raise
         return _run(file, architecture, classes, digest)
     state = found.skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
+    state.update({name: torch.zeros((), dtype=value.dtype) for name, value in state.items() if is_counter(name)})
     state.update(_read_weights(found.container, found.weights))
     found.skeleton.load_state_dict(state, strict=True, assign=True)
     return LoadedModel(
@@ -82,10 +88,11 @@ def _load(file: BinaryIO, architecture: str | None, classes: int | None) -> Load
         sha256=digest,
         container=found.container.kind,
         attested=found.attested,
+        remark=found.note,
     )
 
 
-def _run(file: BinaryIO, architecture: str | None, classes: int | None, digest: str) -> LoadedModel:
+def _run(file: SteadyFile, architecture: str | None, classes: int | None, digest: str) -> LoadedModel:
     """What --trust-pickle does with a file that is no stock network, and only then."""
     if classes is None:
         raise Refusal("is no stock network, so its configuration must say how many classes it has; add number_classes")
@@ -102,6 +109,15 @@ def _run(file: BinaryIO, architecture: str | None, classes: int | None, digest: 
 
 
 def _read_weights(container: Container, weights: Weights) -> dict[str, torch.Tensor]:
+    """All weights, those in a short number type as float32."""
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in read_weights(container, weights).items()
+    }
+
+
+def read_weights(container: Container, weights: Weights) -> dict[str, torch.Tensor]:
+    """All weights by name, each in memory of its own."""
     users: dict[str, int] = {}
     for claim in weights.claims.values():
         users[claim.storage.key] = users.get(claim.storage.key, 0) + 1

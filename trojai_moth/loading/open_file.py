@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
-
 from .container import Container, ZipContainer
 from .legacy import LegacyContainer
 from .refusal import Refusal
+from .steady_file import SteadyFile
 from .structure import Weights, find_weights
 from .tensor_file import TensorFile, looks_like_tensor_file
 
 
-def take_apart(file: BinaryIO) -> tuple[Container, Weights]:
-    """The file's container and what it says of its weights; raises Refusal."""
+def take_apart(file: SteadyFile) -> tuple[Container, list[Weights]]:
+    """The file's container and the weights in it, of which a checkpoint may have several; raises Refusal."""
     container = open_container(file)
-    return container, find_weights(container.root)
+    return container, find_weights(container.content)
 
 
-def open_container(file: BinaryIO, *, tolerant: bool = False) -> Container:
+def open_container(file: SteadyFile, *, tolerant: bool = False) -> Container:
     """Take a file apart; raises Refusal. ``tolerant`` reads names that no model needs as well, see run_pickle."""
     file.seek(0)
     start = file.read(512)

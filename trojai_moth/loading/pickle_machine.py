@@ -1,7 +1,8 @@
 """A reader of the pickles that torch.save writes, which builds inert symbols and cannot call anything.
 
 Only the instructions of pickle protocol 2 that torch.save itself produces are known. Names stay names, objects stay
-:class:`~trojai_moth.loading.symbols.Instance`, and only what loading/constructors.py writes out can be called.
+:class:`~trojai_moth.loading.symbols.Instance`, and only what loading/constructors.py writes out can be called. What may
+stand beside a checkpoint's weights, see loading/bystanders.py, is an Instance that nobody looks into.
 Time and memory are linear in the length of the pickle: nothing is copied that the file can mention twice.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from types import MappingProxyType
 
-from .constructors import CONSTRUCTORS, any_name, is_module_class, parse_name
-from .refusal import ForeignCode, Refusal, quote
+from .bystanders import is_value_maker, not_stock
+from .constructors import CONSTRUCTORS, any_name, is_module_class, is_stock, parse_name
+from .refusal import STATE_DICT_MEND, ForeignCode, Refusal, quote
 from .symbols import Instance, Name
 
 MAX_PICKLE_BYTES = 32 << 20
@@ -25,10 +28,18 @@ _OPCODES = MappingProxyType({opcode.code.encode("latin-1"): opcode for opcode in
 _UNDECODABLE = "is cut short or damaged (its pickle cannot be decoded)"
 
 
+@dataclass(frozen=True)
+class PickleContent:
+    """A pickle's symbols, and the first thing in it that a stock network's whole module does not have, if any."""
+
+    root: object
+    foreign: Refusal | None
+
+
 def run_pickle(
     stream: BytesIO, persistent: Callable[[tuple[object, ...]], object] | None = None, *, tolerant: bool = False
-) -> object:
-    """Read one pickle from the stream's position and return its symbols; the stream ends up behind it.
+) -> PickleContent:
+    """Read one pickle from the stream's position; the stream ends up behind it.
 
     ``persistent`` turns a persistent id, a non-empty tuple, into a symbol; None refuses all of them.
     Raises Refusal for anything that is damaged, unknown or too large. ``tolerant`` is for looking at a file that will
@@ -38,7 +49,7 @@ def run_pickle(
     for _ in range(MAX_OPERATIONS):
         opcode, argument = _next_instruction(stream)
         if opcode == "STOP":
-            return machine.result()
+            return PickleContent(machine.result(), machine.foreign)
         machine.step(opcode, argument)
     raise Refusal(f"has a pickle of more than {MAX_OPERATIONS} instructions")
 
@@ -72,6 +83,7 @@ class _Machine:
         self._stack: list[object] = []
         self._below: list[list[object]] = []
         self._memo: dict[int, object] = {}
+        self.foreign: Refusal | None = None
 
     def step(self, opcode: str, argument: object) -> None:
         """Carry out one instruction of those in _KNOWN."""
@@ -152,6 +164,8 @@ class _Machine:
 
     def _extend(self, items: list[object]) -> None:
         target = self.top()
+        if _is_bystander(target):
+            return
         if not isinstance(target, list):
             raise Refusal("is damaged (its pickle appends to something that is not a list)")
         target.extend(items)
@@ -165,18 +179,24 @@ class _Machine:
 
     def _update(self, items: list[object]) -> None:
         target = self.top()
+        if _is_bystander(target):
+            return
         if not isinstance(target, dict) or len(items) % 2:
             raise Refusal("is damaged (its pickle fills something that is not a dictionary)")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashing a deeply nested tuple would overflow the interpreter's stack.
             if type(key) not in (str, int):
-                raise Refusal("has a dictionary whose keys are neither text nor numbers")
+                self._note(Refusal("has a dictionary whose keys are neither text nor numbers; save its state_dict()"))
+                continue
             if key in target:
                 raise Refusal(f"sets {quote(key)} twice")
             target[key] = value
 
     def name(self, argument: object) -> None:
-        self._stack.append(any_name(argument) if self._tolerant else parse_name(argument))
+        symbol = any_name(argument) if self._tolerant else parse_name(argument)
+        if not is_stock(symbol):
+            self._note(not_stock(symbol))
+        self._stack.append(symbol)
 
     def persistent_id(self, _: object) -> None:
         value = self.pop()
@@ -186,19 +206,20 @@ class _Machine:
 
     def new_object(self, _: object) -> None:
         arguments, kind = self.pop(), self.pop()
-        fits = isinstance(kind, Name) and is_module_class(kind) and arguments == ()
+        fits = isinstance(kind, Name) and (not is_module_class(kind) or arguments == ())
         if not isinstance(kind, Name) or not (fits or self._tolerant):
             raise Refusal("creates an object that is not a plain module")
         self._stack.append(Instance(kind))
 
     def reduce(self, _: object) -> None:
         arguments, function = self.pop(), self.pop()
-        if self._tolerant and isinstance(function, Name) and function not in CONSTRUCTORS:
+        known = isinstance(function, Name) and function in CONSTRUCTORS
+        if isinstance(function, Name) and not known and (self._tolerant or is_value_maker(function)):
             self._stack.append(Instance(function))
             return
-        if not isinstance(function, Name) or function not in CONSTRUCTORS:
+        if not isinstance(function, Name) or not known:
             what = quote(function) if isinstance(function, Name) else "something that is not a function"
-            raise ForeignCode(f"asks to call {what}; nothing of it was run")
+            raise ForeignCode(f"asks to call {what}; nothing of it was run; {STATE_DICT_MEND}")
         if not isinstance(arguments, tuple):
             raise Refusal(f"is damaged (arguments of {function})")
         self._stack.append(CONSTRUCTORS[function](arguments))
@@ -207,11 +228,21 @@ class _Machine:
         state, target = self.pop(), self.top()
         if isinstance(target, Instance) and target.state is None and isinstance(state, dict):
             target.state = state
+        elif _is_bystander(target):
+            return
         # A state dict's version numbers; nothing else may be hung on a dictionary.
         elif not (isinstance(target, dict) and isinstance(state, dict) and state.keys() == {"_metadata"}):
             if self._tolerant:
                 return
             raise Refusal("sets attributes of something that is not a new module")
+
+    def _note(self, foreign: Refusal) -> None:
+        self.foreign = self.foreign or foreign
+
+
+def _is_bystander(target: object) -> bool:
+    """Whether it is an object that stands beside weights, whose content is of no interest."""
+    return isinstance(target, Instance) and not is_module_class(target.kind)
 
 
 def _index(argument: object) -> int:

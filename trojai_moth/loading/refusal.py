@@ -12,16 +12,26 @@ class Refusal(Exception):
 
     mend = "fetch it again from its source"
 
+    @property
+    def reason(self) -> str:
+        """What it was raised with, which may name a mend of its own."""
+        return super().__str__()
+
     def __str__(self) -> str:
         """The reason, and the usual mend where it does not name one of its own."""
-        reason = super().__str__()
-        return reason if ";" in reason else f"{reason}; {self.mend}"
+        return self.reason if ";" in self.reason else f"{self.reason}; {self.mend}"
 
 
 class ForeignCode(Refusal):
     """The file may be sound, but it needs code other than that of the stock networks."""
 
-    mend = "only stock networks are rebuilt; save such a one, or its state_dict()"
+    mend = (
+        "only stock networks are rebuilt: save such a one or its state_dict(), or give --trust-pickle, which runs the "
+        "file, where you know its maker"
+    )
+
+
+STATE_DICT_MEND = "save the network's state_dict() by itself, torch.save(model.state_dict(), FILE)"
 
 
 def quote(value: object, limit: int = 60) -> str:

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Collection, Iterator
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from .files import file_size, read_exactly
+from .files import read_exactly
+from .pickle_machine import PickleContent
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 from .symbols import StorageClaim, TensorClaim
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ class TensorFile:
     kind = "safetensors"
     entries: Collection[str] = ()
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: SteadyFile) -> None:
         self._file = file
         length = int.from_bytes(read_exactly(file, 0, _PREFIX), "little")
+        if length > MAX_HEADER_BYTES:
+            raise Refusal(_BAD_HEADER)
         header = _parse(read_exactly(file, _PREFIX, length))
-        header.pop("__metadata__", None)
+        self.metadata = _texts(header.pop("__metadata__", {}))
         self._places: dict[str, int] = {}
         claims: dict[str, TensorClaim] = {}
         at, start = 0, _PREFIX + length
@@ -61,9 +65,10 @@ class TensorFile:
                 raise Refusal(f"says its tensor {quote(name)} lies where it cannot (overlap, gap or wrong length)")
             self._places[name], claims[name] = start + at, claim
             at = last
-        self.root: object = claims
-        if start + at != file_size(file):
-            raise Refusal(f"is cut short or damaged ({file_size(file)} bytes, but its weights end at {start + at})")
+        self.claims = claims
+        self.content = PickleContent(claims, None)
+        if start + at != file.size:
+            raise Refusal(f"is cut short or damaged ({file.size} bytes, but its weights end at {start + at})")
 
     def pieces(self, storage: StorageClaim) -> Iterator[torch.Tensor]:
         """The numbers of one tensor in pieces; the format has no checksums."""
@@ -86,6 +91,12 @@ def _parse(raw: bytes) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise Refusal(_BAD_HEADER)
     return header
+
+
+def _texts(metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise Refusal(_BAD_HEADER)
+    return metadata
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,20 +6,19 @@ Apart from the rest, since files that are none should be refused without the hal
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import torch
 
-from .files import file_size
 from .refusal import Refusal
+from .steady_file import SteadyFile
 from .symbols import ITEM_BYTES
 
 PIECE = 1 << 20
 
 
-def read_tensor(file: BinaryIO, offset: int, numel: int, dtype: str) -> torch.Tensor:
+def read_tensor(file: SteadyFile, offset: int, numel: int, dtype: str) -> torch.Tensor:
     """Read ``numel`` little-endian numbers at a place of the file into a new flat CPU tensor that owns its memory."""
-    if offset < 0 or offset + numel * ITEM_BYTES[dtype] > file_size(file):
+    if offset < 0 or offset + numel * ITEM_BYTES[dtype] > file.size:
         raise Refusal("is cut short or damaged (its weights reach behind its end)")
     flat = torch.empty(numel, dtype=getattr(torch, dtype))
     view = byte_view(flat)
@@ -33,7 +32,7 @@ def read_tensor(file: BinaryIO, offset: int, numel: int, dtype: str) -> torch.Te
     return flat
 
 
-def read_pieces(file: BinaryIO, offset: int, numel: int, dtype: str) -> Iterator[torch.Tensor]:
+def read_pieces(file: SteadyFile, offset: int, numel: int, dtype: str) -> Iterator[torch.Tensor]:
     """The same numbers in pieces of at most a million, so that a file is judged in little memory."""
     for start in range(0, numel, PIECE):
         yield read_tensor(file, offset + start * ITEM_BYTES[dtype], min(PIECE, numel - start), dtype)

@@ -6,12 +6,16 @@ round or environment variable can.
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,18 +47,50 @@ def trust_of_run() -> dict[str, bool]:
     return {"trust_pickle": True} if pickles_are_trusted() else {}
 
 
-def unpickle_network(file: BinaryIO) -> nn.Module:
+@contextmanager
+def _folder_on_path() -> Iterator[None]:
+    """Classes are also looked for in the folder one stands in, as a program there does, after all installed ones."""
+    before = list(sys.path)
+    sys.path.append(os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _mend(error: Exception) -> str:
+    """What to do where a class is not found, by where it should be."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    found = re.search(r"Can't get attribute '([^']+)' on <module '([^']+)'", str(error))
+    name, home = found.groups() if found else ("", "")
+    if home == "__main__":
+        return (
+            f"{quote(name)} was defined in the program or notebook that saved it; move it into a module of its own, "
+            "import it from there, save the model again, and give the command in that module's folder"
+        )
+    if home:
+        return f"the module {quote(home)} that is found here is another one; put the right one's folder on PYTHONPATH"
+    if missing:
+        place = missing.partition(".")[0]
+        return (
+            f"put the folder of {quote(place)[1:-1]}.py on PYTHONPATH or give the command there, or install the "
+            f"package {quote(place)}"
+        )
+    return "install the packages it was made with"
+
+
+def unpickle_network(file: SteadyFile) -> nn.Module:
     """Run the file and return the network it makes, on the CPU, in float32 and evaluation mode; raises Refusal."""
     import torch
     from torch import nn
 
     file.seek(0)
     try:
-        root = torch.load(file, map_location="cpu", weights_only=False)
+        with _folder_on_path():
+            root = torch.load(file, map_location="cpu", weights_only=False)
     except Exception as error:
         raise Refusal(
-            f"cannot be unpickled either ({type(error).__name__}: {quote(error, 100)}); install the packages it was "
-            "made with"
+            f"cannot be unpickled either ({type(error).__name__}: {quote(error, 100)}); {_mend(error)}"
         ) from None
     network = root.module if isinstance(root, nn.DataParallel) else root
     if not isinstance(network, nn.Module):

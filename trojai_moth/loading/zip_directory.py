@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-from .files import file_size, read_exactly
+from .files import read_exactly
 from .refusal import Refusal, quote
+from .steady_file import SteadyFile
 
 MAX_ENTRIES = 10_000
 """The largest stock model has about 1,200 storages."""
@@ -46,7 +47,7 @@ class _Record:
     crc: int
 
 
-def read_directory(file: BinaryIO) -> dict[str, Entry]:
+def read_directory(file: SteadyFile) -> dict[str, Entry]:
     """All entries of a zip file by name; raises Refusal when it is damaged, compressed or ambiguous."""
     start, length, count = _find_directory(file)
     if count > MAX_ENTRIES or length > MAX_DIRECTORY_BYTES:
@@ -66,9 +67,9 @@ def read_directory(file: BinaryIO) -> dict[str, Entry]:
     return entries
 
 
-def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
+def _find_directory(file: SteadyFile) -> tuple[int, int, int]:
     """Start, length and number of entries of the central directory, which must end at the end record."""
-    end_at = file_size(file) - _END.size
+    end_at = file.size - _END.size
     signature, disk, disk2, here, count, length, start, comment = _unpack(_END, file, end_at)
     if signature != b"PK\x05\x06" or disk or disk2 or here != count or comment:
         raise Refusal(_NOT_ZIP)
@@ -82,7 +83,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     return start, length, count
 
 
-def _find_directory64(file: BinaryIO, end64_at: int, end_at: int) -> tuple[int, int, int]:
+def _find_directory64(file: SteadyFile, end64_at: int, end_at: int) -> tuple[int, int, int]:
     fields = _unpack(_END64, file, end64_at)
     if fields[0] != b"PK\x06\x06" or end64_at + _END64.size + _END64_LOCATOR.size != end_at:
         raise Refusal(_NOT_ZIP)
@@ -135,7 +136,7 @@ def _widen(values: list[int], extra: bytes) -> list[int]:
     return [next(rest) if value == _WIDE else value for value in values]
 
 
-def _locate(file: BinaryIO, record: _Record) -> Entry:
+def _locate(file: SteadyFile, record: _Record) -> Entry:
     """Find an entry's bytes behind its local header, which must agree with the directory."""
     fields = _unpack(_LOCAL, file, record.header)
     name_length, extra_length = fields[9], fields[10]
@@ -146,5 +147,5 @@ def _locate(file: BinaryIO, record: _Record) -> Entry:
     return Entry(record.name, offset, record.size, record.crc)
 
 
-def _unpack(layout: struct.Struct, file: BinaryIO, offset: int) -> tuple[Any, ...]:
+def _unpack(layout: struct.Struct, file: SteadyFile, offset: int) -> tuple[Any, ...]:
     return layout.unpack(read_exactly(file, offset, layout.size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -160,7 +161,7 @@ def open_model(
     if images is not None or labels is not None:
         raise SettingsError("open_model: images and labels belong to a module or to weights with architecture=")
     chosen = from_dict(DataSettings, {**source_settings(data, backgrounds), **(settings or {})}, source="open_model")
-    return open_from_folder(read_case(Path(source)), chosen, target, seed)
+    return open_from_folder(read_case(Path(source), named=True), chosen, target, seed)
 
 
 def open_from_folder(
@@ -190,7 +191,7 @@ def _own(
         module, name, sha256 = source, type(source).__name__, ""
         kind = name
     else:
-        loaded = load_model(Path(source), architecture=architecture)
+        loaded = load_model(Path(os.path.realpath(source)), architecture=architecture)
         module, name, sha256, kind = loaded.module, Path(source).stem, loaded.sha256, loaded.architecture
     size = int(pool.x.shape[-1])
     module = module.to(device).eval()

@@ -35,6 +35,8 @@ def model_id_of(name: str) -> str:
 
 
 MODEL_FILE = "model.pt"
+# As TrojAI rounds call it, and as folders of the Hugging Face Hub do.
+MODEL_NAMES = (MODEL_FILE, "model.safetensors", "pytorch_model.bin")
 CONFIG_FILE = "config.json"
 
 # What rounds call the same thing, the more telling names first: a folder of clean images that says so goes before one
@@ -54,6 +56,7 @@ _FOREGROUNDS = ("foregrounds",)
 class FolderNames:
     """What things are called in a model's folder; for what is not there, the name that round 4 has for it."""
 
+    model: str = MODEL_FILE
     config: str = CONFIG_NAMES[0]
     configured: bool = False
     """Whether there is any configuration."""
@@ -65,6 +68,9 @@ class FolderNames:
     signed: bool = False
     """Whether there is a folder of the classes' signs."""
 
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$|\.(safetensors|bin)\.index\.json$")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl")
 
 # What round 4 calls things.
 ROUND_4 = FolderNames()
@@ -78,6 +84,7 @@ def find_names(there: Collection[str]) -> FolderNames:
         return next((name for name in known if name in names), known[0])
 
     return FolderNames(
+        model=first(MODEL_NAMES),
         config=first(CONFIG_NAMES),
         configured=not names.isdisjoint(CONFIG_NAMES),
         examples=first(_EXAMPLES),
@@ -87,6 +94,24 @@ def find_names(there: Collection[str]) -> FolderNames:
         foregrounds=first(_FOREGROUNDS),
         signed=not names.isdisjoint(_FOREGROUNDS),
     )
+
+
+def why_no_model(there: Collection[str]) -> str:
+    """Why a folder that directly holds these has no model file to take, and what to do; empty if it has one."""
+    found = [name for name in MODEL_NAMES if name in there]
+    if MODEL_FILE in there or len(found) == 1:
+        return ""
+    if found:
+        return f"has {found[0]} and {found[1]}; leave one of them there, or call it {MODEL_FILE}"
+    parts = sorted(name for name in there if _SHARD.search(name))
+    if parts:
+        return f"its weights lie in several files ({parts[0]!r:.60}); save them as one, called {MODEL_NAMES[1]}"
+    others = sorted(name for name in there if name.endswith(_WEIGHTS) and not name.startswith("."))
+    if len(others) == 1:
+        return f"no {MODEL_FILE} in it, but {others[0]!r:.60}; if that is the model, call it {MODEL_FILE}"
+    if others:
+        return f"no {MODEL_FILE} in it, but {others[0]!r:.60} and others; call the model's {MODEL_FILE}"
+    return f"no {MODEL_FILE} in it; unpack or download the model again"
 
 
 @record
@@ -109,11 +134,13 @@ class ModelFolder:
     config: CaseConfig
     names: FolderNames = ROUND_4
     packed: PackedModel | None = None
+    linked_model: Path | None = None
+    """Where the model file is, if the folder has a link to it that may be followed."""
 
     @property
     def model_file(self) -> Path:
         """The untrusted model file."""
-        return self.directory / MODEL_FILE
+        return self.linked_model or self.directory / self.names.model
 
     @property
     def config_file(self) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable
 
 from ..core.errors import MothError
-from ..loading.files import open_regular, sha256_of
+from ..loading.files import open_regular
 from ..loading.refusal import Refusal
 from .model_folder import ModelFolder, SkippedModel
 from .packs import unpacked
@@ -22,5 +22,5 @@ def file_hashes(cases: Iterable[ModelFolder | SkippedModel]) -> list[tuple[str, 
                 unpacked(case) as there,
                 open_regular(there.model_file) as file,
             ):
-                found.append((case.model_id, sha256_of(file)))
+                found.append((case.model_id, file.sha256))
     return found

@@ -27,7 +27,15 @@ from ..core.files import cache_folder, is_passed_over, list_folder, open_regular
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import read_record, record, to_json
 from .config_file import CONFIG_LIMIT, CaseConfig, parse_config
-from .model_folder import MODEL_FILE, FolderNames, ModelFolder, PackedModel, SkippedModel, find_names, model_id_of
+from .model_folder import (
+    FolderNames,
+    ModelFolder,
+    PackedModel,
+    SkippedModel,
+    find_names,
+    model_id_of,
+    why_no_model,
+)
 
 _PACK = re.compile(r"id-.+\.(?:tar\.gz|tgz)")
 _MODEL = re.compile(r"id-\d{1,20}")
@@ -197,8 +205,8 @@ def _note(model: _Found, member: Member, inside: tuple[str, ...], stream: PackSt
 def _entry(model: _Found, pack: Path) -> PackedEntry:
     names, config = find_names(model.there), CaseConfig()
     refusal = f"{pack}: {model.model_id}: {model.refusal}" if model.refusal else ""
-    if not refusal and MODEL_FILE not in model.there:
-        refusal = f"{pack}: no {MODEL_FILE} for {model.model_id} in it; download the pack again"
+    if not refusal and (reason := why_no_model(model.there)):
+        refusal = f"{pack}: {model.model_id}: {reason}"
     if not refusal and names.config in model.there:
         try:
             text = model.configs.get(names.config, b" " * (CONFIG_LIMIT + 1))

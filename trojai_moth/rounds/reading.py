@@ -13,13 +13,14 @@ from .config_file import CaseConfig, read_config
 from .metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
 from .model_folder import (
     CONFIG_FILE,
-    MODEL_FILE,
+    MODEL_NAMES,
     NAMING,
     ModelFolder,
     SkippedModel,
     find_names,
     is_model_id,
     model_id_of,
+    why_no_model,
 )
 from .packs import find_packs, read_pack
 
@@ -37,8 +38,8 @@ def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     trojai_moth.core.errors.UnreadableModelError: no-such-round: no such directory; ...
     """
     root = Path(root)
-    if (root / MODEL_FILE).exists() or (root / CONFIG_FILE).exists():
-        case = _case_or_skip(root)
+    if any((root / name).exists() for name in (*MODEL_NAMES, CONFIG_FILE)):
+        case = _case_or_skip(root, named=True)
         return [replace(case, model_id=model_id_of(case.model_id))]  # whatever the folder is called
     if not root.is_dir():
         raise UnreadableModelError(f"{root}: no such directory; give a round's folder (the one that holds id-*)")
@@ -58,22 +59,35 @@ def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     return sorted(found.values(), key=lambda case: case.model_id)
 
 
-def read_case(directory: Path, *, own_links: bool = False) -> ModelFolder:
+def read_case(directory: Path, *, own_links: bool = False, named: bool = False) -> ModelFolder:
     """One model directory; UnreadableModelError says what is missing.
 
     own_links: the folder was put together here, of links to what a request points to; else none may lead out of it.
+    named: the user named this very folder, so if it is a snapshot in the Hugging Face Hub's cache, its links into that
+    cache are followed.
 
     A folder without any configuration is a case too, as round 1's and those of test servers are: how its images are
     to be read is then found out by trying.
     """
     if not directory.is_dir():
         raise UnreadableModelError(f"{directory}: no such folder")
-    there = [path.name for path in (list_folder if own_links else list_closed)(directory)]
-    if MODEL_FILE not in there:
-        raise UnreadableModelError(f"{directory}: no {MODEL_FILE} in it; unpack the model again")
+    store = _store_of(directory) if named else None
+    there = [path.name for path in (list_folder(directory) if own_links else list_closed(directory, store=store))]
+    if reason := why_no_model(there):
+        raise UnreadableModelError(f"{directory}: {reason}")
     names = find_names(there)
+    model = directory / names.model
+    linked = Path(os.path.realpath(model)) if store and model.is_symlink() else None
     config = read_config(directory / names.config) if names.config in there else CaseConfig()
-    return ModelFolder(_model_id(directory), directory, config, names)
+    return ModelFolder(_model_id(directory), directory, config, names, linked_model=linked)
+
+
+def _store_of(directory: Path) -> str | None:
+    """Where files lie that a snapshot has links to: REPOSITORY/blobs, if this is REPOSITORY/snapshots/REVISION."""
+    snapshots, _ = os.path.split(os.path.realpath(directory))
+    repository, name = os.path.split(snapshots)
+    blobs = os.path.join(repository, "blobs")
+    return blobs if name == "snapshots" and os.path.isdir(blobs) and not os.path.islink(blobs) else None
 
 
 def _named_case(place: Path) -> ModelFolder | SkippedModel:
@@ -96,9 +110,9 @@ def _listed_case(name: str, folders: Sequence[Path], metadata: Path) -> ModelFol
     return _case_or_skip(inside)
 
 
-def _case_or_skip(directory: Path) -> ModelFolder | SkippedModel:
+def _case_or_skip(directory: Path, *, named: bool = False) -> ModelFolder | SkippedModel:
     try:
-        return read_case(directory)
+        return read_case(directory, named=named)
     except MothError as error:
         reason = str(error)
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
@@ -234,7 +236,7 @@ class ModelRun:
             return
         trace = self._harden()
         self._note("hardened: accuracy {:.3f} -> {:.3f}".format(*trace.cost[:2]))
-        after = self._scan("after", self._hardened_subject)
+        after = self._scan("after", lambda: self._hardened_subject(trace))
         self._note(f"after: {after.verdict.outcome} ({after.verdict.reason})")
         if self.run_.settings.verdict == "blind" and before.verdict.flagged:
             self._note(self._judge(before.verdict).reason)
@@ -287,25 +289,30 @@ class ModelRun:
     def _on_disk(self) -> ModelFolder:
         return self._files.enter_context(unpacked(self.case))
 
-    def _hardened_subject(self) -> Subject:
-        """The subject with the weights that were kept; made anew, from the same seed, if they are gone or damaged."""
-        path = self.run_.journal.weights(self.case.model_id)
-        if not self._usable_weights():
+    def _hardened_subject(self, trace: HardeningTrace) -> Subject:
+        """The subject with the weights that the trace is of; made anew, from the same seed, if those are not there."""
+        subject = self._kept(trace.weights_sha256)
+        if subject is None:
             self._note("its hardened weights are not there any more; it is hardened again")
             self._save(self._hardened())
-        return load_weights(path, self.opened.subject)
+            again = read_trace(self._weights)
+            self.run_.journal.write(self.case.model_id, "harden", again)
+            subject = load_weights(self._weights, self.opened.subject, sha256=again.weights_sha256)
+        return subject
 
-    def _usable_weights(self) -> bool:
-        """Whether there are hardened weights; damaged ones are set aside."""
-        path = self.run_.journal.weights(self.case.model_id)
-        if not path.exists():
-            return False
+    def _kept(self, sha256: str | None) -> Subject | None:
+        """The subject with the weights that were kept, if there are any; what cannot be used is set aside."""
+        if not os.path.lexists(self._weights):
+            return None
         try:
-            read_trace(path)
+            return load_weights(self._weights, self.opened.subject, sha256=sha256)
         except UnreadableModelError as error:
-            self._note(f"{error}; moved to {self.run_.journal.set_aside(path)}")
-            return False
-        return True
+            self._note(f"{error}; moved to {self.run_.journal.set_aside(self._weights)}")
+            return None
+
+    @property
+    def _weights(self) -> Path:
+        return self.run_.journal.weights(self.case.model_id)
 
     def _scan(self, stage: Stage, subject_of: Callable[[], Subject]) -> ScanRecord:
         """Before and after use the same images, seed and settings, so that only the weights differ."""
@@ -344,14 +351,11 @@ class ModelRun:
             return done
         self._begin("load")
         # Weights that a process left which died before it could say so carry their trace.
-        trace = read_trace(self.run_.journal.weights(self.case.model_id)) if self._usable_weights() else None
-        if trace is None:
-            hardened = self._hardened()
+        if self._kept(None) is None:
             # Weights first: a journal that says "hardened" must never be without them.
-            self._save(hardened)
-            # Another's may have been there first, and what the journal says must be said of those that stay.
-            trace = read_trace(self.run_.journal.weights(self.case.model_id))
-        return self._published("harden", trace)
+            self._save(self._hardened())
+        # Another's may have been there first, and what the journal says must be said of those that stay.
+        return self._published("harden", read_trace(self._weights))
 
     def _hardened(self) -> Hardened:
         self._begin("load")
@@ -365,9 +369,8 @@ class ModelRun:
         return replace(hardened, trace=replace(hardened.trace, seconds=perf_counter() - started))
 
     def _save(self, hardened: Hardened) -> None:
-        path = self.run_.journal.weights(self.case.model_id)
         self._require_space(hardened.subject)
-        written(path, lambda: save_weights(hardened, path, first=True))
+        written(self._weights, lambda: save_weights(hardened, self._weights, first=True))
 
     def _require_space(self, subject: Subject) -> None:
         require_space(self.run_.journal.root / "weights", size_of_weights(subject))
