@@ -153,7 +153,7 @@ def test_classes_without_held_images_need_the_training_images(refused, call, tmp
         (["MODEL", "--pairs", "0"], "at least one pair"),
         (["MODEL", "--plot", "p.jpg"], "--plot p.jpg: must end in .png"),
         (["MODEL", "--out", "."], "--out .: is a folder"),
-        (["MODEL", "--weights", "d.json"], "d.json: not readable as safetensors"),
+        (["MODEL", "--weights", "d.json"], "d.json: is cut short or damaged"),
         (["MODEL", "--set", "distance.nonsense=1"], "nonsense"),
         (["MODEL", "--compare", "d.json", "d.json"], "--compare: takes two finished measurements"),
         (["--fast", "--compare", "d.json", "d.json"], "nothing to measure (fast)"),

@@ -138,7 +138,7 @@ def test_weights_of_a_network_that_expects_a_mean_and_std_have_the_names_of_its_
     plain = trained_subject()
     expected = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
     subject = plain.reading(replace(plain.preprocessing, normalisation=expected))
-    hardened = make_hardener("pairwise", {"rounds": 1, "precision": "fp32"})(subject, square_samples(), seed=1)
+    hardened = make_hardener("moth", {"rounds": 1, "precision": "fp32"})(subject, square_samples(), seed=1)
     save_weights(hardened, tmp_path / "w.safetensors")
     read = load_weights(tmp_path / "w.safetensors", subject)
     assert read.network.state_dict().keys() == plain.module.state_dict().keys()

@@ -150,7 +150,7 @@ def _measurer(
         pairs = [(pair.victim, pair.target) for pair in like.pairs] if like else None
         return measure_distances(
             subject, images, settings, data, progress, pairs=pairs, originals=model.originals(on),
-            partial=_partial(path, when),
+            clean=model.of_all_classes, partial=_partial(path, when),
         )  # fmt: skip
 
     return measure
@@ -245,7 +245,7 @@ def _measure_again(
     if known.after is not None and weights is None:
         raise SettingsError("the card is that of a hardened model; give its --weights")
     with shown_progress() as progress:
-        again = measure_distances(subject, images, settings, data, progress, pairs=chosen)
+        again = measure_distances(subject, images, settings, data, progress, pairs=chosen, clean=model.of_all_classes)
     if again.weights_sha256 != last.weights_sha256:
         return None, "the weights are not those that the card was made from"
     if any(again.image_sha256[victim] != last.image_sha256[victim] for victim in victims):

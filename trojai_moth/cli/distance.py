@@ -127,6 +127,7 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
             pairs=chosen,
             originals=model.originals(choices["on"]),
             lacking=lacking,
+            clean=model.of_all_classes,
             partial=partial,
         )
     if out and partial:

@@ -51,5 +51,6 @@ def distances(
         wanted = list(pairs)
     return measure_distances(
         model.subject, images, chosen, model.measured_words(on), progress,
-        pairs=wanted, originals=model.originals(on), lacking=counts.lacking(on), partial=out,
+        pairs=wanted, originals=model.originals(on), lacking=counts.lacking(on), clean=model.of_all_classes,
+        partial=out,
     )  # fmt: skip

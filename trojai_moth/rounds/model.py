@@ -76,6 +76,11 @@ class Model:
             raise SettingsError(f"{self.name}: too few examples to hold any back; measure on train (--on train)")
         return images
 
+    @property
+    def of_all_classes(self) -> ImagePool | None:
+        """Images of all classes where those to measure on may be of some; None where these are all there are."""
+        return None
+
     def measured_words(self, on: On) -> str:
         """What class distances are measured on, and how it is read, for records."""
         return f"{self.samples.description}; {on} images; read as {self.subject.preprocessing.words}"
@@ -110,6 +115,11 @@ class FolderModel(Model):
     def signs(self) -> Sequence[Path]:
         """Its foregrounds, in the order of the classes."""
         return self.folder.signs
+
+    @property
+    def of_all_classes(self) -> ImagePool | None:
+        """Its examples, if it has any."""
+        return self.opened.examples if len(self.opened.examples) else None
 
     def to_harden(self) -> Samples:
         """The samples, and newly composed images where images are composed."""

@@ -85,13 +85,15 @@ def measure_distances(
     pairs: Sequence[Pair] | None = None,
     originals: Sequence[int] | None = None,
     lacking: Sequence[str] | None = None,
+    clean: ImagePool | None = None,
     partial: Path | None = None,
 ) -> DistanceMatrix:
     """The distances of ``pairs``, or of all directed pairs whose victim class has images; SettingsError without any.
 
     ``originals`` are the images per class that are not augmented copies of others, if some are; ``lacking`` says which
-    classes have no images where that is not to be seen from these. What is done is kept in
-    the file ``partial`` and taken from there by the next call for the same weights, images and settings.
+    classes have no images where that is not to be seen from these; ``clean`` are images of all classes, by which logits
+    are brought to their standard scale where ``images`` are of some. What is done is kept in the file ``partial`` and
+    taken from there by the next call for the same weights, images and settings.
     """
     started = time.perf_counter()
     if not settings.seeds:
@@ -103,7 +105,7 @@ def measure_distances(
         raise SettingsError("distance: needs at least one pair whose victim class has images")
     weights, hashes = weights_hash(subject), image_hashes(pool, subject.classes)
     done = Partial.open(partial, weights, hashes, settings)
-    measured = standardised(subject, pool)
+    measured = standardised(subject, pool if clean is None else clean)
     _measure(measured, pool, settings, [pair for pair in chosen if pair not in done.pairs], done, progress)
     return _matrix(
         subject,
