@@ -206,6 +206,14 @@ def test_a_mean_and_std_that_do_not_fit_are_refused(refused, model_dir, options,
     assert words in refused(model_dir, *options)
 
 
+def test_classes_that_changed_places_are_named_also_where_one_pair_is_asked_for(refused, model_dir, tmp_path):
+    for path in (model_dir / "clean_example_data").iterdir():
+        label = {"0": "1", "1": "0", "2": "2"}[path.name[6]]
+        (tmp_path / "swapped" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "swapped" / label)
+    assert "the model takes 0 -> 1 -> 0" in refused(model_dir, "--data", "swapped", "--pairs", "0->2")
+
+
 def test_an_expected_accuracy_is_asked_for(call, refused, model_dir, tmp_path):
     for label in range(3):  # a third of the images are of other classes
         for number in range(6):

@@ -212,8 +212,8 @@ def _examples(
 ) -> _Source:
     """Split the examples by class and fill both parts up with augmented copies of their own images."""
 
-    def originals(label: int) -> tuple[Tensor, Tensor]:
-        own = opened.examples.positions(label)
+    def originals(label: int, most: int | None = None) -> tuple[Tensor, Tensor]:
+        own = opened.examples.positions(label)[:most]
         return opened.raw[own], opened.examples.x[own]
 
     def check(_: ImagePool) -> ClassAccuracy:
@@ -235,8 +235,8 @@ def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int,
             paths[label].append(path)
     reading = opened.subject.preprocessing
 
-    def originals(label: int) -> tuple[Tensor, Tensor]:
-        raw = read_stored(paths[label], reading.stored_size)
+    def originals(label: int, most: int | None = None) -> tuple[Tensor, Tensor]:
+        raw = read_stored(paths[label][:most], reading.stored_size)
         return raw, _as_inputs(raw, reading)
 
     def check(first: ImagePool) -> ClassAccuracy:
@@ -270,17 +270,22 @@ def held_back(count: int, share: float) -> int:
     return min(max(1, math.ceil(count * share)), count - 1) if count > 1 else 0
 
 
+# Images of classes that are not wanted are looked at as long as they are so few: whether classes have changed places.
+_MOST_PROBED = 500
+
+
 @dataclass(frozen=True)
 class _Split:
     """Images of one source to be split by class and filled up with augmented copies, each part with its own.
 
-    numbers: originals of each class. originals: those of one class, as stored and as inputs. check: what the model
-    makes of the first ones of each class, or an error. train, held: how many there are to be of each class.
+    numbers: originals of each class. originals: those of one class, or the first of them, as stored and as inputs.
+    check: what the model makes of the first ones of each class, or an error. train, held: how many there are to be of
+    each class.
     """
 
     name: str
     numbers: tuple[int, ...]
-    originals: Callable[[int], tuple[Tensor, Tensor]]
+    originals: Callable[[int, int | None], tuple[Tensor, Tensor]]
     check: Callable[[ImagePool], ClassAccuracy]
     preprocessing: Preprocessing
     settings: DataSettings
@@ -299,16 +304,21 @@ class _Split:
 
     def _make(self, counts: ImageCounts, kept: Sequence[int], wanted: Collection[int]) -> Samples:
         stream = torch.Generator().manual_seed(derive_seed(self.seed, "split"))
-        first = [min(number, PROBED_PER_CLASS) for number in self.numbers]
-        train, held, clean, probe = (
+        others = min(PROBED_PER_CLASS, _MOST_PROBED // len(self.numbers))
+        first = [
+            min(number, PROBED_PER_CLASS if label in wanted else others) for label, number in enumerate(self.numbers)
+        ]
+        train, held, clean = (
             _Pile(sum(count[label] for label in wanted), self.preprocessing.size)
-            for count in (counts.train, counts.held, kept, first)
+            for count in (counts.train, counts.held, kept)
         )
+        probe = _Pile(sum(first), self.preprocessing.size)
         for label, number in enumerate(self.numbers):
             order = torch.randperm(number, generator=stream)  # drawn for all, so that some are as among all
             if label not in wanted or not number:
+                probe.add(self.originals(label, first[label])[1], label)
                 continue
-            raw, x = self.originals(label)
+            raw, x = self.originals(label, None)
             probe.add(x[: first[label]], label)
             for pile, name, part, count in (
                 (train, "train", order[kept[label] :], counts.train[label]),
