@@ -68,7 +68,7 @@ def beside():
         "groups": defaultdict(list, a=[1]),
         "odd keys": {(1, 2): 3, None: 4, 0.5: 5, True: 6},
         "values": (torch.float32, torch.Size([1]), b"bytes", {1, 2}, frozenset({3}), 1j, torch.device("cpu")),
-        "random": (np.random.get_state(), torch.get_rng_state()),
+        "random": (np.random.default_rng(0), torch.get_rng_state()),
         "loss_state": {"weight": torch.ones(3)},
     }
 
