@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
 from toys import square_samples, trained_subject
 
 from trojai_moth.core.channels import Normalisation
@@ -87,6 +89,75 @@ def test_weights_of_another_network_are_refused(saved):
     with pytest.raises(UnreadableModelError, match="do not fit squeezenetv1_1") as caught:
         load_weights(saved[0], make_subject("squeezenetv1_1"))
     assert "\n" not in str(caught.value)
+
+
+def small_network(seed):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture
+def small():
+    return make_subject(module=small_network(0))
+
+
+@pytest.fixture
+def saved_small(tmp_path):
+    path = tmp_path / "id-0.safetensors"
+    save_weights(hardened(make_subject(module=small_network(1))), path)
+    return path
+
+
+SPOILED = {
+    "nan": (lambda state: state["0.weight"][3, 2].fill_(float("nan")), "infinite or undefined numbers in 0.weight"),
+    "infinite": (lambda state: state["0.weight"][3].fill_(float("inf")), "infinite or undefined numbers in 0.weight"),
+    "all zero": (lambda state: [value.zero_() for value in state.values()], "answers every image alike"),
+    "last layer zero": (lambda state: state["5.weight"].zero_(), "answers every image alike"),
+    "overflowing": (
+        lambda state: [state[f"{layer}.weight"].fill_(3e38) for layer in (1, 5)],
+        "answers with infinite or undefined numbers",
+    ),
+    "whole numbers": (lambda state: state.update({"5.weight": state["5.weight"].int()}), "'5.weight': int32"),
+    "half": (lambda state: state.update({"5.weight": state["5.weight"].half()}), "'5.weight': float16"),
+    "missing": (lambda state: state.pop("5.bias"), "'5.bias': in one of the two only"),
+    "more": (lambda state: state.update({"5.more": torch.ones(1)}), "'5.more': in one of the two only"),
+    "another shape": (
+        lambda state: state.update({"5.weight": state["5.weight"][:, :2].contiguous()}),
+        "'5.weight': float32 (3, 2) instead of float32 (3, 4)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_weights_that_cannot_be_judged_are_refused(saved_small, small, kind):
+    path, (change, reason) = saved_small, SPOILED[kind]
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata)
+    with pytest.raises(UnreadableModelError) as caught:
+        load_weights(path, small)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and reason in message and "; " in message and "\n" not in message
+
+
+def test_weights_that_are_not_those_of_the_journal_are_refused(saved_small, small):
+    path = saved_small
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert differ(load_weights(path, small, sha256=sha256), make_subject(module=small_network(1))) == []
+    with pytest.raises(UnreadableModelError, match=r"not the weights that the journal names .*; harden"):
+        load_weights(path, small, sha256="0" * 64)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_weights_that_are_no_regular_file_are_refused_at_once(saved_small, small, kind):
+    path = saved_small
+    path.rename(path.with_suffix(".other"))
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(path.with_suffix(".other"))
+    with pytest.raises(UnreadableModelError, match="; put"):
+        load_weights(path, small)
 
 
 def test_damaged_files_are_refused(saved):

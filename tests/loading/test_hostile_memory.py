@@ -11,6 +11,7 @@ import zipfile
 
 import pytest
 
+from trojai_moth.loading import inspect_model
 from trojai_moth.loading.architectures import Variant, build_skeleton, shapes_of
 
 LIMIT_BYTES = 500 << 20
@@ -75,6 +76,32 @@ def bombs(tmp_path, asm, container, old_file):
         with paths[-1].open("wb") as file:
             file.truncate(size)
     return paths
+
+
+@pytest.fixture
+def many_pickles(tmp_path):
+    """Zips of pickles that nothing mentions: long names, and many instructions."""
+    contents = {
+        "long names": [b"c%06d" % number + b"a" * (15 << 20) + b"\nb\n." for number in range(12)],
+        "many instructions": [(b"\x80\x02" + b"N" * 499_990 + b".") * 8] * 4,
+        "many names": [b"".join(b"cm%d\n%d\n" % (number, n) for n in range(400)) + b"." for number in range(500)],
+    }
+    paths = []
+    for name, pickles in contents.items():
+        paths.append(tmp_path / name)
+        with zipfile.ZipFile(paths[-1], "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02N.")
+            for number, content in enumerate(pickles):
+                archive.writestr(f"archive/data/{number}.pkl", content)
+    return paths
+
+
+def test_all_pickles_of_a_file_together_take_no_more_than_one(many_pickles):
+    found = measured("without torch", many_pickles)
+    assert found["refused"] == len(many_pickles) and found["all"] < LIMIT_BYTES // 2
+    names = [inspect_model(path).names for path in many_pickles]
+    assert all(len(said) <= 1000 and all(len(name) < 300 for name in said) for said in names)
+    assert "not looked at" in names[0][-1] and "not looked at" in names[1][-1]
 
 
 def measured(words, paths):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import zipfile
 
 import pandas as pd
 import pytest
@@ -114,6 +116,57 @@ def test_what_is_refused_all_the_same(research, saved, stock, tmp_path, kind):
     with trusting_pickles(), pytest.raises(UnreadableModelError) as caught:
         load_model(path, classes=None if kind == "no classes" else 5)
     assert str(caught.value).isprintable() and "; " in str(caught.value)
+
+
+@pytest.fixture
+def own_class(tmp_path, monkeypatch, stock):
+    """A network of a class in a file of the user's own, saved there; the class is known to nobody afterwards."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "own_net.py").write_text("from torch import nn\n\nclass Net(nn.Sequential):\n    pass\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(home)
+        import own_net
+
+        torch.save(own_net.Net(stock).eval(), home / "model.pt")
+    monkeypatch.delitem(sys.modules, "own_net")
+    yield home
+    sys.modules.pop("own_net", None)
+
+
+def test_a_class_in_the_folder_one_stands_in_is_found(own_class, monkeypatch):
+    monkeypatch.chdir(own_class)
+    before = list(sys.path)
+    with trusting_pickles():
+        assert load_model(own_class / "model.pt", classes=5).architecture == "Net"
+    assert sys.path == before
+
+
+def test_a_folder_is_no_place_for_classes_unless_pickles_are_trusted(own_class, monkeypatch):
+    monkeypatch.chdir(own_class)
+    with pytest.raises(UnreadableModelError, match=r"asks for 'own_net.Net'.* give --trust-pickle") as caught:
+        load_model(own_class / "model.pt", classes=5)
+    assert "state_dict()" in str(caught.value) and "own_net" not in sys.modules
+
+
+def test_a_class_that_is_not_found_is_said_where_to_put(own_class, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with trusting_pickles(), pytest.raises(UnreadableModelError, match=r"put the folder of own_net\.py on PYTHONPATH"):
+        load_model(own_class / "model.pt", classes=5)
+    (own_class / "own_net.py").write_text("")
+    monkeypatch.chdir(own_class)
+    with trusting_pickles(), pytest.raises(UnreadableModelError, match="'own_net' that is found here is another one"):
+        load_model(own_class / "model.pt", classes=5)
+
+
+def test_a_class_of_a_program_is_said_to_move(own_class, tmp_path):
+    with zipfile.ZipFile(own_class / "model.pt") as old, zipfile.ZipFile(tmp_path / "main.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"cown_net\nNet", b"c__main__\nNt"))
+    with pytest.raises(UnreadableModelError, match="move that class into a module of its own.* --trust-pickle"):
+        load_model(tmp_path / "main.pt", classes=5)
+    with trusting_pickles(), pytest.raises(UnreadableModelError, match="'Nt' was defined in the program .*; move it"):
+        load_model(tmp_path / "main.pt", classes=5)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import os
 import shutil
 
@@ -9,13 +10,17 @@ import fleet_parts
 import pytest
 import torch
 from fleet_parts import IDS, make_run, marks
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from trojai_moth.core.errors import NoSpaceError, RunDirectoryError
+from trojai_moth.core.errors import NoSpaceError, RunDirectoryError, UnreadableModelError
 from trojai_moth.core.records import from_dict, to_dict
 from trojai_moth.eval.results import write_results
 from trojai_moth.hardeners.trace import HardeningTrace
+from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.runs import run_task
 from trojai_moth.runs.execute import execute
+from trojai_moth.runs.hardened_weights import load_named_weights
 from trojai_moth.runs.journal import Failure, ScanRecord
 from trojai_moth.runs.run import RescanSettings
 from trojai_moth.runs.status import run_status
@@ -175,6 +180,45 @@ def test_weights_of_one_who_died_before_saying_so_are_taken_up_with_their_own_tr
     monkeypatch.setattr(fleet_parts.Scaling, "harden", lambda *_, **__: 1 / 0)
     execute(run)
     assert run.journal.path(IDS[0], "harden").read_text() == trace and verdicts(run)[IDS[0]] == "cleared"
+
+
+@pytest.mark.parametrize("stages, factor", [(("after",), 2.0), (("harden", "after"), float("nan"))])
+def test_hardened_weights_that_changed_are_set_aside_and_made_anew(start, notes, stages, factor):
+    run = start()
+    run = dataclasses.replace(run, cases=run.cases[:1])
+    execute(run)
+    path = run.journal.weights(IDS[0])
+    said = run.journal.read(IDS[0], "harden", HardeningTrace).weights_sha256
+    assert said == hashlib.sha256(path.read_bytes()).hexdigest()
+    for stage in stages:
+        run.journal.path(IDS[0], stage).unlink()
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: value * factor for name, value in load_file(path).items()}, path, metadata)
+    execute(run)
+    assert verdicts(run) == {IDS[0]: "cleared"} and len(os.listdir(run.journal.root / "damaged")) == 1
+    now = run.journal.read(IDS[0], "harden", HardeningTrace).weights_sha256
+    assert now == hashlib.sha256(path.read_bytes()).hexdigest()
+    words = "the journal names" if stages == ("after",) else "infinite or undefined"
+    assert any(words in note for note in notes.messages)
+
+
+def test_weights_of_a_run_that_a_user_names_are_those_of_its_journal(start, the_round):
+    run = start()
+    run = dataclasses.replace(run, cases=run.cases[:1])
+    execute(run)
+    path = run.journal.weights(IDS[0])
+    subject = open_folder(run.cases[0], torch.device("cpu")).subject
+    link = path.parent.parent / "link.safetensors"
+    link.symlink_to(path)
+    assert load_named_weights(link, subject).source_sha256 == subject.source_sha256
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: value * 1 for name, value in load_file(path).items()}, path, {**metadata, "more": "text"})
+    with pytest.raises(UnreadableModelError, match="not the weights that the journal names"):
+        load_named_weights(link, subject)
+    path.rename(path.parent.parent / "elsewhere.safetensors")
+    load_named_weights(path.parent.parent / "elsewhere.safetensors", subject)
 
 
 def test_a_result_that_comes_second_is_dropped_and_said(start):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,4 +88,5 @@ def load_hardened(path: str | Path, model: Model) -> HardenedModel:
     path = Path(os.path.realpath(path))  # a link that the caller named is followed
     trace = read_trace(path)
     subject = load_weights(path, model.subject, sha256=trace.weights_sha256)
+    trace = replace(trace, weights_sha256=None)  # of the file, which may go
     return HardenedModel(subject, model.samples, model.seed, model.data, origin=model, trace=trace)

@@ -63,7 +63,7 @@ def _mend(error: Exception) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
     found = re.search(r"Can't get attribute '([^']+)' on <module '([^']+)'", str(error))
     name, home = found.groups() if found else ("", "")
-    if home == "__main__":
+    if home.endswith("__main__"):  # which knows itself by another name where it is a package's
         return (
             f"{quote(name)} was defined in the program or notebook that saved it; move it into a module of its own, "
             "import it from there, save the model again, and give the command in that module's folder"
