@@ -31,6 +31,6 @@ def test_without_twins_every_model_stands_under_its_own_condition(tmp_path):
 
 def test_without_the_file_nothing_is_known_and_a_broken_one_is_named(tmp_path):
     assert read_conditions(tmp_path) == {}
-    (tmp_path / METADATA_FILE).write_bytes(b"model_name\n\xff\xfe\n")
+    (tmp_path / METADATA_FILE).write_bytes(b"\xff\xfemodel_name\n")
     with pytest.raises(MothError, match=METADATA_FILE):
         read_conditions(tmp_path)
