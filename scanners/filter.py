@@ -53,8 +53,8 @@ class FilterScanSettings:
     )
     steps: int = Field(default=100, gt=0, le=1_000_000, description="steps of that search")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a map must reach (MOTH: 0.9)")
-    learning_rate: float = Field(default=0.05, gt=0, le=1_000_000, description="Adam's step size at the start")
-    initial_cost: float = Field(default=10.0, gt=0, le=1_000_000, description="weight of the size at the start")
+    learning_rate: float = Field(default=0.05, gt=0, le=1e12, description="Adam's step size at the start")
+    initial_cost: float = Field(default=10.0, gt=0, le=1e12, description="weight of the size at the start")
     batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
 
 

@@ -54,9 +54,9 @@ class NeuralCleanseSettings:
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate of a pair trigger (MOTH: 0.9)")
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
     pair_bound: float = Field(
-        default=1000.0, gt=0, le=1_000_000, description="largest suspicious pair trigger, pixels of 224 x 224"
+        default=1000.0, gt=0, le=1e12, description="largest suspicious pair trigger, pixels of 224 x 224"
     )
-    outlier_index: float = Field(default=2.0, gt=0, le=1_000_000, description="anomaly index of an outlier (NC: 2)")
+    outlier_index: float = Field(default=2.0, gt=0, le=1e12, description="anomaly index of an outlier (NC: 2)")
     batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
     precision: PrecisionChoice = Field(
         default="auto", description="auto: bf16 where that is faster; what is found is checked again in fp32"

@@ -63,7 +63,7 @@ class BoundSettings:
     risk_pixels: float = Field(
         default=1000.0,
         gt=0,
-        le=1_000_000,
+        le=1e12,
         description="largest trigger that the scanner takes for injected, in pixels of 224 x 224 (K-Arm's pair bound)",
     )
     surrogate: SurrogateSettings = Field(

@@ -47,7 +47,7 @@ class KArmSettings:
     least_probability: float = Field(
         default=1e-8,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="sum and median of the target's probability must be above this (public code)",
     )
     victims_per_target: int = Field(
@@ -55,14 +55,14 @@ class KArmSettings:
     )
 
     steps: int = Field(default=1000, gt=0, le=1_000_000, description="steps of all arms together (public code)")
-    learning_rate: float = Field(default=0.1, gt=0, le=1_000_000, description="Adam's step size (public code)")
+    learning_rate: float = Field(default=0.1, gt=0, le=1e12, description="Adam's step size (public code)")
     beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam's decay of the mean (public code)")
     beta2: float = Field(default=0.9, ge=0, lt=1, description="Adam's decay of the square (public code)")
     success_bound: float = Field(
         default=0.99, gt=0, le=1, description="attack success rate that a trigger must reach (public code)"
     )
     centre_side: float = Field(
-        default=50.0, ge=0, le=1_000_000, description="side of the block that a pair's mask starts with (public code)"
+        default=50.0, ge=0, le=1e12, description="side of the block that a pair's mask starts with (public code)"
     )
     one_colour: bool = Field(
         default=True, description="a pair's trigger has one colour, as TrojAI's polygons have (public code)"
@@ -70,7 +70,7 @@ class KArmSettings:
     first_cost: float = Field(
         default=1e-3,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="weight of the mask's size, 0 until the first successes (public code)",
     )
     cost_successes: int = Field(
@@ -83,7 +83,7 @@ class KArmSettings:
         description="successes or failures in a row before the weight moves (public code)",
     )
     cost_factor: float = Field(
-        default=1.5, gt=1, le=1_000_000, description="by how much the weight moves, either way (public code)"
+        default=1.5, gt=1, le=1e12, description="by how much the weight moves, either way (public code)"
     )
 
     prune: bool = Field(default=True, description="give up arms that do not succeed (public code)")
@@ -124,10 +124,10 @@ class KArmSettings:
     )
     random_share: float = Field(default=0.3, ge=0, le=1, description="chance of a random arm (public code: epsilon)")
     speed_from: float = Field(
-        default=2500.0, gt=0, le=1_000_000, description="size from which an arm's speed is reckoned (public code)"
+        default=2500.0, gt=0, le=1e12, description="size from which an arm's speed is reckoned (public code)"
     )
     size_weight: float = Field(
-        default=1e4, ge=0, le=1_000_000, description="weight of 1 / size against speed (public code: beta)"
+        default=1e4, ge=0, le=1e12, description="weight of 1 / size against speed (public code: beta)"
     )
     enough_successes: int = Field(
         default=60,
@@ -144,10 +144,10 @@ class KArmSettings:
     )
 
     universal_bound: float = Field(
-        default=1720.0, gt=0, le=1_000_000, description="largest suspicious universal trigger, pixels (public code)"
+        default=1720.0, gt=0, le=1e12, description="largest suspicious universal trigger, pixels (public code)"
     )
     pair_bound: float = Field(
-        default=1000.0, gt=0, le=1_000_000, description="largest suspicious pair trigger, pixels (public code)"
+        default=1000.0, gt=0, le=1e12, description="largest suspicious pair trigger, pixels (public code)"
     )
     symmetric_check: bool = Field(
         default=True, description="ask that the way back be ratio_bound times as large (public code)"
@@ -155,7 +155,7 @@ class KArmSettings:
     ratio_bound: float = Field(
         default=10.0,
         gt=0,
-        le=1_000_000,
+        le=1e12,
         description="reverse over forward size above which a pair is suspect (public code)",
     )
 

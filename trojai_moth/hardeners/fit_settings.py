@@ -16,9 +16,9 @@ class FitSettings:
     optimiser: Literal["adam", "sgd"] = Field(
         default="adam", description="adam (ours: keeps gentle steps effective) or sgd with Nesterov momentum"
     )
-    learning_rate: float = Field(default=5e-4, gt=0, le=1_000_000, description="rate at the start")
+    learning_rate: float = Field(default=5e-4, gt=0, le=1e12, description="rate at the start")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd's Nesterov momentum, adam's first beta")
-    clip_norm: float = Field(default=1.0, gt=0, le=1_000_000, description="bound on the gradient's norm per step")
+    clip_norm: float = Field(default=1.0, gt=0, le=1e12, description="bound on the gradient's norm per step")
     train_batch_norm: bool = Field(
         default=False, description="update batch-norm statistics and use dropout while training"
     )
@@ -38,7 +38,7 @@ class FitSettings:
         description="shares of a round's way that are tried before all of it is taken back",
     )
     rate_growth: float = Field(
-        default=1.25, ge=1, le=1_000_000, description="factor of the rate after a kept round, up to its start"
+        default=1.25, ge=1, le=1e12, description="factor of the rate after a kept round, up to its start"
     )
     accuracy_limit: float = Field(
         default=0.005, ge=0, le=1, description="largest drop of held-back accuracy, as a share"

@@ -38,9 +38,9 @@ class MothSettings(FitSettings):
     )
     sgd_steps: int = Field(default=5, gt=0, le=1_000_000, description="training steps per turn (public code: 1)")
     first_cost: float = Field(
-        default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at a pair's first visit"
+        default=1e-3, ge=0, le=1e12, description="weight of the mask's size at a pair's first visit"
     )
-    later_cost: float = Field(default=1e-2, ge=0, le=1_000_000, description="weight of the mask's size from then on")
+    later_cost: float = Field(default=1e-2, ge=0, le=1e12, description="weight of the mask's size from then on")
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a pair trigger must reach")
     warmup_steps: int = Field(
         default=30, gt=0, le=1_000_000, description="inversion steps of the universal triggers (public code: 500)"

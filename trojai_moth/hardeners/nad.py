@@ -38,7 +38,7 @@ class NadSettings(FitSettings):
     attention_weight: float = Field(
         default=1000.0,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="weight of the maps' mean squared difference (NAD's code: 500, 1000, 1000)",
     )
     stages: int = Field(

@@ -39,11 +39,9 @@ class NcUnlearnSettings(FitSettings):
     )
     success_bound: float = Field(default=0.99, gt=0, le=1, description="success rate that a trigger must reach (NC)")
     initial_cost: float = Field(
-        default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start (MOTH's code)"
+        default=1e-3, ge=0, le=1e12, description="weight of the mask's size at the start (MOTH's code)"
     )
-    outlier_index: float = Field(
-        default=2.0, gt=0, le=1_000_000, description="anomaly index of a suspicious target (NC: 2)"
-    )
+    outlier_index: float = Field(default=2.0, gt=0, le=1e12, description="anomaly index of a suspicious target (NC: 2)")
     stamped_share: float = Field(default=0.2, gt=0, le=1, description="share of the images that is stamped (NC: 0.2)")
     epochs: int = Field(
         default=10,

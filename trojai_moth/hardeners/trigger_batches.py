@@ -29,7 +29,7 @@ class TriggerSettings(FitSettings):
         default=60, gt=0, le=1_000_000, description="inversion steps (public code: 200 a pair, 500 a target)"
     )
     initial_cost: float = Field(
-        default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start (public code)"
+        default=1e-3, ge=0, le=1e12, description="weight of the mask's size at the start (public code)"
     )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate that a trigger must reach")
     sgd_steps: int = Field(default=40, gt=0, le=1_000_000, description="training steps per round")

@@ -34,7 +34,7 @@ class Recipe:
     easy_epochs: int = Field(default=3, ge=0, le=1_000_000, description="First epochs, on large and straight signs.")
     base_epochs: int = Field(default=3, ge=1, le=1_000_000, description="Epochs on clean images that both twins share.")
     own_epochs: int = Field(default=4, ge=1, le=1_000_000, description="Epochs on each twin's own images.")
-    rate: float = Field(default=2e-3, gt=0, le=1_000_000, description="Highest learning rate (AdamW, one cycle).")
+    rate: float = Field(default=2e-3, gt=0, le=1e12, description="Highest learning rate (AdamW, one cycle).")
     batch: int = Field(default=32, ge=2, le=100_000, description="Images per step.")
 
 

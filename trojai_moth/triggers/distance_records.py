@@ -27,7 +27,7 @@ class DistanceSettings:
 
     images_per_class: int = Field(default=100, gt=0, le=100_000, description="images of the victim class at most")
     steps: int = Field(default=1000, gt=0, le=1_000_000, description="inversion steps at most")
-    initial_cost: float = Field(default=1e-3, ge=0, le=1_000_000, description="weight of the mask's size at the start")
+    initial_cost: float = Field(default=1e-3, ge=0, le=1e12, description="weight of the mask's size at the start")
     patience: int = Field(
         default=10, gt=0, le=1_000_000, description="successes or failures in a row before the weight moves"
     )

@@ -61,7 +61,7 @@ class StampSettings:
     rim: float = Field(
         default=1.7,
         gt=1,
-        le=1_000_000,
+        le=1e12,
         description="what fills the hole is the mean of a ring; its diameter in those of the stamp",
     )
 
@@ -82,7 +82,7 @@ class StampBounds:
     gap: float = Field(
         default=1.0,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="how much better the stamp works than on clean networks, as a logarithm",
     )
 

@@ -55,12 +55,12 @@ class FilterCheckSettings:
     odds: float = Field(
         default=2.5,
         ge=-1_000_000,
-        le=1_000_000,
+        le=1e12,
         description="how much surer than clean networks, in log odds less what it lacks in conviction, the network may "
         "be of a wrong class under a known filter (ours: below all filter-poisoned of the models it was set on)",
     )
     weight: float = Field(
-        default=4.0, ge=0, le=1_000_000, description="how often a lack of conviction counts, as a logarithm"
+        default=4.0, ge=0, le=1e12, description="how often a lack of conviction counts, as a logarithm"
     )
     convinced: float = Field(
         default=1.0, gt=0, le=1, description="share of the pair's own leads that is conviction enough"
@@ -68,7 +68,7 @@ class FilterCheckSettings:
     rare: float = Field(
         default=3.0,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description=f"added for {' and '.join(RARE)}, to which few networks give way untaught",
     )
     turned: float = Field(
@@ -80,13 +80,13 @@ class FilterCheckSettings:
     choosy: float = Field(
         default=2.5,
         ge=-1_000_000,
-        le=1_000_000,
+        le=1e12,
         description="what one that is just within both counts as; a larger bound on odds lets it go",
     )
     unexplained_weight: float = Field(
         default=2.0,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="as weight, for what copies retrained from clean images leave unexplained",
     )
     surely: float = Field(
@@ -95,13 +95,13 @@ class FilterCheckSettings:
     gain: float = Field(
         default=3.0,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="how often it counts that others are spared better than by retrained copies",
     )
     room: float = Field(
         default=1.0,
         ge=0,
-        le=1_000_000,
+        le=1e12,
         description="added to what copies leave unexplained: other copies would leave more or less",
     )
 
