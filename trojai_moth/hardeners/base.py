@@ -56,18 +56,18 @@ class Hardener(ABC):
         clean = samples.clean
         with _named_failures(self.name):
 
-            def hardened() -> tuple[Subject, Subject, float, tuple[list[HardeningRound], str]]:
+            def hardened() -> tuple[Subject, Subject, tuple[list[HardeningRound], str]]:
                 given = standardised(subject, samples.train)
-                work, before = given.clone(), given.accuracy(clean.x, clean.y)
-                return given, work, before, self.harden(work, samples, seed=seed, progress=progress)
+                work = given.clone()
+                return given, work, self.harden(work, samples, seed=seed, progress=progress)
 
-            given, work, before, (rounds, stopped) = run_with_time_limit(time_budget, hardened)
+            given, work, (rounds, stopped) = run_with_time_limit(time_budget, hardened)
             rounds = list(rounds)
             problem = hardening_problem(given, work, rounds, stopped)
             if problem:
                 raise PluginError(f"the hardener {self.name} {problem}", "invalid")
             found = audit(given, work, samples.unseen, getattr(self.settings, "accuracy_limit", None))
-            after = work.accuracy(clean.x, clean.y)
+            before, after = (one.accuracy(clean.x, clean.y) for one in (given, work))
             work = as_published(work, subject)
         trace = HardeningTrace(
             hardener=self.name,

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import read_bytes, written
+from ..core.files import open_regular, written
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import LONGEST_S, Field, record
 
@@ -205,6 +205,7 @@ class LeaseWatch:
 def _content(path: Path) -> str:
     """What a lease says; empty if it has just been made or removed."""
     try:
-        return read_bytes(path, _LONGEST).decode(errors="replace")
+        with open_regular(path) as file:
+            return file.read(_LONGEST).decode(errors="replace")
     except OSError:
         return ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from ..core.files import read_bytes, written
+from ..core.files import open_regular, written
 
 # Seconds beyond a stage's limit after which a process that did not come back is ended.
 OVERTIME_S = 30.0
@@ -88,7 +88,8 @@ def watch_path(folder: Path, model_id: str) -> Path:
 def take_word(path: Path) -> Hang | None:
     """The hang that was left word of, if there was one; the file is gone afterwards. Only for the lease's holder."""
     try:
-        first, _, rest = read_bytes(path, _LONGEST).decode(errors="replace").partition("\n")
+        with open_regular(path) as file:
+            first, _, rest = file.read(_LONGEST).decode(errors="replace").partition("\n")
     except OSError:
         return None
     written(path, lambda: path.unlink(missing_ok=True))
