@@ -86,7 +86,7 @@ class Contest:
     def pairs(self) -> tuple[Pair, ...]:
         """The directed pairs that gains are taken over."""
         wanted, seed = str(self.settings.judge.pairs), derive_seed(self._seed, "pairs")
-        return tuple(choose_pairs(self.judged[0], self._subject.classes, wanted, seed))
+        return tuple(choose_pairs(self.judged[0].counts(self._subject.classes), wanted, seed))
 
     @property
     def injected(self) -> tuple[Pair, ...]:

@@ -184,9 +184,9 @@ def _difference(before: DistanceMatrix, after: DistanceMatrix) -> str | None:
     if sets[0] != sets[1]:
         victim, target = min(sets[0] ^ sets[1])
         return f"{victim}->{target} was measured in one of them only"
-    for label, (one, other) in enumerate(zip(before.image_sha256, after.image_sha256, strict=True)):
-        if one != other:
-            return f"other images of class {label}"
+    for victim in sorted({victim for victim, _ in sets[0]}):  # of other classes there may be none in one of them
+        if before.image_sha256[victim] != after.image_sha256[victim]:
+            return f"other images of class {victim}"
     return None
 
 

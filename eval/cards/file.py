@@ -14,12 +14,15 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from huggingface_hub.utils import yaml_dump
 
 from ...core.errors import SettingsError
-from ...core.files import read_bytes, read_text, write_atomically
+from ...core.files import IrregularFileError, read_bytes, read_text, write_atomically
 from .card import METRICS, CardRecord
 from .text import HEAT_MAP, PAIRS, SIDE_FILE
 
 KEY, INDEX = "orthogonalization", "model-index"
 START, END = "<!-- trojai-moth: class distances -->", "<!-- /trojai-moth: class distances -->"
+_CARD_BYTES, _MOST_LEVELS = 1 << 20, 100
+# YAML's own errors, and what it lets through of dates and numbers that are none.
+_NO_YAML = (yaml.YAMLError, ValueError, OverflowError)
 _TOP_KEY = re.compile(r"^([^\s#'\"-][^:]*?)\s*:(?:\s|$)")
 
 
@@ -123,7 +126,9 @@ def _others(entry: dict[str, Any]) -> list[Any]:
 
 def _read(path: Path) -> str:
     try:
-        return read_text(path)
+        return read_text(path, _CARD_BYTES)
+    except IrregularFileError as error:
+        raise SettingsError(f"{path}: {error}, which no card is") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not a text file in UTF-8") from None
 
@@ -136,12 +141,24 @@ def _split(content: str, path: Path) -> tuple[str, str]:
 
 def _parse(head: str, path: Path) -> dict[str, Any]:
     try:
+        _refuse_traps(head, path)
         data = yaml.safe_load(head)
-    except yaml.YAMLError as error:
+    except _NO_YAML as error:
         raise SettingsError(f"{path}: its YAML cannot be read ({' '.join(str(error).split())[:120]})") from None
     if data is not None and not isinstance(data, dict):
         raise SettingsError(f"{path}: its YAML is not a list of keys")
     return data or {}
+
+
+def _refuse_traps(head: str, path: Path) -> None:
+    """SettingsError for YAML that a few lines of are gigabytes, or hours, when it is built."""
+    depth = 0
+    for event in yaml.parse(head):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise SettingsError(f"{path}: its YAML repeats a value by *name; write the value out")
+        if depth > _MOST_LEVELS:
+            raise SettingsError(f"{path}: its YAML cannot be read (nested deeper than {_MOST_LEVELS} levels)")
 
 
 def _with_keys(head: str, new: dict[str, Any], known: dict[str, Any], line: str) -> str:
@@ -161,7 +178,7 @@ def _with_keys(head: str, new: dict[str, Any], known: dict[str, Any], line: str)
     wanted = {**known, **new}
     try:
         same = yaml.safe_load(joined) == wanted
-    except yaml.YAMLError:
+    except _NO_YAML:
         same = False
     return joined if same else yaml_dump(wanted, sort_keys=False, line_break=line)
 

@@ -60,8 +60,9 @@ def test_pairs_picture_and_file(call, model_dir, tmp_path):
     found = read_record(DistanceMatrix, tmp_path / "d.json")
     assert [(pair.victim, pair.target) for pair in found.pairs] == [(0, 1), (2, 1)] and found.distances[1][0] is None
     assert result.stdout.startswith("d.json: mean ") and f"; {found.censored} of 2 pairs censored" in result.stdout
-    # Two of four examples are held back; the other two of four images are augmented copies of theirs.
-    assert found.images == (4, 4, 4) and found.data.endswith("; held images; read as RGB, /255, crop 32 of 36")
+    # Two of four examples are held back; the other two of four images are augmented copies of theirs. Of class 1, which
+    # is no victim here, none are made.
+    assert found.images == (4, 0, 4) and found.data.endswith("; held images; read as RGB, /255, crop 32 of 36")
     assert "warning: 5 different images or fewer of classes 0, 2 (fewest 2)" in result.stderr
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.format == "PNG"
@@ -152,7 +153,7 @@ def test_classes_without_held_images_need_the_training_images(refused, call, tmp
         (["MODEL", "--pairs", "0"], "at least one pair"),
         (["MODEL", "--plot", "p.jpg"], "--plot p.jpg: must end in .png"),
         (["MODEL", "--out", "."], "--out .: is a folder"),
-        (["MODEL", "--weights", "d.json"], "d.json: not readable as safetensors"),
+        (["MODEL", "--weights", "d.json"], "d.json: is cut short or damaged"),
         (["MODEL", "--set", "distance.nonsense=1"], "nonsense"),
         (["MODEL", "--compare", "d.json", "d.json"], "--compare: takes two finished measurements"),
         (["--fast", "--compare", "d.json", "d.json"], "nothing to measure (fast)"),
@@ -205,6 +206,14 @@ def test_a_mean_and_std_that_do_not_fit_are_refused(refused, model_dir, options,
     assert words in refused(model_dir, *options)
 
 
+def test_classes_that_changed_places_are_named_also_where_one_pair_is_asked_for(refused, model_dir, tmp_path):
+    for path in (model_dir / "clean_example_data").iterdir():
+        label = {"0": "1", "1": "0", "2": "2"}[path.name[6]]
+        (tmp_path / "swapped" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "swapped" / label)
+    assert "the model takes 0 -> 1 -> 0" in refused(model_dir, "--data", "swapped", "--pairs", "0->2")
+
+
 def test_an_expected_accuracy_is_asked_for(call, refused, model_dir, tmp_path):
     for label in range(3):  # a third of the images are of other classes
         for number in range(6):
@@ -212,6 +221,6 @@ def test_an_expected_accuracy_is_asked_for(call, refused, model_dir, tmp_path):
             target = tmp_path / "mixed" / str((label + (number >= 4)) % 3) / f"{label}_{number}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-    quick = ("--data", "mixed", "--pairs", "0->1", *QUICK, "--set", "distance.steps=2", "--out", "m.json")
+    quick = ("--data", "mixed", *QUICK, "--set", "distance.steps=2", "--out", "m.json")
     assert "66.7% of 18 images right" in call("distance", model_dir, *quick).stderr
     assert "where 95.0% is expected" in refused(model_dir, *quick, "--expect-accuracy", "0.95")

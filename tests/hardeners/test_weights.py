@@ -8,9 +8,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from toys import square_samples, trained_subject
 
+from trojai_moth.core.channels import Normalisation
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.subject import Preprocessing, Subject
+from trojai_moth.hardeners.registry import make_hardener
 from trojai_moth.hardeners.trace import Hardened, HardeningTrace
 from trojai_moth.hardeners.weights import load_weights, read_trace, save_trojai_model, save_weights
 from trojai_moth.loading import build_architecture, load_model
@@ -200,3 +203,16 @@ def test_mnasnets_whose_layers_insist_on_a_version_number(tmp_path):
     other = make_subject("mnasnet0_5", seed=3)
     assert differ(subject, other)
     assert differ(subject, load_weights(tmp_path / "w.safetensors", other)) == []
+
+
+def test_weights_of_a_network_that_expects_a_mean_and_std_have_the_names_of_its_file(tmp_path):
+    plain = trained_subject()
+    expected = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+    subject = plain.reading(replace(plain.preprocessing, normalisation=expected))
+    hardened = make_hardener("moth", {"rounds": 1, "precision": "fp32"})(subject, square_samples(), seed=1)
+    save_weights(hardened, tmp_path / "w.safetensors")
+    read = load_weights(tmp_path / "w.safetensors", subject)
+    assert read.network.state_dict().keys() == plain.module.state_dict().keys()
+    x = square_samples().held.x
+    assert torch.equal(read.logits(x), hardened.subject.logits(x))
+    assert not torch.allclose(read.logits(x), subject.logits(x), atol=1e-3)

@@ -7,7 +7,7 @@ import torch
 from fake_round import write_model, write_round
 from packed_round import pack_models, write_members
 
-from trojai_moth.core.errors import UnreadableModelError
+from trojai_moth.core.errors import SettingsError, UnreadableModelError
 from trojai_moth.core.process_identity import process_name
 from trojai_moth.eval.labels import read_labels
 from trojai_moth.rounds import packs
@@ -62,6 +62,9 @@ def test_a_packed_model_opens_and_its_errors_name_the_pack(plain, tmp_path):
         there.model_file.write_bytes(b"spoilt")
         open_folder(there, torch.device("cpu"))
     assert str(pack / "id-00000000" / "model.pt") in str(caught.value) and "temporary" not in str(caught.value)
+    with pytest.raises(SettingsError) as caught, unpacked(case) as there:  # as a sign that is no picture is refused
+        raise SettingsError(f"{there.foregrounds}/0.png: not a readable image")
+    assert str(caught.value).startswith(str(pack / "id-00000000" / "foregrounds"))
     assert left_over(tmp_path) == []
 
 

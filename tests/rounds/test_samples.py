@@ -1,14 +1,20 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from fake_round import write_model
 
+from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import from_dict
 from trojai_moth.core.seeding import derive_seed
+from trojai_moth.rounds import samples as samples_module
 from trojai_moth.rounds.data_settings import DataSettings
 from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
-from trojai_moth.rounds.samples import Samples, augment, collect_samples
+from trojai_moth.rounds.samples import ImageCounts, Samples, augment, collect_samples
 
 POOLS = ("train", "held", "clean")
 FEW = {"train_per_class": 6, "held_per_class": 4}
@@ -134,6 +140,84 @@ def test_how_many_are_asked_for_does_not_move_the_split(cases):
     for label in range(3):
         small, large = (samples.train.x[samples.train.positions(label)] for samples in (few, many))
         assert torch.equal(small, large[: len(small)])
+
+
+@pytest.mark.parametrize("source", ["examples", "folder", "examples+folder"])
+def test_images_of_some_classes_are_the_same_as_among_all(cases, source):
+    case, opened = cases(5)
+    settings = DataSettings(source=source, folder=str(case.examples), **FEW)
+    whole = collect_samples(case, opened, settings, 1)
+    asked = []
+
+    def only(counts):
+        asked.append(counts)
+        return {2, 1}
+
+    part = collect_samples(case, opened, settings, 1, only)
+    for name in POOLS:
+        ours, theirs = getattr(part, name), getattr(whole, name)
+        kept = torch.nonzero(theirs.y != 0).flatten()
+        assert torch.equal(ours.x, theirs.x[kept]) and torch.equal(ours.y, theirs.y[kept])
+    assert part.description == whole.description
+    assert asked == [ImageCounts(train=whole.train.counts(3), held=whole.held.counts(3))]
+
+
+def test_composed_images_of_some_classes_are_the_same_as_among_all(extra_data):
+    pytest.importorskip("trojai", reason="composing needs trojai: pip install --no-deps trojai==0.2.23")
+    case = read_case(extra_data / "pilot-round" / "id-00000004")
+    opened = open_folder(case, torch.device("cpu"))
+    settings = DataSettings(source="composed", train_per_class=3, held_per_class=2)
+    whole, part = (collect_samples(case, opened, settings, 1, only) for only in (None, lambda counts: {4}))
+    assert part.train.counts(7) == (0, 0, 0, 0, 3, 0, 0) and whole.train.counts(7) == (3,) * 7
+    for ours, theirs in ((part.train, whole.train), (part.held, whole.held)):
+        assert torch.equal(ours.x, theirs.x[theirs.positions(4)])
+
+
+@pytest.mark.parametrize("per_class", [1, 5])
+def test_which_classes_can_not_be_measured_and_why(cases, per_class):
+    case, opened = cases(per_class)
+    kept = torch.nonzero(opened.examples.y != 0).flatten()
+    without = replace(opened, raw=opened.raw[kept], examples=opened.examples.take(kept))
+    found = []
+    collect_samples(case, without, DataSettings(**FEW), 1, lambda counts: found.append(counts) or {1})
+    none = "no images of class 0: not measured as victim"
+    alone = "a single image of classes 1, 2, and none is held back: not measured as victim; add images, or measure"
+    assert found[0].lacking("train") == (none,)
+    assert [line.partition(" on those")[0] for line in found[0].lacking("held")] == [none, alone][: 3 - per_class // 2]
+
+
+def test_more_than_the_memory_holds_is_refused_before_any_is_made(cases, monkeypatch, notes):
+    settings = DataSettings(train_per_class=40, held_per_class=20)
+    case, opened = cases(5)
+    needed = 3 * 60 * 3 * 4 * 32 * 32
+    monkeypatch.setattr(samples_module, "memory_for_data", lambda: needed - 1)
+    with pytest.raises(
+        SettingsError, match=r"180 images of 32 x 32 pixels take 2 MB .*data\.train_per_class=\d+ --set"
+    ):
+        collect_samples(case, opened, settings, 1)
+    assert len(collect_samples(case, opened, settings, 1, lambda counts: {0, 1}).train) == 80  # of two classes it fits
+    assert notes.messages == []
+    monkeypatch.setattr(samples_module, "_MUCH_MEMORY", needed // 2)
+    collect_samples(case, opened, settings, 1, lambda counts: {0, 1})
+    (line,) = notes.messages
+    assert "120 images of 32 x 32 pixels take 1 MB of memory; fewer take less: --set data.train_per_class=20" in line
+
+
+def test_what_is_advised_fits(cases, monkeypatch):
+    case, opened = cases(5)
+    monkeypatch.setattr(samples_module, "memory_for_data", lambda: 60 * 3 * 4 * 32 * 32)
+    settings = DataSettings(train_per_class=1_000_000, held_per_class=500_000)
+    with pytest.raises(SettingsError) as caught:
+        collect_samples(case, opened, settings, 1)
+    train, held = re.findall(r"per_class=(\d+)", str(caught.value))
+    assert len(
+        collect_samples(case, opened, DataSettings(train_per_class=int(train), held_per_class=int(held)), 1).train
+    )
+
+
+def test_no_machine_holds_a_thousand_million_of_a_class():
+    with pytest.raises(SettingsError, match=r"train_per_class"):
+        from_dict(DataSettings, {"train_per_class": 1e9})
 
 
 def test_other_random_streams_are_left_alone(cases):

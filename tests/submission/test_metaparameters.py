@@ -46,7 +46,8 @@ def test_every_suggested_end_is_a_setting_that_the_package_takes(end):
     run_settings("detect", values)
 
 
-@pytest.mark.parametrize("wrong", [{"seed": -1}, {"scanner_steps": -1}, {"hardener_rounds": "many"}, {"scanner": "no"}])
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"scanner_steps": -1}, {"hardener_rounds": "many"}, {"scanner": "no"},
+                                   {"hardener": "no"}, {"hardener": []}, {"data_train_per_class": 10**9}])  # fmt: skip
 def test_values_out_of_bounds_are_said_and_the_job_uses_defaults(wrong):
     with pytest.raises(SettingsError):
         run_settings("detect", wrong)

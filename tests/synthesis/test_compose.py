@@ -75,6 +75,23 @@ def test_backgrounds_of_a_folder_are_shrunk_and_small_ones_left_out(tmp_path):
     assert [picture.shape for picture in pictures] == [(60, 120, 3)]
 
 
+def test_of_too_many_backgrounds_evenly_spread_ones_are_kept(tmp_path, monkeypatch, notes):
+    folder = tmp_path / "bg"
+    folder.mkdir()
+    for shade in range(9):
+        Image.new("RGB", (60, 40), (shade,) * 3).save(folder / f"{shade}.webp", lossless=True)
+    monkeypatch.setattr("trojai_moth.synthesis.backgrounds._MOST_BYTES", 4 * 3 * 60 * 40)
+    assert [picture.max() for picture in read_backgrounds(folder, 20)] == [0, 3, 6]
+    assert notes.messages == [f"{folder}: 3 of 9 pictures are used, as many as fit into memory"]
+
+
+def test_a_background_that_is_no_image_is_refused_by_name(tmp_path):
+    folder = grey_folder(tmp_path / "bg")
+    (folder / "bad.jpg").write_bytes(b"no")
+    with pytest.raises(SettingsError, match=r"bad\.jpg: not a readable image .*leave it out"):
+        read_backgrounds(folder, 30)
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="no background picture"):
         read_backgrounds(tmp_path, 30)
@@ -123,7 +140,7 @@ def test_polygons_depend_on_their_generator_alone_and_leave_numpys_stream_alone(
 def test_a_sign_that_is_a_pipe_is_not_waited_for(foregrounds):
     foregrounds[1].unlink()
     os.mkfifo(foregrounds[1])
-    with pytest.raises(SettingsError, match=r"png: not a picture \(not a regular file\)"):
+    with pytest.raises(SettingsError, match=r"png: not a readable image \(not a regular file"):
         compose_stored(foregrounds, per_class=1, stored_size=37, generator=1)
 
 
@@ -195,8 +212,11 @@ def test_the_centre_is_cropped():
 def test_broken_inputs_are_refused_in_one_line(foregrounds, tmp_path):
     bad = tmp_path / "99-0.png"
     bad.write_bytes(b"not a picture")
+    huge = tmp_path / "98-0.png"
+    Image.new("1", (1100, 8)).save(huge)
     for paths, settings, word in (
-        ([bad], None, "99-0.png: not a picture"),
+        ([huge], None, r"98-0.png: .*1100 x 8 pixels; at most 1024 a side; .*transparent surround"),
+        ([bad], None, "99-0.png: not a readable image"),
         ([], None, "none given"),
         (foregrounds, ComposeSettings(sign_area_min=0.5), "larger than sign_area_max"),
     ):

@@ -11,6 +11,8 @@ from toys import BRIGHT, SIZE, PlantedNet, make_subject, planted_images
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
+from trojai_moth.rounds.distances import distances
+from trojai_moth.rounds.model import open_model
 from trojai_moth.triggers import distance
 from trojai_moth.triggers.distance import choose_pairs, image_hashes, measure_distances, weights_hash
 from trojai_moth.triggers.distance_records import FAST, FAST_ERROR, DistanceMatrix, DistanceSettings, protocol
@@ -199,6 +201,23 @@ def test_a_class_without_images_is_left_out_as_victim_and_said(planted):
     assert found.warnings == ("no images of class 1: not measured as victim",)
 
 
+def test_why_classes_are_lacking_is_said_by_those_who_know(planted):
+    images = planted_images()
+    found = measure(
+        FASTER, images=images.take(torch.nonzero(images.y != 1).flatten()), lacking=["one image of class 1"]
+    )
+    assert found.warnings == ("one image of class 1",)
+    assert measure(FASTER, images=images.take(images.positions(0)), pairs=[(0, 1)], lacking=[]).warnings == ()
+
+
+def test_a_class_with_one_image_is_not_called_one_without(planted):
+    pool = planted_images()
+    single = pool.take(torch.cat([pool.positions(0), pool.positions(1)[:1], pool.positions(2)]))
+    model = open_model(PlantedNet(), images=single.x, labels=single.y, device="cpu")
+    line = distances(model, settings=FASTER).warnings[-1]
+    assert line.startswith("a single image of class 1, and none is held back") and "--on train" in line
+
+
 def test_weights_have_a_hash_of_their_own():
     net = PlantedNet()
     before = weights_hash(make_subject(net))
@@ -252,12 +271,12 @@ def test_what_another_measurement_left_is_refused(planted, tmp_path, what):
 
 def test_pairs_by_name_by_number_and_all():
     images = planted_images()
-    assert choose_pairs(images, 3, None, 0) == PAIRS
-    assert choose_pairs(images, 3, " 2->0, 0->1,2->0", 0) == [(0, 1), (2, 0)]
-    three, two = (choose_pairs(images, 3, number, 5) for number in ("3", "2"))
+    assert choose_pairs(images.counts(3), None, 0) == PAIRS
+    assert choose_pairs(images.counts(3), " 2->0, 0->1,2->0", 0) == [(0, 1), (2, 0)]
+    three, two = (choose_pairs(images.counts(3), number, 5) for number in ("3", "2"))
     assert len(two) == 2 and set(two) < set(three) <= set(PAIRS)
-    assert choose_pairs(images, 3, "3", 5) == three and choose_pairs(images, 3, "99", 5) == PAIRS
-    assert len({tuple(choose_pairs(images, 3, "3", seed)) for seed in range(10)}) > 1
+    assert choose_pairs(images.counts(3), "3", 5) == three and choose_pairs(images.counts(3), "99", 5) == PAIRS
+    assert len({tuple(choose_pairs(images.counts(3), "3", seed)) for seed in range(10)}) > 1
 
 
 @pytest.mark.parametrize("wanted", ["1->1", "0->3", "7->0", "1", "x->1", "0->1,", "0-1", "-1->0", ""])
@@ -265,7 +284,7 @@ def test_pairs_that_do_not_exist_are_refused(wanted):
     images = planted_images()
     without_one = images.take(torch.nonzero(images.y != 1).flatten())
     with pytest.raises(SettingsError, match="--pairs"):
-        choose_pairs(without_one, 3, "1->0" if wanted == "1" else wanted, 0)
+        choose_pairs(without_one.counts(3), "1->0" if wanted == "1" else wanted, 0)
 
 
 def test_nothing_to_measure_is_an_error():

@@ -150,7 +150,7 @@ def _measurer(
         pairs = [(pair.victim, pair.target) for pair in like.pairs] if like else None
         return measure_distances(
             subject, images, settings, data, progress, pairs=pairs, originals=model.originals(on),
-            partial=_partial(path, when),
+            clean=model.of_all_classes, partial=_partial(path, when),
         )  # fmt: skip
 
     return measure
@@ -230,24 +230,25 @@ def _measure_again(
     from .card_parts import data_assignments
 
     settings, last = known.last.settings, known.last
+    seed = pick if pick is not None else int(np.random.default_rng().integers(2**31))
+    every = [(pair.victim, pair.target) for pair in last.pairs]
+    chosen = [every[i] for i in np.random.default_rng(derive_seed(seed, "verify")).permutation(len(every))[:count]]
+    victims = {victim for victim, _ in chosen}
     model, images, data = open_to_measure(
         settings, on=known.origin.on, model_dir=model_dir, data=known.origin.data.source,
         backgrounds=known.origin.data.backgrounds,
-        assignments=data_assignments(known.origin.data), seed=known.origin.seed, device=device,
+        assignments=data_assignments(known.origin.data), seed=known.origin.seed, device=device, only=lambda _: victims,
     )  # fmt: skip
     subject = load_named_weights(weights, model.subject) if weights else model.subject
     if subject.source_sha256 != last.source_sha256:
         return None, f"{model_dir}: is not the model file that the card was made from"
     if known.after is not None and weights is None:
         raise SettingsError("the card is that of a hardened model; give its --weights")
-    seed = pick if pick is not None else int(np.random.default_rng().integers(2**31))
-    every = [(pair.victim, pair.target) for pair in last.pairs]
-    chosen = [every[i] for i in np.random.default_rng(derive_seed(seed, "verify")).permutation(len(every))[:count]]
     with shown_progress() as progress:
-        again = measure_distances(subject, images, settings, data, progress, pairs=chosen)
+        again = measure_distances(subject, images, settings, data, progress, pairs=chosen, clean=model.of_all_classes)
     if again.weights_sha256 != last.weights_sha256:
         return None, "the weights are not those that the card was made from"
-    if again.image_sha256 != last.image_sha256:
+    if any(again.image_sha256[victim] != last.image_sha256[victim] for victim in victims):
         return (
             None,
             "the images cannot be made again as they were: other example images, or another trojai or torchvision",

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..core.images import ImagePool
     from ..eval.gain import DistanceChange
     from ..rounds.model import FolderModel, On
+    from ..rounds.samples import ImageCounts
+    from ..triggers.trigger import Pair
 
 _log = logging.getLogger(__name__)
 # Longer lists are in the JSON.
@@ -104,7 +106,16 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
 
     partial = out.with_suffix(".partial.json") if out else None
     weights = choices.pop("weights")
-    model, images, data = open_to_measure(settings, **choices)
+    chosen: list[Pair] = []
+    lacking: list[str] = []
+
+    def victims(counts: ImageCounts) -> set[int]:
+        """Images of other classes than these are not needed, and with a thousand classes would not fit."""
+        chosen.extend(choose_pairs(counts.of(choices["on"]), pairs, choices["seed"]))
+        lacking.extend(counts.lacking(choices["on"]))
+        return {victim for victim, _ in chosen}
+
+    model, images, data = open_to_measure(settings, only=victims, **choices)
     subject = load_named_weights(weights, model.subject) if weights else model.subject
     with shown_progress() as progress:
         matrix = measure_distances(
@@ -113,8 +124,10 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
             settings,
             data,
             progress,
-            pairs=choose_pairs(images, subject.classes, pairs, choices["seed"]),
+            pairs=chosen,
             originals=model.originals(choices["on"]),
+            lacking=lacking,
+            clean=model.of_all_classes,
             partial=partial,
         )
     if out and partial:

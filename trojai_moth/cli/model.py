@@ -34,6 +34,7 @@ from .options import set_option as settings_option
 if TYPE_CHECKING:
     from ..core.subject import Subject
     from ..rounds.model import FolderModel
+    from ..rounds.samples import Choice
     from ..scanners.result import Candidate, ScanResult
 
 _model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -60,8 +61,13 @@ def given_settings(
     return {**groups, "data": {**source_settings(data, backgrounds), **groups["data"]}}
 
 
-def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: Any) -> FolderModel:
-    """The model and its images; ``names``: groups of --set that the command takes beside those of the data."""
+def open_model(
+    *names: str, model_dir: Path, seed: int, device: str, only: Choice | None = None, **choices: Any
+) -> FolderModel:
+    """The model and its images, ``only`` of some classes.
+
+    names: groups of --set that the command takes beside those of the data.
+    """
     groups = given_settings(*names, **choices)
     from ..core.device import describe_device, prepare_process, resolve_device
     from ..core.records import from_dict
@@ -72,7 +78,7 @@ def open_model(*names: str, model_dir: Path, seed: int, device: str, **choices: 
     target = resolve_device(device)
     prepare_process(target)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    model = open_from_folder(read_case(model_dir, named=True), settings, target, seed)
+    model = open_from_folder(read_case(model_dir, named=True), settings, target, seed, only)
     if model.opened.note:
         _log.warning("%s: %s", model.name, model.opened.note)
     found = "; ".join(part.words for part in model.samples.accuracy)

@@ -14,14 +14,17 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import UnreadableModelError
-from .files import list_closed, open_regular, read_text
+from .files import list_closed, list_folder, read_text
+from .image_file import FORMATS, LONGEST_SIDE, RefusedImage, open_image, read_rgb
 
+SUFFIXES = rf"\.(?:{'|'.join(suffix[1:] for suffix in FORMATS)})"
+"""The ends of images' names, as part of a regular expression that takes no notice of case."""
 # Rounds 1 to 4 put the class into the name; the 2022 round puts it into a .json file beside the image.
-EXAMPLE_NAME = re.compile(r"class_(\d{1,6})_example_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
-_NUMBERED_NAME = re.compile(r"(\d{1,18})\.(?:png|jpe?g)", re.IGNORECASE)
-_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-IMAGE_SUFFIXES = frozenset(_FORMATS)
-_LONGEST_SIDE = 8192
+EXAMPLE_NAME = re.compile(rf"class_(\d{{1,6}})_example_(\d{{1,9}}){SUFFIXES}", re.IGNORECASE)
+_NUMBERED_NAME = re.compile(rf"(\d{{1,18}}){SUFFIXES}", re.IGNORECASE)
+# What a model's own images may take together as they are read: 1365 of 256 x 256 pixels. As inputs they take four
+# times that, and more while it is found out how they are read.
+_MOST_BYTES = 256 << 20
 _LABEL_BYTES = 64
 
 
@@ -38,6 +41,10 @@ class ImagePool:
     def __repr__(self) -> str:
         """One line, without the images."""
         return f"<ImagePool {len(self)} images, {' x '.join(map(str, self.x.shape[1:]))}>"
+
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """How many images there are of each class."""
+        return tuple(torch.bincount(self.y.cpu(), minlength=classes).tolist())
 
     def positions(self, label: int) -> Tensor:
         """Indices (n,) of the images of one class, in order."""
@@ -61,41 +68,75 @@ class ImagePool:
         return ImagePool(self.x.to(device), self.y.to(device))
 
 
+def class_words(labels: Sequence[int]) -> str:
+    """At most eight classes by number.
+
+    >>> class_words([4]), class_words([2, 0])
+    ('class 4', 'classes 0, 2')
+    """
+    text = ", ".join(map(str, sorted(labels)[:8])) + (", ..." if len(labels) > 8 else "")
+    return f"class{'es' if len(labels) > 1 else ''} {text}"
+
+
 def concatenate(pools: Sequence[ImagePool]) -> ImagePool:
     """All images of several pools, in order."""
     return ImagePool(torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools]))
 
 
 def read_image(path: Path) -> Tensor:
-    """A PNG or JPEG file as (3, H, W) uint8, RGB; UnreadableModelError names a file that is not what its name says."""
-    try:
-        # Left to guess, Pillow would hand what is called .png to any decoder it has, one of which starts a program.
-        with open_regular(path) as file, Image.open(file, formats=[_FORMATS[path.suffix.lower()]]) as image:
-            if max(image.size) > _LONGEST_SIDE:
-                raise ValueError(f"{image.width} x {image.height} pixels; at most {_LONGEST_SIDE} a side")
-            array = np.asarray(image.convert("RGB"))
-    except Exception as error:  # decoders raise whatever they stumble on, even SyntaxError
-        raise UnreadableModelError(f"{path}: not a readable image ({error})") from None
-    return torch.from_numpy(array.copy()).permute(2, 0, 1)
+    """An image file as it is, (3, H, W) uint8, RGB; UnreadableModelError names a file that is not what its name says.
+
+    Also one that is larger than the images of any model are; see :func:`image_file.read_rgb` for photographs.
+    """
+    return _as_tensor(read_rgb(path, longest=LONGEST_SIDE))
 
 
-def list_examples(folder: Path) -> list[tuple[Path, int]]:
+def read_small(path: Path, side: int) -> Tensor:
+    """An image file of any size as (3, H, W) uint8, RGB; a large one smaller, its shorter side at least 2 * side."""
+    return _as_tensor(read_rgb(path, side=side))
+
+
+def _as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+class ImageReader:
+    """Reads a model's images one by one, until they take more memory together than the images of any round."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_BYTES
+
+    def read(self, path: Path) -> Tensor:
+        """As :func:`read_image`; UnreadableModelError, before it is decoded, for the first one that is too much."""
+        with open_image(path, LONGEST_SIDE) as image:
+            needed = 3 * image.width * image.height
+            if needed > self._left:
+                raise RefusedImage(
+                    f"{image.width} x {image.height} pixels, and with those before it more than "
+                    f"{_MOST_BYTES >> 20} MiB of images; give fewer, or smaller ones"
+                )
+        self._left -= needed
+        return read_image(path)
+
+
+def list_examples(folder: Path, *, closed: bool = True) -> list[tuple[Path, int]]:
     """Example images with their class, by class and number; UnreadableModelError for a label that is none.
 
-    The class is in a name like class_3_example_0.png, or in 17.json beside 17.png or 17.jpg.
+    The class is in a name like class_3_example_0.png, or in 17.json beside 17.png or 17.jpg. closed: of a model, whose
+    links may not lead out of the folder.
     """
     found = []
-    for path in _files(folder):
+    for path in _files(folder, closed):
         match = EXAMPLE_NAME.fullmatch(path.name)
         if match:
             found.append((int(match[1]), int(match[2]), path))
-    found += [(label, number, path) for path, label, number in list_numbered(folder)]
+    found += [(label, number, path) for path, label, number in list_numbered(folder, closed=closed)]
     return [(path, label) for label, _, path in sorted(found)]
 
 
-def list_numbered(folder: Path) -> Iterator[tuple[Path, int, int]]:
+def list_numbered(folder: Path, *, closed: bool = True) -> Iterator[tuple[Path, int, int]]:
     """Images whose label lies beside them as JSON: path, label, number in the name; others are left out."""
-    for path in _files(folder):
+    for path in _files(folder, closed):
         match, beside = _NUMBERED_NAME.fullmatch(path.name), path.with_suffix(".json")
         if match and beside.is_file():
             yield path, read_label(beside), int(match[1])
@@ -112,5 +153,5 @@ def read_label(path: Path) -> int:
     return label
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in list_closed(folder) if path.is_file())
+def _files(folder: Path, closed: bool) -> Iterator[Path]:
+    return (path for path in (list_closed if closed else list_folder)(folder) if path.is_file())

@@ -96,13 +96,6 @@ def as_published(work: Subject, original: Subject) -> Subject:
     return replace(work, logit_scale=None)
 
 
-def plain_copy(subject: Subject) -> nn.Module:
-    """A copy of the network as its file holds it, but for its weights: nothing of ours is left on it."""
-    network = subject.clone().network
-    _unhook(network)
-    return network
-
-
 def _unhook(module: nn.Module) -> None:
     for key, hook in list(module._forward_hooks.items()):
         if isinstance(hook, _Rescaling):

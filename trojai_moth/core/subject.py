@@ -16,6 +16,8 @@ from .channels import Normalisation
 from .records import Field, record
 
 _WHITE = 255.0
+# Larger images go through a network in smaller batches, or a few would take gigabytes.
+_FULL_BATCH_SIDE = 512
 
 Colours = Literal["RGB", "BGR"]
 Scaling = Literal["/255", "min-max"]
@@ -153,8 +155,9 @@ class Subject:
     @torch.no_grad()
     def logits(self, x: Tensor, batch: int = 64) -> Tensor:
         """Images (N, 3, size, size) in [0, 1] -> logits (N, classes), in inference mode, on the subject's device."""
+        count = max(1, min(batch, batch * _FULL_BATCH_SIDE**2 // (x.shape[-1] * x.shape[-2])))
         with self.frozen():
-            parts = [self.module(part.to(self.device)).float() for part in x.split(batch)]
+            parts = [self.module(part.to(self.device)).float() for part in x.split(count)]
         return torch.cat(parts) if parts else torch.empty(0, self.classes, device=self.device)
 
     def accuracy(self, x: Tensor, y: Tensor) -> float:

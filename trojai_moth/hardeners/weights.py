@@ -55,7 +55,7 @@ def save_weights(hardened: WithTrace, path: str | Path, *, first: bool = False) 
         "seed": str(hardened.trace.seed),
         "trace": to_json(replace(hardened.trace, weights_sha256=None)),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in subject.module.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in subject.network.state_dict().items()}
     (publish if first else write_atomically)(Path(path), lambda temporary: _save(tensors, temporary, metadata))
 
 
@@ -70,7 +70,7 @@ def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> N
 
 def size_of_weights(subject: Subject) -> int:
     """Bytes that the subject's weights take in a file, but for its metadata."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in subject.module.state_dict().values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in subject.network.state_dict().values())
 
 
 def read_trace(path: Path) -> HardeningTrace:
@@ -103,12 +103,13 @@ def load_weights(path: Path, subject: Subject, *, sha256: str | None = None) -> 
             "from"
         )
     # A copy of the subject's own module keeps what its weights do not show, such as inception's input transform.
-    module = subject.clone().module
+    hardened = subject.clone()
+    module = hardened.network
     state = module.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
     _compare(path, stored.tensors, state, subject.architecture)
     state.update(stored.tensors)
     module.load_state_dict(state, strict=True)
-    hardened = replace(subject, module=module.eval())
+    hardened.module.eval()
     _refuse_blind(path, hardened, subject)
     return hardened
 
@@ -142,6 +143,9 @@ def _all_alike(logits: Tensor) -> bool:
 
 
 def save_trojai_model(subject: Subject, path: Path) -> None:
-    """Write a model.pt as the rounds hold them: the whole module on the CPU, in evaluation mode."""
-    module = subject.clone().module.cpu().eval().requires_grad_(True)
+    """Write a model.pt as the rounds hold them: the whole module on the CPU, in evaluation mode.
+
+    A mean and standard deviation that the network expects are not in it, as they were not in the file it came from.
+    """
+    module = subject.clone().network.cpu().eval().requires_grad_(True)
     write_atomically(path, lambda temporary: torch.save(module, temporary))

@@ -22,7 +22,7 @@ ACCURACY_FLOOR = 0.5
 CLASS_FLOOR = 0.2
 """Below this share of right answers a class's images are not of that class; of a class with some images."""
 _SOME_IMAGES = 5
-_PROBE_PER_CLASS = 10
+PROBED_PER_CLASS = 10
 # A class's images must be taken for one other class at least this often before the order of classes is doubted.
 _MAJORITY = 0.5
 _SHOWN = 3
@@ -80,7 +80,7 @@ def check_images(
     class that is mostly taken for another is a look-alike, which no order would mend. order: what is in another order,
     and ``mend`` how to go on.
     """
-    found = class_accuracy(subject, images.first_per_class(_PROBE_PER_CLASS))
+    found = class_accuracy(subject, images.first_per_class(PROBED_PER_CLASS))
     accuracy, total = found.overall, sum(found.images)
     if rings := _rings(found.mostly):
         swapped = "; ".join(" -> ".join(map(str, [*ring, ring[0]])) for ring in rings[:_SHOWN])

@@ -8,6 +8,7 @@ from typing import Any
 from ..core.channels import Normalisation, Triple, normalisation
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.files import read_bytes
+from ..core.image_file import LONGEST_SIDE
 from ..core.records import parse_json, record
 
 CONFIG_LIMIT = 16 * 1024 * 1024
@@ -43,8 +44,8 @@ def parse_config(text: bytes, path: Path) -> CaseConfig:
 
 
 def _config_of(data: dict[str, Any], path: Path) -> CaseConfig:
-    size = _whole(data, "cnn_img_size_pixels", path)
-    stored = _whole(data, "img_size_pixels", path)
+    size = _whole(data, "cnn_img_size_pixels", path, LONGEST_SIDE)
+    stored = _whole(data, "img_size_pixels", path, LONGEST_SIDE)
     if size is not None and stored is not None and stored < size:
         raise UnreadableModelError(f"{path}: img_size_pixels {stored} is below cnn_img_size_pixels {size}")
     architecture = data.get("model_architecture")
@@ -120,10 +121,10 @@ def _lower(data: dict[str, Any], path: Path) -> dict[str, Any]:
     return found
 
 
-def _whole(data: dict[str, Any], key: str, path: Path) -> int | None:
+def _whole(data: dict[str, Any], key: str, path: Path, most: int = 100_000) -> int | None:
     if key not in data:
         return None
     value = data[key]
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 100_000:
-        raise UnreadableModelError(f"{path}: {key} is {value!r:.40}; a whole number from 1 to 100000 is needed")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        raise UnreadableModelError(f"{path}: {key} is {value!r:.40}; a whole number from 1 to {most} is needed")
     return value

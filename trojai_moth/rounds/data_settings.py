@@ -8,6 +8,8 @@ from ..core.channels import Normalisation, Triple, normalisation
 from ..core.errors import SettingsError
 from ..core.records import Field, record
 
+# More than any machine's memory holds; how many fit is asked when it is known how large they are.
+_MOST_IMAGES = 1_000_000
 _PART = "(examples|composed|folder)"
 
 
@@ -23,14 +25,14 @@ class DataSettings:
     )
     folder: str | None = Field(default=None, description="folder of labelled images, of any size")
     train_per_class: int = Field(
-        default=200, gt=0, le=100_000, description="images per class to invert on and to harden with"
+        default=200, gt=0, le=_MOST_IMAGES, description="images per class to invert on and to harden with"
     )
-    held_per_class: int = Field(default=100, gt=0, le=100_000, description="images per class held back from both")
+    held_per_class: int = Field(default=100, gt=0, le=_MOST_IMAGES, description="images per class held back from both")
     held_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of the example images that is held back")
     unseen_images: int = Field(
         default=2000,
         ge=0,
-        le=1_000_000,
+        le=_MOST_IMAGES,
         description="composed images of all classes together for a last look at what hardening cost; 0: no such look",
     )
     backgrounds: str | None = Field(
@@ -58,6 +60,17 @@ class DataSettings:
     def sources(self) -> tuple[str, ...]:
         """The sources that images are taken from in equal parts, each once."""
         return tuple(dict.fromkeys(self.source.split("+")))
+
+    def fewer(self, share: float) -> str:
+        """The options that ask for this share of the images per class.
+
+        >>> DataSettings().fewer(0.1)
+        '--set data.train_per_class=20 --set data.held_per_class=10'
+        """
+        total = int(share * (self.train_per_class + self.held_per_class))
+        held = max(1, min(self.held_per_class, total // 3))
+        train = max(1, min(self.train_per_class, total - held))
+        return f"--set data.train_per_class={train} --set data.held_per_class={held}"
 
 
 _SOURCES = ("examples", "composed")

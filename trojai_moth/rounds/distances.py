@@ -11,6 +11,7 @@ from ..triggers.distance import choose_pairs, measure_distances
 from ..triggers.distance_records import FAST, DistanceMatrix, DistanceSettings
 from ..triggers.trigger import Pair
 from .model import Model, On
+from .samples import ImageCounts
 
 
 def distances(
@@ -43,11 +44,13 @@ def distances(
     """
     chosen = settings or from_dict(DistanceSettings, dict(FAST) if fast else {})
     images = model.images_to_measure(on)
+    counts = ImageCounts(*(pool.counts(model.classes) for pool in (model.samples.train, model.samples.held)))
     if isinstance(pairs, int | str) or pairs is None:
-        wanted = choose_pairs(images, model.classes, None if pairs is None else str(pairs), seed)
+        wanted = choose_pairs(counts.of(on), None if pairs is None else str(pairs), seed)
     else:
         wanted = list(pairs)
     return measure_distances(
         model.subject, images, chosen, model.measured_words(on), progress,
-        pairs=wanted, originals=model.originals(on), partial=out,
+        pairs=wanted, originals=model.originals(on), lacking=counts.lacking(on), clean=model.of_all_classes,
+        partial=out,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder
 from .preprocessing import find_normalisation
 from .reading import read_case
-from .samples import Samples, collect_samples, held_back, with_unseen
+from .samples import Choice, Samples, collect_samples, held_back, with_unseen
 
 # The images that hardening holds back, or those that it trains on.
 On = Literal["held", "train"]
@@ -76,6 +76,11 @@ class Model:
             raise SettingsError(f"{self.name}: too few examples to hold any back; measure on train (--on train)")
         return images
 
+    @property
+    def of_all_classes(self) -> ImagePool | None:
+        """Images of all classes where those to measure on may be of some; None where these are all there are."""
+        return None
+
     def measured_words(self, on: On) -> str:
         """What class distances are measured on, and how it is read, for records."""
         return f"{self.samples.description}; {on} images; read as {self.subject.preprocessing.words}"
@@ -110,6 +115,11 @@ class FolderModel(Model):
     def signs(self) -> Sequence[Path]:
         """Its foregrounds, in the order of the classes."""
         return self.folder.signs
+
+    @property
+    def of_all_classes(self) -> ImagePool | None:
+        """Its examples, if it has any."""
+        return self.opened.examples if len(self.opened.examples) else None
 
     def to_harden(self) -> Samples:
         """The samples, and newly composed images where images are composed."""
@@ -164,11 +174,13 @@ def open_model(
     return open_from_folder(read_case(Path(source), named=True), chosen, target, seed)
 
 
-def open_from_folder(folder: ModelFolder, data: DataSettings, device: torch.device, seed: int) -> FolderModel:
-    """The model of a folder with the images that ``data`` names; errors as of open_model."""
+def open_from_folder(
+    folder: ModelFolder, data: DataSettings, device: torch.device, seed: int, only: Choice | None = None
+) -> FolderModel:
+    """The model of a folder with the images that ``data`` names, ``only`` of some classes; errors as of open_model."""
     opened = open_folder(folder, device, data)
     own = derive_seed(seed, folder.model_id)
-    samples = collect_samples(folder, opened, data, derive_seed(own, "images"))
+    samples = collect_samples(folder, opened, data, derive_seed(own, "images"), only)
     return FolderModel(opened.subject, samples, own, data, folder=folder, opened=opened)
 
 

@@ -77,7 +77,8 @@ def check_model(case: ModelFolder | SkippedModel, data: DataSettings | None = No
 
 def _try_images(case: ModelFolder, opened: OpenedFolder, data: DataSettings) -> None:
     """Collect a few images as a scan would; MothError where it would be refused then."""
-    collect_samples(case, opened, replace(data, train_per_class=_TRIED_PER_CLASS, held_per_class=1), 0)
+    tried = _TRIED_PER_CLASS if "composed" in data.sources else 1
+    collect_samples(case, opened, replace(data, train_per_class=tried, held_per_class=1), 0)
 
 
 def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCheck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.files import open_text
-from ..core.images import ImagePool, list_examples, read_image
+from ..core.images import ImagePool, ImageReader, list_examples, read_small
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
 from ..loading import LoadedModel, load_model
@@ -91,17 +92,19 @@ def _subject(case: ModelFolder, loaded: LoadedModel, preprocessing: Preprocessin
 
 
 def _read_examples(listed: list[tuple[Path, int]], case: ModelFolder, classes: int) -> torch.Tensor:
-    stored, images = case.config.stored_size, []
+    stored, images, reader = case.config.stored_size, [], ImageReader()
     for path, label in listed:
-        image = read_image(path)
+        image = reader.read(path)
         said = f"{case.names.config} says" if case.config.stored_size else f"{listed[0][0].name} has"
         stored = stored or max(image.shape[1:])
         if tuple(image.shape[1:]) != (stored, stored):
             raise UnreadableModelError(
-                f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but {said} {stored} x {stored}"
+                f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but {said} {stored} x {stored}; all must be alike"
             )
         if label >= classes:
-            raise UnreadableModelError(f"{path}: class {label}, but {case.names.config} says {classes} classes")
+            raise UnreadableModelError(
+                f"{path}: class {label}, but {case.names.config} says {classes} classes, from 0 on"
+            )
         images.append(image)
     return torch.stack(images)
 
@@ -112,7 +115,7 @@ def _published(case: ModelFolder, names: tuple[str, ...], classes: int) -> dict[
     published = read_logits(case.logits_file, classes)
     missing = sorted(set(names) - set(published))
     if missing:
-        raise UnreadableModelError(f"{case.logits_file}: has no row for {missing[0]}")
+        raise UnreadableModelError(f"{case.logits_file}: has no row for {missing[0]}; add it, or remove the file")
     return published
 
 
@@ -132,7 +135,7 @@ def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
                 if len(row) != classes + 1 or not np.isfinite(rows[row[0]]).all():
                     raise ValueError(f"row {row[0]} does not hold {classes} finite numbers")
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise UnreadableModelError(f"{path}: not a logits file ({error})") from None
+        raise UnreadableModelError(f"{path}: not a logits file ({error}); mend it, or remove the file") from None
     return rows
 
 
@@ -177,10 +180,11 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
 
 def _of_folder(case: ModelFolder, folder: Path, classes: int, per_class: int) -> TrialImages:
     listed = list_labelled(folder, classes)
-    chosen = [pair for label in range(classes) for pair in [p for p in listed if p[1] == label][:per_class]]
+    by_class = groupby(listed, lambda pair: pair[1])
+    chosen = [pair for _, pairs in by_class for pair in islice(pairs, per_class)]
     if len({label for _, label in chosen}) < 2:
         raise SettingsError(f"{folder}: images of one class alone; a scan needs two classes or more")
-    stored = _stored_size(case) or min(_USUAL_SIZE, *read_image(chosen[0][0]).shape[1:])
+    stored = _stored_size(case) or min(_USUAL_SIZE, *read_small(chosen[0][0], _USUAL_SIZE).shape[1:])
     y = torch.tensor([label for _, label in chosen])
     return TrialImages(read_stored([path for path, _ in chosen], stored), y, f"images of {folder}")
 

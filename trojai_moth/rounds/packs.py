@@ -22,7 +22,7 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ..core.errors import MothError, UnreadableModelError
+from ..core.errors import MothError, SettingsError, UnreadableModelError
 from ..core.files import cache_folder, is_passed_over, list_folder, open_regular, write_text
 from ..core.process_identity import is_process_dead, process_name
 from ..core.records import read_record, record, to_json
@@ -124,8 +124,8 @@ def unpacked(case: ModelFolder) -> Iterator[ModelFolder]:
         _unpack(case.packed, case.model_id, directory)
         try:
             yield replace(case, directory=directory, packed=None)
-        except UnreadableModelError as error:  # the temporary folder will be gone when that is read
-            raise UnreadableModelError(str(error).replace(str(directory), str(case.directory))) from None
+        except (UnreadableModelError, SettingsError) as error:  # the folder will be gone when that is read
+            raise type(error)(str(error).replace(str(directory), str(case.directory))) from None
 
 
 @cache
@@ -162,7 +162,7 @@ def _read_through(pack: Path) -> tuple[list[PackedEntry], str]:
                 continue
             model = found.setdefault(model_id, _Found(model_id, member.start))
             if last not in (None, model) and model.end:
-                model.refusal = model.refusal or "its files do not lie together in the pack"
+                model.refusal = model.refusal or "its files do not lie together in the pack; unpack it by hand"
             _note(model, member, inside, stream)
             last = model
         stream.close()
@@ -190,9 +190,8 @@ def _note(model: _Found, member: Member, inside: tuple[str, ...], stream: PackSt
     model.volume += member.size if member.is_file else 0
     problem = member.refusal
     if model.files > _MOST_FILES or model.volume > _MOST_BYTES or len(inside) > _DEEPEST:
-        problem = (
-            problem or f"has more than {_MOST_FILES} files, {_MOST_BYTES >> 30} GiB or {_DEEPEST} levels of folders"
-        )
+        limits = f"{_MOST_FILES} files, {_MOST_BYTES >> 30} GiB or {_DEEPEST} levels of folders"
+        problem = problem or f"has more than {limits}; leave out what is no part of the model"
     model.refusal = model.refusal or problem
     if not inside or problem:
         return
@@ -398,8 +397,8 @@ def _refusal(info: tarfile.TarInfo) -> str:
     shown = repr(info.name)[:80]
     plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse()
     if not plain and not info.isdir():
-        return f"{shown} is a link, a device or the like; only plain files and folders are read"
+        return f"{shown} is a link, a device or the like; only plain files and folders are read: put the file there"
     if not 0 <= info.size <= _MOST_MEMBER_BYTES:
-        return f"{shown} has {info.size} bytes, more than any file of a model"
+        return f"{shown} has {info.size} bytes, more than any file of a model; download the pack again"
     odd = any(len(part) > _LONGEST_NAME or not part.isprintable() or "\\" in part for part in info.name.split("/"))
-    return f"{shown} is not usable as a file name" if odd else ""
+    return f"{shown} is not usable as a file name; rename it" if odd else ""

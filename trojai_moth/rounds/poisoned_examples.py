@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.errors import UnreadableModelError
 from ..core.files import list_closed
-from ..core.images import EXAMPLE_NAME, ImagePool, list_numbered, read_image
+from ..core.images import EXAMPLE_NAME, SUFFIXES, ImagePool, ImageReader, list_numbered
 from ..core.subject import Subject
 from ..triggers.trigger import Pair
 from .config_file import read_config_text
@@ -26,7 +26,7 @@ from .open_folder import read_logits
 from .preprocessing import default_reading
 
 # Round 4's form; rounds 2 and 3 have one trigger and give its images the names of clean ones.
-_NAME = re.compile(r"class_(\d{1,6})_trigger_(\d{1,6})_example_(\d{1,9})\.(?:png|jpe?g)", re.IGNORECASE)
+_NAME = re.compile(rf"class_(\d{{1,6}})_trigger_(\d{{1,6}})_example_(\d{{1,9}}){SUFFIXES}", re.IGNORECASE)
 # How deep a trigger's description may lie in the configuration of later rounds.
 _DEEPEST = 6
 
@@ -80,7 +80,8 @@ def read_poisoned(case: ModelFolder, subject: Subject | None = None) -> Poisoned
                 f"{case.names.config}; another class below {classes} is needed"
             )
         wanted.append(target)
-    images = torch.stack([_read(image.path, case) for image in listed])
+    reader = ImageReader()
+    images = torch.stack([_read(image.path, case, reader) for image in listed])
     reading = subject.preprocessing if subject else default_reading(case.config, images)
     victims = torch.tensor([image.victim for image in listed])
     return PoisonedExamples(ImagePool(reading(images), victims), torch.tensor(wanted))
@@ -180,8 +181,9 @@ def _published_targets(case: ModelFolder, listed: list[_Listed]) -> dict[int, in
     return {trigger: count.most_common(1)[0][0] for trigger, count in votes.items()}
 
 
-def _read(path: Path, case: ModelFolder) -> Tensor:
-    image, stored = read_image(path), case.config.stored_size or read_image(path).shape[1]
+def _read(path: Path, case: ModelFolder, reader: ImageReader) -> Tensor:
+    image = reader.read(path)
+    stored = case.config.stored_size or image.shape[1]
     if tuple(image.shape[1:]) != (stored, stored):
         raise UnreadableModelError(
             f"{path}: {image.shape[2]} x {image.shape[1]} pixels, but {case.names.config} says {stored} x {stored}"

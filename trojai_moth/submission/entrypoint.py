@@ -81,7 +81,7 @@ def completed(request: Request, beside: Path) -> Request:
 
 def metaparameters(request: Request) -> tuple[dict[str, Any], list[str]]:
     """The values of the file and, over them, of the command line; and what is to be said of what was left out."""
-    problems = [f"{word!r}: belongs to no option and is ignored" for word in request.odd]
+    problems = [f"{word!r:.80}: belongs to no option and is ignored" for word in request.odd]
     values: dict[str, Any] = {}
     if request.metaparameters is not None:
         try:
@@ -95,7 +95,7 @@ def metaparameters(request: Request) -> tuple[dict[str, Any], list[str]]:
         if name in values:
             values = {**values, name: value}
         else:
-            problems.append(f"--{name}: not known here and ignored")
+            problems.append(f"--{name:.80}: not known here and ignored")
     return values, problems
 
 

@@ -35,7 +35,7 @@ def own_settings(kind: Kind, order: Mapping[str, Any], say: Say) -> tuple[Detect
 def _settings(kind: Kind, values: Mapping[str, Any], say: Say) -> tuple[Any, RescanSettings]:
     own, run, unknown = run_settings(kind, values)
     for name in unknown:
-        say(note=f"metaparameter {name}: not known here and ignored")
+        say(note=f"metaparameter {name:.80}: not known here and ignored")
     return own, run
 
 

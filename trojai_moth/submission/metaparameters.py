@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from ..core.records import Field, record
-from ..hardeners.registry import hardeners
+from ..hardeners.registry import make_hardener
 from ..rounds.data_settings import DataSettings
 from ..scanners.registry import settings_groups
 from ..verdict.settings import EvidenceSettings
@@ -76,7 +76,7 @@ def parameters(kind: Kind, scanner: str = "neural-cleanse", hardener: str = "mot
     if kind == "detect":
         found.insert(0, Parameter("scanner", "", "scanner", scanner, _choice(scanner, [scanner], "scanner")))
         groups |= settings_groups(scanner)
-    groups["hardener"] = hardeners()[hardener].settings_type
+    groups["hardener"] = type(make_hardener(hardener, {}).settings)
     if kind == "detect":
         groups["evidence"] = EvidenceSettings
     for group, cls in groups.items():

@@ -18,7 +18,8 @@ from PIL import Image
 
 from ..core.errors import UnreadableModelError
 from ..core.files import list_folder
-from ..core.images import EXAMPLE_NAME, IMAGE_SUFFIXES, read_image, read_label
+from ..core.image_file import is_image
+from ..core.images import EXAMPLE_NAME, ImageReader, read_image, read_label
 from ..rounds.model_folder import find_names
 from ..synthesis.backgrounds import noise_backgrounds
 
@@ -40,12 +41,12 @@ class Pictures:
 
 def read_pictures(folder: Path | None, note: Note) -> Pictures:
     """All images of a folder, by name, without files that are none; labels where names or files beside say them."""
-    found = Pictures([], [], [])
+    found, reader = Pictures([], [], []), ImageReader()
     for path in list_folder(folder) if folder is not None else ():
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        if not is_image(path) or not path.is_file():
             continue
         try:
-            image = read_image(path)
+            image = reader.read(path)
         except UnreadableModelError as error:
             note(f"{error}; left out")
             continue
@@ -95,23 +96,20 @@ def make_stand_ins(
 
 def training_pictures(training: Path | None, side: int, most: int) -> list[np.ndarray]:
     """Example images of all models of a training set in turn, brought to ``side`` pixels; [] without one."""
-    columns = [
-        [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-        for folder in _training_folders(training)
-    ]
+    columns = [[path for path in list_folder(folder) if is_image(path)] for folder in _training_folders(training)]
     longest = max((len(column) for column in columns), default=0)
     images = []
     for path in [column[row] for row in range(longest) for column in columns if row < len(column)][:most]:
         with contextlib.suppress(UnreadableModelError):
-            images.append(read_image(path).permute(1, 2, 0).numpy())
-    return [_sized(image, side) for image in images]
+            images.append(_sized(read_image(path).permute(1, 2, 0).numpy(), side))
+    return images
 
 
 def training_side(training: Path | None) -> int | None:
     """Side in pixels of a training set's stored images; None without any."""
     for folder in _training_folders(training):
         for path in list_folder(folder):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if is_image(path):
                 with contextlib.suppress(UnreadableModelError):
                     return int(max(read_image(path).shape[1:]))
     return None

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..core.errors import SettingsError
-from ..core.files import list_folder, open_regular
+from ..core.errors import SettingsError, UnreadableModelError
+from ..core.image_file import KINDS, find_files, is_image, open_image, read_rgb
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+# What all pictures may take as they are kept; a thousand and more of 512 pixels. Of more every so-manieth is taken.
+_MOST_BYTES = 1 << 30
+
+_log = logging.getLogger(__name__)
 
 
 def read_backgrounds(folder: Path, pixels: int) -> list[np.ndarray]:
-    """All pictures below ``folder`` as uint8 (H, W, 3), shrunk until the shorter side is at most 2 * ``pixels``.
+    """Pictures below ``folder`` as uint8 (H, W, 3), shrunk until the shorter side is at most 2 * ``pixels``.
 
-    Raises SettingsError when the folder holds no picture of at least ``pixels``.
+    All of them, or evenly spread ones where all would take more than a gigabyte. Raises SettingsError for a file that
+    is no image, and when the folder holds no picture of at least ``pixels``.
     """
-    files = [path for path in _below(folder) if path.suffix.lower() in _SUFFIXES]
-    pictures = []
-    for path in files:
-        with open_regular(path) as file, Image.open(file, formats=["PNG", "JPEG", "BMP"]) as image:
-            scale = min(1.0, 2 * pixels / min(image.size))
-            shape = (round(image.width * scale), round(image.height * scale))
-            if min(shape) >= pixels:
-                pictures.append(np.asarray(image.convert("RGB").resize(shape, Image.Resampling.BOX)))
+    try:
+        sizes = {path: _kept_size(path, pixels) for path in find_files(folder) if is_image(path) and path.is_file()}
+        wanted = {path: size for path, size in sizes.items() if min(size) >= pixels}
+        spread = -(-sum(3 * width * height for width, height in wanted.values()) // _MOST_BYTES)
+        chosen = list(wanted)[:: max(1, spread)]
+        pictures = [_shrunk(path, pixels) for path in chosen]
+    except UnreadableModelError as error:
+        raise SettingsError(str(error)) from None
     if not pictures:
-        raise SettingsError(f"{folder}: no background picture of at least {pixels} pixels; leave it out to use noise")
+        raise SettingsError(
+            f"{folder}: no background picture of at least {pixels} pixels; put {KINDS} files there, or leave it out to "
+            "use noise"
+        )
+    if len(chosen) < len(wanted):
+        _log.warning("%s: %d of %d pictures are used, as many as fit into memory", folder, len(chosen), len(wanted))
     return pictures
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for path in list_folder(folder):
-        yield from _below(path) if path.is_dir() and not path.is_symlink() else [path]
+def _kept_size(path: Path, pixels: int) -> tuple[int, int]:
+    with open_image(path) as image:
+        return _size(image, pixels)
+
+
+def _size(image: Image.Image, pixels: int) -> tuple[int, int]:
+    scale = min(1.0, 2 * pixels / min(image.size))
+    return round(image.width * scale), round(image.height * scale)
+
+
+def _shrunk(path: Path, pixels: int) -> np.ndarray:
+    picture = read_rgb(path, side=2 * pixels)
+    return np.asarray(picture.resize(_size(picture, pixels), Image.Resampling.BOX))
 
 
 def noise_backgrounds(count: int, pixels: int, rng: np.random.Generator) -> list[np.ndarray]:

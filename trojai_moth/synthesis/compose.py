@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageFilter
 from pydantic import Field
 
-from ..core.errors import SettingsError
-from ..core.files import open_regular
+from ..core.errors import SettingsError, UnreadableModelError
+from ..core.image_file import LONGEST_SIDE, RefusedImage, open_image
 from ..core.records import record
 from .backgrounds import noise_backgrounds, random_crop, read_backgrounds
 from .datagen import datagen, legacy_stream
@@ -82,7 +82,10 @@ class Composer:
 
     def batch(self, labels: Sequence[int], rng: np.random.Generator, trigger: Polygon | None = None) -> np.ndarray:
         """Images uint8 (N, stored_size, stored_size, 3), one per label."""
-        return np.stack([self.draw(label, rng, trigger) for label in labels])
+        images = np.empty((len(labels), self.stored_size, self.stored_size, 3), dtype=np.uint8)
+        for number, label in enumerate(labels):
+            images[number] = self.draw(label, rng, trigger)
+        return images
 
     def _tilted(self, sign: Image.Image, rng: np.random.Generator) -> Image.Image:
         width, height = (int(rng.integers(self._sides[0], self._sides[1] + 1)) for _ in range(2))
@@ -115,12 +118,12 @@ class Composer:
 
 def _read_sign(path: Path, side: int) -> Image.Image:
     try:
-        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
+        with open_image(path, LONGEST_SIDE) as image:
+            if image.format != "PNG":
+                raise RefusedImage("it has no transparent surround")
             sign = image.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SettingsError(
-            f"{path}: not a picture ({error}); foregrounds are PNG files with a transparent surround"
-        ) from None
+    except UnreadableModelError as error:
+        raise SettingsError(f"{error}; foregrounds are PNG files with a transparent surround") from None
     return sign.resize((side, side), Image.Resampling.LANCZOS)
 
 

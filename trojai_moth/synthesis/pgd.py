@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.images import ImagePool
 from ..core.seeding import generator
+from ..core.standard_logits import standardised
 from ..core.subject import Subject
 from .settings import PgdSettings
 
@@ -52,6 +53,7 @@ def pgd_accuracy(subject: Subject, pool: ImagePool, settings: PgdSettings, seed:
     """
     if len(pool) == 0:
         return float("nan")
+    subject = standardised(subject, pool)
     moved = pgd(subject, pool, settings, generator(seed, "pgd accuracy"))
     y = pool.y.to(subject.device)
     plain, attacked = (subject.logits(x, settings.batch_images).argmax(1) == y for x in (pool.x, moved))

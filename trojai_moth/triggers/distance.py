@@ -23,7 +23,7 @@ from .. import __version__
 from ..core.device import describe_device
 from ..core.errors import SettingsError
 from ..core.files import write_text
-from ..core.images import ImagePool
+from ..core.images import ImagePool, class_words
 from ..core.messages import Progress, silent
 from ..core.records import read_record, record, to_json
 from ..core.seeding import generator
@@ -41,12 +41,13 @@ FEW_IMAGES = 5
 _GROUP_SECONDS, _FIRST_IMAGES = 60.0, 64
 
 
-def choose_pairs(images: ImagePool, classes: int, wanted: str | None, seed: int) -> list[Pair]:
+def choose_pairs(counts: Sequence[int], wanted: str | None, seed: int) -> list[Pair]:
     """Directed pairs for ``"1->2,3->0"``, for a number of random ones, or all if None; in order, SettingsError if none.
 
-    Random ones depend on the seed and on which classes have images; fewer are a subset of more.
+    counts: images of each class. Random pairs depend on the seed and on which classes have images; fewer are a subset
+    of more.
     """
-    counts = _counts(images, classes)
+    classes = len(counts)
     every = [(v, t) for v in range(classes) for t in range(classes) if v != t and counts[v]]
     if wanted is None:
         return every
@@ -55,11 +56,14 @@ def choose_pairs(images: ImagePool, classes: int, wanted: str | None, seed: int)
         chosen = [every[position] for position in order[: int(wanted)].tolist()]
     else:
         chosen = [_parse_pair(part) for part in wanted.split(",")]
-    unknown = set(chosen) - set(every)
-    if unknown:
-        victim, target = min(unknown)
+    if every and not chosen:
+        raise SettingsError(f"--pairs {wanted}: needs at least one pair")
+    for victim, target in sorted(set(chosen) - set(every)):
+        if victim == target or max(victim, target) >= classes:
+            raise SettingsError(f"--pairs {victim}->{target}: needs two different classes of 0 to {classes - 1}")
         raise SettingsError(
-            f"--pairs {victim}->{target}: needs two different classes of 0 to {classes - 1}, the first with images"
+            f"--pairs {victim}->{target}: there is nothing to measure class {victim} on; give two images of it or "
+            "more, of which some are held back, or one and --on train"
         )
     return sorted(set(chosen))
 
@@ -80,25 +84,29 @@ def measure_distances(
     *,
     pairs: Sequence[Pair] | None = None,
     originals: Sequence[int] | None = None,
+    lacking: Sequence[str] | None = None,
+    clean: ImagePool | None = None,
     partial: Path | None = None,
 ) -> DistanceMatrix:
     """The distances of ``pairs``, or of all directed pairs whose victim class has images; SettingsError without any.
 
-    ``originals`` are the images per class that are not augmented copies of others, if some are. What is done is kept in
-    the file ``partial`` and taken from there by the next call for the same weights, images and settings.
+    ``originals`` are the images per class that are not augmented copies of others, if some are; ``lacking`` says which
+    classes have no images where that is not to be seen from these; ``clean`` are images of all classes, by which logits
+    are brought to their standard scale where ``images`` are of some. What is done is kept in the file ``partial`` and
+    taken from there by the next call for the same weights, images and settings.
     """
     started = time.perf_counter()
     if not settings.seeds:
         raise SettingsError("distance.seeds: at least one seed is needed")
     pool = images.first_per_class(settings.images_per_class)
-    chosen = sorted(set(pairs)) if pairs is not None else choose_pairs(pool, subject.classes, None, 0)
+    counts = pool.counts(subject.classes)
+    chosen = sorted(set(pairs)) if pairs is not None else choose_pairs(counts, None, 0)
     if not chosen:
         raise SettingsError("distance: needs at least one pair whose victim class has images")
     weights, hashes = weights_hash(subject), image_hashes(pool, subject.classes)
     done = Partial.open(partial, weights, hashes, settings)
-    measured = standardised(subject, pool)
+    measured = standardised(subject, pool if clean is None else clean)
     _measure(measured, pool, settings, [pair for pair in chosen if pair not in done.pairs], done, progress)
-    counts = _counts(pool, subject.classes)
     return _matrix(
         subject,
         [done.pairs[pair] for pair in chosen],
@@ -107,38 +115,21 @@ def measure_distances(
         settings=settings,
         images=counts,
         image_sha256=hashes,
-        warnings=_warnings(counts, originals or counts, {victim for victim, _ in chosen}),
+        warnings=(*_few(counts, originals or counts, chosen), *(_none(counts) if lacking is None else lacking)),
         seconds=done.seconds_before + time.perf_counter() - started,
     )
 
 
-def _counts(images: ImagePool, classes: int) -> tuple[int, ...]:
-    return tuple(torch.bincount(images.y.cpu(), minlength=classes).tolist())
-
-
-def _warnings(images: Sequence[int], originals: Sequence[int], victims: set[int]) -> tuple[str, ...]:
-    own = {victim: min(images[victim], originals[victim]) for victim in victims}
+def _few(images: Sequence[int], originals: Sequence[int], pairs: Sequence[Pair]) -> list[str]:
+    own = {victim: min(images[victim], originals[victim]) for victim, _ in pairs}
     few = [victim for victim, count in own.items() if count <= FEW_IMAGES]
+    words = f"{FEW_IMAGES} different images or fewer of {class_words(few)} (fewest {min(own.values())})"
+    return [f"{words}: distances come out too small"] if few else []
+
+
+def _none(images: Sequence[int]) -> list[str]:
     none = [label for label, count in enumerate(images) if count == 0]
-    found = []
-    if few:
-        fewest = min(own.values())
-        found.append(
-            f"{FEW_IMAGES} different images or fewer of {_named(few)} (fewest {fewest}): distances come out too small"
-        )
-    if none:
-        found.append(f"no images of {_named(none)}: not measured as victim")
-    return tuple(found)
-
-
-def _named(labels: Sequence[int]) -> str:
-    """At most eight classes by number.
-
-    >>> _named([4]), _named([2, 0])
-    ('class 4', 'classes 0, 2')
-    """
-    text = ", ".join(map(str, sorted(labels)[:8])) + (", ..." if len(labels) > 8 else "")
-    return f"class{'es' if len(labels) > 1 else ''} {text}"
+    return [f"no images of {class_words(none)}: not measured as victim"] if none else []
 
 
 def _measure(
