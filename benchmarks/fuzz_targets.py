@@ -81,12 +81,12 @@ def _structure(data: bytes) -> None:
         return storage_claim(identity[1], identity[2], identity[4])
 
     try:
-        weights = find_weights(run_pickle(io.BytesIO(data), storage))
-        if weights.wrapper is not None:
-            attest_wrapper(weights.wrapper)
-        skeleton = build_skeleton(which_network(weights))
-        if weights.root is not None:
-            attest(weights.root, skeleton)
+        for weights in find_weights(run_pickle(io.BytesIO(data), storage)):
+            if weights.wrapper is not None:
+                attest_wrapper(weights.wrapper)
+            skeleton = build_skeleton(which_network(weights))
+            if weights.root is not None:
+                attest(weights.root, skeleton)
     except Refusal as refusal:
         assert str(refusal).isprintable(), str(refusal)
 
