@@ -112,8 +112,8 @@ def saved_small(tmp_path):
 SPOILED = {
     "nan": (lambda state: state["0.weight"][3, 2].fill_(float("nan")), "infinite or undefined numbers in 0.weight"),
     "infinite": (lambda state: state["0.weight"][3].fill_(float("inf")), "infinite or undefined numbers in 0.weight"),
-    "all zero": (lambda state: [value.zero_() for value in state.values()], "answers every image alike"),
-    "last layer zero": (lambda state: state["5.weight"].zero_(), "answers every image alike"),
+    "all zero": (lambda state: [value.zero_() for value in state.values()], "are 0; harden the model again"),
+    "last layer zero": (lambda state: state["5.weight"].zero_(), "all numbers in '5.weight' are 0"),
     "overflowing": (
         lambda state: [state[f"{layer}.weight"].fill_(3e38) for layer in (1, 5)],
         "answers with infinite or undefined numbers",

@@ -139,7 +139,7 @@ def test_a_record_that_can_not_be_read_now_is_not_moved(journal, monkeypatch):
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trojai_moth.core.records.read_text", away)
+        patch.setattr("trojai_moth.core.records.read_bytes", away)
         with pytest.raises(RunDirectoryError, match="cannot be read"):
             journal.recall(MODEL, "before", Found, lambda _: None)
     assert journal.read(MODEL, "before", Found).by == 1
