@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from .refusal import Refusal, quote
 from .steady_file import SteadyFile
@@ -87,7 +87,7 @@ def unpickle_network(file: SteadyFile) -> nn.Module:
     file.seek(0)
     try:
         with _folder_on_path():
-            root = torch.load(file, map_location="cpu", weights_only=False)
+            root = torch.load(cast(BinaryIO, file), map_location="cpu", weights_only=False)
     except Exception as error:
         raise Refusal(
             f"cannot be unpickled either ({type(error).__name__}: {quote(error, 100)}); {_mend(error)}"
