@@ -69,13 +69,15 @@ def test_every_way_of_deciding_warns_of_what_is_known_of_it():
     assert "naive verdict" in caveats(naive, None, own=True)[0]
 
 
-def test_reasons_are_printed_of_flagged_models_up_to_a_number():
-    flags = [None, False] + [True] * 22
+def test_reasons_are_printed_of_flagged_models_and_those_not_judged_up_to_a_number():
+    flags, verdicts = [None, False] + [True] * 22, ["not judged", "clean"] + ["kept"] * 22
     rows = pd.DataFrame({"model": [f"id-{n}" for n in range(24)], "flagged_before": pd.array(flags, dtype="boolean"),
-                         "reason": "because"})  # fmt: skip
+                         "verdict": verdicts, "reason": "because"})  # fmt: skip
     lines = reason_lines(rows)
-    assert lines[0] == "id-2 because" and len(lines) == 21 and lines[-1] == "2 more: see results.csv"
-    assert reason_lines(rows[:5])[-1] == "id-4 because" and not reason_lines(rows[:2])
+    assert lines[:2] == ["id-0 not judged: because", "id-2 because"]
+    assert len(lines) == 21 and lines[-1] == "3 more: see results.csv"
+    assert reason_lines(rows[:5])[-1] == "id-4 because" and not reason_lines(rows[1:2])
+    assert reason_lines(rows, flagged=False) == ["id-0 not judged: because"]
 
 
 def test_what_was_not_flagged_is_not_looked_into(run):

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from ..core.errors import printable
 from ..core.messages import Progress, level, silent
 from ..runs.run import ModelStep
 from ..scanners.calibration import CalibrationMetrics, Estimate
@@ -63,8 +64,7 @@ def verdict_table(rows: pd.DataFrame) -> Table:
         verdict = str(row["verdict"])
         style = _VERDICT_STYLE[verdict]
         found = [_trigger(row, when) for when in ("before", "after")]
-        text = verdict if verdict != "not judged" else f"{verdict}: {str(row['reason'])[:60]}"
-        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{_plain(text)}[/]")
+        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{verdict}[/]")
     fitted = int(rows["fitted_on"].fillna(False).sum())
     if fitted:
         table.caption = f"The calibration was learned from {fitted} of these {len(rows)} models."
@@ -115,15 +115,18 @@ BLIND_LEGEND = _TRIGGERS + (
 _REASONS = 20
 
 
-def reason_lines(rows: pd.DataFrame) -> list[str]:
-    """Why each flagged model was cleared, kept or not judged, a line each; ``rows`` as of results.csv."""
-    flagged = rows[rows["flagged_before"].fillna(False).astype(bool)]
-    lines = [f"{row['model']} {row['reason']}" for row in flagged.head(_REASONS).to_dict("records")]
-    return [*lines, *([f"{len(flagged) - _REASONS} more: see results.csv"] if len(flagged) > _REASONS else [])]
+def reason_lines(rows: pd.DataFrame, *, flagged: bool = True) -> list[str]:
+    """Why models were not judged, and with ``flagged`` why each of those was cleared or kept; rows of results.csv."""
+    told = rows["verdict"] == "not judged"
+    if flagged:
+        told |= rows["flagged_before"].fillna(False).astype(bool)
+    lines = [printable(f"{row['model']} {_reason(row)}") for row in rows[told].head(_REASONS).to_dict("records")]
+    return [*lines, *([f"{int(told.sum()) - _REASONS} more: see results.csv"] if told.sum() > _REASONS else [])]
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def _reason(row: dict[str, object]) -> str:
+    reason, verdict = str(row["reason"]), str(row["verdict"])
+    return reason if verdict != "not judged" or reason.startswith(verdict) else f"{verdict}: {reason}"
 
 
 def _label(label: object) -> str:

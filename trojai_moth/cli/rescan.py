@@ -116,7 +116,8 @@ def _show(console: Console, result: RescanResult) -> None:
 
     console.print(verdict_table(result.rows))
     blind = result.settings.verdict == "blind"
-    reasons = [*reason_lines(result.rows), ""] if blind else []
+    reasons = reason_lines(result.rows, flagged=blind)
+    reasons += [""] if reasons else []
     console.print("", BLIND_LEGEND if blind else LEGEND, "", *reasons, sep="\n", markup=False, highlight=False)
     for line in [*verdict_lines(result.summary), *result.remarks]:
         console.print(line, markup=False, highlight=False)
