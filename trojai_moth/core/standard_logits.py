@@ -27,6 +27,8 @@ _PER_CLASS = 8
 _MOST_IMAGES = 256
 # Adversarially trained networks have classes that win by 12 times as much as others.
 _APART = 100.0
+# A class has a scale where most of its images are right.
+_RECOGNISED = 0.5
 # Below this and above its inverse float32 has no digits left to tell logits apart.
 _LEAST_SPREAD = 1e-30
 # How exactly a changed last layer must give the logits that are wanted, as a share of the largest.
@@ -143,9 +145,11 @@ def _scales_per_class(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None
     if len(present) < 2:
         return None
     centre, contrast = torch.zeros(logits.shape[1]).double(), torch.full((logits.shape[1],), torch.nan).double()
+    right = logits.argmax(1) == y
     for label in present:
         centre[label] = above[y != label, label].median()
-        contrast[label] = above[y == label, label].median() - centre[label]
+        if float(right[y == label].double().mean()) > _RECOGNISED:  # of others a small contrast says nothing
+            contrast[label] = above[y == label, label].median() - centre[label]
     won = contrast[contrast > 0]
     if not len(won) or float(won.max() / won.min()) < _APART:
         return None
