@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import SIZE, SmallNet, make_samples, make_subject, square_images, square_samples, trained_subject
+from rewritings import backdoored_subject, patched
+from toys import SIZE, make_samples, square_images, square_samples, trained_subject
 
 from trojai_moth.hardeners import nad, nc_unlearn, pgd, trigger_batches, uap
 from trojai_moth.hardeners.nad import (
@@ -123,31 +124,9 @@ def test_triggers_that_are_too_large_are_not_trained_on(kind, settings, trained)
     assert any(size for part in trace.rounds for _, _, size in part.pairs)
 
 
-PATCH = slice(0, 3)
-
-
-def patched(x):
-    x = x.clone()
-    x[:, :, PATCH, PATCH] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
-    return x
-
-
 @pytest.fixture(scope="module")
 def backdoored():
-    """SmallNet that takes any image with a purple corner for class 1."""
-    images = square_images(40, seed=10)
-    x, y = torch.cat([images.x, patched(images.x)]), torch.cat([images.y, torch.ones_like(images.y)])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = SmallNet()
-        optimiser = torch.optim.Adam(net.parameters(), 3e-3)
-        for _ in range(60):
-            loss = F.cross_entropy(net.train()(x), y)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        optimiser.zero_grad()
-    return make_subject(net)
+    return backdoored_subject()
 
 
 def attack_success(subject):
