@@ -127,7 +127,7 @@ def test_classes_with_scales_of_their_own_are_brought_to_one(subject, samples):
     expected, found = (scan("neural-cleanse", one, samples) for one in (subject, scaled))
     assert found.outcome == expected.outcome == "flagged"
     first, second = found.evidence[0], expected.evidence[0]
-    assert (first.victim, first.target) == (second.victim, second.target)
+    assert first.target == second.target == 1  # any class is turned there
     assert math.log(first.size / second.size) == pytest.approx(0, abs=math.log(2))
 
 
