@@ -90,7 +90,13 @@ def one_process(name: str, corpus: Path, seconds: int) -> str:
     """Run the fuzzer in a process of its own and return what it wrote."""
     folder = CASES / name
     folder.mkdir(parents=True, exist_ok=True)
-    limits = [f"-max_total_time={seconds}", f"-max_len={LARGEST_INPUT}", "-timeout=60", "-rss_limit_mb=4096"]
+    limits = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LARGEST_INPUT}",
+        "-timeout=60",
+        "-report_slow_units=60",
+        "-rss_limit_mb=4096",
+    ]
     command = [sys.executable, __file__, "--be", name, *limits, f"-artifact_prefix={folder}{os.sep}"]
     process = subprocess.run(
         [*command, "-print_final_stats=1", str(corpus)], capture_output=True, text=True, errors="replace", check=False
