@@ -131,9 +131,8 @@ def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
         with open_text(path, _LOGITS_LIMIT) as file:
             mark = separator(file.readline(_LONGEST_HEADER))
             file.seek(0)
-            lines = filter(
-                any, csv.reader(file, delimiter=mark, skipinitialspace=True)
-            )  # an editor may leave empty ones
+            # An editor may leave empty lines.
+            lines = filter(any, csv.reader(file, delimiter=mark, skipinitialspace=True))
             next(lines, None)
             for row in lines:
                 cells = row[:-1] if len(row) == classes + 2 and not row[-1] else row  # a comma at the end of each line
