@@ -116,7 +116,7 @@ def test_other_modes(tmp_path):
     assert "its colours are LAB; save it as RGB" in refused(tmp_path / "lab.tif")
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.jfif", "a.png", "a.tif", "a.webp"])
 def test_a_camera_held_upright_is_followed(tmp_path, name):
     exif, tall = Image.Exif(), np.zeros((40, 20, 3), dtype=np.uint8)
     exif[0x112] = 6
@@ -213,7 +213,7 @@ def test_no_decoder_is_guessed(tmp_path):
     """Pillow would take PostScript by its content and start Ghostscript, if that is installed."""
     words = io.BytesIO()
     Image.new("RGB", (8, 8)).save(words, "EPS")
-    for name in ("a.png", "a.jpg", "a.webp", "a.bmp", "a.tif"):
+    for name in ("a.png", "a.jpg", "a.jfif", "a.webp", "a.bmp", "a.tif"):
         (tmp_path / name).write_bytes(words.getvalue())
         assert "not a readable image" in refused(tmp_path / name)
     (tmp_path / "a.eps").write_bytes(words.getvalue())

@@ -155,6 +155,8 @@ DEEP = 200_000
         (str(2**63), "a whole number beyond 64 bits"),
         (b"\xff\xfe", "not JSON"),
         ("", "not JSON"),
+        ('{"a": 1,\n}', "a comma after the last entry, line 2 column 1"),
+        ("{'a': 1}", "in double quotes.*mend it there"),
         ('{"a": "\\ud800"}', "half a character"),
         ('{"\\udfff": 1}', "half a character"),
     ],

@@ -28,6 +28,7 @@ def test_the_table_is_complete_and_immutable():
         ("classification:wide_resnet50_2", "wideresnet50"),
         ("classification:resnet50", "resnet50"),
         ("squeezenetv1_1", "squeezenetv1_1"),
+        ("SqueezeNet1_1", "squeezenetv1_1"),
         ("classification:vit_base_patch32_224", "vit_base_patch32_224"),
         ("classification:alexnet", None),
         ("", None),

@@ -145,8 +145,10 @@ def test_weights_that_lack_the_counters_of_batches(tmp_path, normed):
 
 def test_true_causes(refuse, net, normed):
     assert "every name begins with 'net.enc.'" in refuse({"net.enc.a.w": torch.ones(1), "net.enc.b.w": torch.ones(1)})
-    parts = refuse({"0.mean": torch.zeros(3), **renamed(net, "1.")})
+    parts = refuse({"0.mean": torch.zeros(3), "0.std": torch.ones(3), **renamed(net, "1.")})
     assert "under '1.' the weights of a squeezenetv1_1" in parts and "'0.mean'" in parts
+    assert "by itself, and give these as --mean and --std" in parts and "changes nothing" not in parts
+    assert "where that changes nothing" in refuse({"loss.weight": torch.zeros(3), **renamed(net, "1.")})
     small = {**normed.state_dict(), "conv1.0.weight": torch.zeros(24, 3, 1, 1)}
     for state in (small, {f"model.{name}": value for name, value in small.items()}):
         assert "unlike shufflenet1_0: 'conv1.0.weight' is (24, 3, 1, 1)" in refuse(state)

@@ -1,5 +1,6 @@
 """Damaged files, files that two readers would understand differently, and things that are no model files at all."""
 
+import gzip
 import io
 import json
 import os
@@ -164,7 +165,10 @@ def tar_archive():
         (image_like(), "not a file that torch.save wrote"),
         (numpy_archive(), "not one that torch.save wrote"),
         (tar_archive(), "tar file"),
-        (b"\x80\x02}q\x00.", "not a file that torch.save wrote"),
+        (b"\x80\x02}q\x00.", "not a file that torch.save wrote but another pickle; load it where it was made"),
+        (gzip.compress(b"model"), "wrote but a packed one, by gzip; unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "in Git LFS; fetch the file itself"),
+        (b"\n<!DOCTYPE html><html>Not found</html>", "a web page or XML; download the file again"),
     ],
 )
 def test_files_of_other_kinds(refuse, content, reason):

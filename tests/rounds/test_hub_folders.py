@@ -1,5 +1,6 @@
 """Folders as the Hugging Face Hub publishes and caches them."""
 
+import json
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from fake_round import write_model, write_round
 from safetensors.torch import save_file
 
+from trojai_moth.core.channels import Normalisation
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.loading import build_architecture, inspect_model, load_model
 from trojai_moth.rounds.model_folder import ModelFolder, why_no_model
@@ -70,12 +72,29 @@ def test_they_are_found_in_rounds(tmp_path):
         (["pytorch_model-00002-of-00002.bin"], "in several files"),
         (["best.pth", "config.json"], "no model.pt in it, but 'best.pth'; if that is the model, call it model.pt"),
         (["a.pth", "b.ckpt"], "but 'a.pth' and others; call the model's model.pt"),
+        (["checkpoint.pth.tar"], "no model.pt in it, but 'checkpoint.pth.tar'; if that is the model, call it model.pt"),
+        (["NET.PTH"], "no model.pt in it, but 'NET.PTH'; if that is the model, call it model.pt"),
         (["config.json"], "no model.pt in it; unpack or download"),
     ],
 )
 def test_one_clear_line(there, reason):
     said = why_no_model(there)
     assert (reason in said and "\n" not in said) if reason else said == ""
+
+
+@pytest.mark.parametrize("said, used", [({}, True), ({"do_normalize": True}, True), ({"do_normalize": False}, False)])
+def test_the_preprocessors_mean_and_std_are_used(folder, said, used):
+    values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 1], **said}
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    expected = Normalisation(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 1)) if used else None
+    assert read_case(folder).config.normalisation == expected
+
+
+def test_the_networks_own_configuration_goes_before_the_preprocessors(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "mean": [0.5] * 3, "std": [0.5] * 3}))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0] * 3, "image_std": [1] * 3}))
+    assert read_case(folder).config.normalisation == Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def test_links_into_the_cache_are_followed_where_the_user_named_the_folder(snapshot):

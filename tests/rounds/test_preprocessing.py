@@ -106,7 +106,7 @@ def test_the_order_of_candidates(config, stored, sizes):
     said = Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
     words = "mean 0.1 0.2 0.3, std 1 1 1"
     assert [one.words for one in candidates(config, stored, said)] == [f"{way}, {words}" for way in plain]
-    assert candidates(replace(config, normalisation=said), stored)[0].normalisation == said
+    assert candidates(replace(config, normalisation=said), stored) == candidates(config, stored, said)
 
 
 @pytest.mark.parametrize("whose", ["ImageNet's", "0.5", None])
@@ -210,6 +210,26 @@ def test_below_the_floor_every_candidate_is_in_the_message():
     text = str(caught.value)
     assert "only 0% of the example images" in text and text.count("accuracy 0.00") == 12 and "\n" not in text
     assert "BGR, min-max, whole 40: accuracy 0.00" in text and "logits.csv" in text
+
+
+class Pair(Red):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+@pytest.mark.parametrize(
+    ("module", "classes", "reason"),
+    [
+        (Pair(), 2, "gives a tuple, not logits; save a module around it that returns its logits alone"),
+        (Red(), 5, "gives 1 x 2 numbers for an image, not 1 x 5; correct number_classes or save another one"),
+    ],
+)
+def test_a_network_that_gives_no_logits_of_its_classes_is_refused_in_one_clause(module, classes, reason):
+    subject = Subject("id-toy", module, "toy", classes, RGB, CPU, "0" * 64)
+    search = PreprocessingSearch(subject, images(2), torch.tensor([0, 1]), ("a", "b"), None, "model.pt", "logits.csv")
+    with pytest.raises(UnreadableModelError) as caught:
+        search.find(candidates(CONFIG, 40))
+    assert str(caught.value) == f"model.pt: {reason}"
 
 
 def test_published_logits_go_before_accuracy():

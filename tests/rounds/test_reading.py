@@ -8,6 +8,7 @@ from fake_round import write_config, write_metadata, write_round
 from trojai_moth.core.channels import Normalisation
 from trojai_moth.core.errors import UnreadableModelError, printable
 from trojai_moth.rounds.config_file import read_config
+from trojai_moth.rounds.metadata import read_metadata, typed_metadata
 from trojai_moth.rounds.model_folder import ModelFolder, SkippedModel, is_model_id, model_id_of
 from trojai_moth.rounds.reading import read_case, read_round
 
@@ -224,6 +225,24 @@ def test_links_out_of_a_model_are_refused_whatever_they_are(round_dir, tmp_path,
     (model / name).symlink_to(tmp_path)
     (odd,) = [case for case in read_round(round_dir) if isinstance(case, SkippedModel)]
     assert f"{name}: a link that leads out" in odd.reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.replace(",", ";").encode(),
+        lambda text: text.replace(",", "\t").encode(),
+        lambda text: text.replace("\n", ",\r\n").encode() + b"\r\n",
+    ],
+)
+def test_metadata_that_an_editor_touched_is_the_same(tmp_path, change):
+    path = tmp_path / "METADATA.csv"
+    path.write_bytes(change("model_name,poisoned,number_classes\nid-00000000,True,3\nid-00000001,False,4\n"))
+    found = read_metadata(path, "number_classes")
+    assert found.to_numpy().tolist() == [["id-00000000", "3"], ["id-00000001", "4"]]
+    assert typed_metadata(path)["poisoned"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

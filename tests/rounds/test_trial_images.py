@@ -82,10 +82,21 @@ def test_what_is_read_otherwise_is_found_too(made, tmp_path):
 def test_images_that_the_model_does_not_know_are_refused_with_all_figures(made, tmp_path):
     model, images = made
     for path in images.glob("*.png"):
-        shutil.copy(path, tmp_path / path.name.replace(f"class_{path.name[6]}", f"class_{(int(path.name[6]) + 1) % 3}"))
+        label, number = path.name[6], int(path.stem.rpartition("_")[2])
+        shutil.copy(path, tmp_path / path.name.replace(f"class_{label}", f"class_{(int(label) + 1 + number % 2) % 3}"))
     with pytest.raises(UnreadableModelError, match="are these images of the model's classes, in their order") as caught:
         opened(model, of_folder(tmp_path))
     assert str(caught.value).count("accuracy") >= 12 and str(tmp_path) in str(caught.value)
+
+
+def test_classes_that_are_all_shifted_are_named(made, tmp_path):
+    model, images = made
+    for path in images.glob("*.png"):
+        shutil.copy(path, tmp_path / path.name.replace(f"class_{path.name[6]}", f"class_{(int(path.name[6]) + 1) % 3}"))
+    order = "not in the model's order: it takes 0 -> 2 -> 1 -> 0, by which 100% are right, read as RGB"
+    with pytest.raises(UnreadableModelError, match=order) as caught:
+        opened(model, of_folder(tmp_path))
+    assert str(tmp_path) in str(caught.value) and "--mean" not in str(caught.value)
 
 
 def test_one_class_is_not_enough(made, tmp_path):

@@ -45,5 +45,8 @@ def normalisation(mean: Triple | None, std: Triple | None, source: str) -> Norma
     if mean is None or std is None:
         raise SettingsError(f"{source}: the {'mean' if mean is None else 'std'} is missing; give both")
     if min(std) <= 0 or max(map(abs, (*mean, *std))) > 1:
-        raise SettingsError(f"{source}: mean {mean} and std {std}; they are of channels in [0, 1], and std is above 0")
+        raise SettingsError(
+            f"{source}: mean {mean} and std {std}; they are of channels in [0, 1], and std is above 0: "
+            "divide those of 0 to 255 by 255"
+        )
     return Normalisation(mean=mean, std=std)

@@ -7,6 +7,7 @@ names of their own, and a reader, or the next run after a power cut, sees the ol
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import itertools
@@ -74,13 +75,34 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
-    """The same as UTF-8 text, without the mark that editors put before it; OSError or UnicodeDecodeError."""
-    return read_bytes(path, limit).decode("utf-8-sig")
+    """The same as text, see :func:`decode_text`; OSError or UnicodeDecodeError."""
+    return decode_text(read_bytes(path, limit))
 
 
 def open_text(path: str | Path, limit: int = TEXT_LIMIT) -> TextIO:
     """The same to read line by line, with line ends as they are, which is what ``csv`` wants."""
-    return io.TextIOWrapper(open_regular(path, limit), encoding="utf-8-sig", newline="")
+    file = open_regular(path, limit)
+    beginning = file.read(2)
+    file.seek(0)
+    return io.TextIOWrapper(file, encoding=_encoding(beginning), newline="")
+
+
+def decode_text(content: bytes) -> str:
+    """UTF-8 without the mark that editors put before it, or UTF-16 with it, which some of Windows' save as "Unicode".
+
+    >>> decode_text("a".encode("utf-8-sig")), decode_text("a".encode("utf-16"))
+    ('a', 'a')
+    """
+    return content.decode(_encoding(content))
+
+
+def _encoding(beginning: bytes) -> str:
+    return "utf-16" if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def separator(first_line: str) -> str:
+    """What stands between the cells of a table: a comma, or what spreadsheets of other countries write for it."""
+    return next((mark for mark in ",;\t" if mark in first_line), ",")
 
 
 def _check_regular(status: os.stat_result, path: str | Path, limit: int | None) -> None:

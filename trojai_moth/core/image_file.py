@@ -20,7 +20,7 @@ from .files import is_passed_over, open_regular
 
 # Left to guess, Pillow would hand what is called .png to any decoder it has, one of which starts a program.
 FORMATS = {
-    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"},
+    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".webp": "WEBP"},
     **{".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"},
 }
 KINDS = "PNG, JPEG, WebP, BMP and TIFF"

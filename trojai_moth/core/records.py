@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
 from .errors import SettingsError
-from .files import IrregularFileError, read_bytes
+from .files import IrregularFileError, decode_text, read_bytes
 
 T = TypeVar("T")
 
@@ -98,13 +98,22 @@ def parse_json(text: str | bytes, *, source: str) -> Any:
     written again. NaN and Infinity are numbers here, as in the records that hold them; fields say which they take.
     """
     try:
-        data = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_whole)
+        data = json.loads(decode_text(text) if isinstance(text, bytes) else text, parse_int=_whole)
     except RecursionError:
         raise SettingsError(f"{source}: {_TOO_DEEP}") from None
     except ValueError as error:
-        raise SettingsError(f"{source}: not JSON ({error})") from None
+        raise SettingsError(f"{source}: not JSON ({_comma_too_many(error) or error}); mend it there") from None
     _refuse_odd(data, source)
     return data
+
+
+def _comma_too_many(error: ValueError) -> str:
+    """What an editor's most frequent slip is called, which the reader's own words do not name; else empty."""
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    before = error.doc[: error.pos].rstrip()
+    last = before.endswith(",") and error.doc[error.pos : error.pos + 1] in ("}", "]")
+    return f"a comma after the last entry, line {error.lineno} column {error.colno}" if last else ""
 
 
 def read_json(path: Path, *, source: str = "", limit: int = JSON_LIMIT) -> Any:

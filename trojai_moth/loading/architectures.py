@@ -85,7 +85,7 @@ class Variant:
 
 def canonical_name(name: str) -> str | None:
     """The TrojAI name for a name as round configurations write it ("classification:mobilenet_v2"), or None."""
-    plain = name.rpartition(":")[2]
+    plain = name.rpartition(":")[2].lower()
     plain = _BY_FACTORY.get(plain, plain)
     return plain if plain in _EVERY else None
 

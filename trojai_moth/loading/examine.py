@@ -24,6 +24,7 @@ _BARE_MEND = (
     "weights alone do not say what a network computes: save those of a stock network, or another network's whole "
     "module, which --trust-pickle runs where you know its maker"
 )
+_OF_CHANNELS = ("mean", "std")
 _TWO_MODELS = "one of the two belongs to another model"
 
 
@@ -98,10 +99,15 @@ def _explained(reason: str, weights: Weights, shapes: Shapes, hint: str | None) 
     largest = sorted(groups, key=lambda first: -len(groups[first]))[:_TRIED_GROUPS]
     for first in largest if len(groups) > 1 else []:
         with suppress(Refusal):
-            found, other = identify(groups[first]).name, next(name for name in shapes if not name.startswith(first))
+            found, others = identify(groups[first]).name, [name for name in shapes if not name.startswith(first)]
+            alone = f"save the state_dict() of the {found} by itself"
+            if all(name.rpartition(".")[2] in _OF_CHANNELS for name in others):  # a layer that normalises images
+                mend = f"{alone}, and give these as --mean and --std"
+            else:
+                mend = f"where that changes nothing, {alone}"
             return ForeignCode(
                 f"holds more than a stock network: under {quote(first)} the weights of a {found}, but also "
-                f"{quote(other)}; where that changes nothing, save the state_dict() of the {found} by itself"
+                f"{quote(others[0])}; {mend}"
             )
     if weights.prefix and "unlike" not in reason:  # what was taken away may have been the network's own
         try:
@@ -118,7 +124,9 @@ def _configured(architecture: str | None) -> str | None:
     hint = canonical_name(architecture)
     if hint is None:
         raise ForeignCode(
-            f"is a {quote(architecture)} by its configuration, which is not an architecture this tool knows"
+            f"is a {quote(architecture)} by its configuration, which is not an architecture this tool knows; "
+            "correct or take out model_architecture there, or, for a network of your own, give --trust-pickle, which "
+            "runs the file, where you know its maker"
         )
     return hint
 

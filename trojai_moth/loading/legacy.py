@@ -19,6 +19,16 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _START = b"\x80\x02\x8a\x0a"
 _VERSION = 1001
 _NOT_TORCH = "is not a file that torch.save wrote"
+_LOOKED_AT = 512
+_OTHERS = {
+    b"version https://git-lfs": "a pointer to one in Git LFS; fetch the file itself with git lfs pull",
+    b"<": "a web page or XML; download the file again from its source",
+    b"\x1f\x8b": "a packed one, by gzip; unpack it",
+    b"bzh": "a packed one, by bzip2; unpack it",
+    b"\xfd7zxz": "a packed one, by xz; unpack it",
+    b"\x89hdf": "one of HDF5, as Keras writes; save the network with torch.save",
+    b"\x80": "another pickle; load it where it was made, and save its state_dict() with torch.save",
+}
 
 
 class LegacyContainer:
@@ -82,9 +92,15 @@ class LegacyContainer:
         return places
 
 
+def _what_it_is(content: bytes) -> str:
+    """What else lies there that often does, and what to do then; empty for anything else."""
+    start = content[:_LOOKED_AT].lstrip().lower()
+    return next((f" but {words}" for beginning, words in _OTHERS.items() if start.startswith(beginning)), "")
+
+
 def _check_header(head: BytesIO) -> None:
     if head.getvalue()[: len(_START)] != _START or run_pickle(head).root != _MAGIC:
-        raise Refusal(_NOT_TORCH)
+        raise Refusal(f"{_NOT_TORCH}{_what_it_is(head.getvalue())}")
     if run_pickle(head).root != _VERSION:
         raise Refusal("has an unknown version of the old torch format")
     system = run_pickle(head).root

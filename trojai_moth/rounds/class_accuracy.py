@@ -58,6 +58,12 @@ class ClassAccuracy:
         return f"{found}; least of {self.least_words}" if self.least_words else found
 
     @property
+    def another_order(self) -> str:
+        """Which classes changed places, in words, if most images of each are taken for one class, no two for one."""
+        taken = [answer for answer, images in zip(self.mostly, self.images, strict=True) if images]
+        return _in_words(_rings(self.mostly)) if None not in taken and len(set(taken)) == len(taken) else ""
+
+    @property
     def least_words(self) -> str:
         """E.g. ``class 3: 8 of 10``; empty where all are right."""
         shares = {label: share for label in range(len(self.images)) if (share := self.of(label)) is not None}
@@ -83,10 +89,8 @@ def check_images(
     found = class_accuracy(subject, images.first_per_class(PROBED_PER_CLASS))
     accuracy, total = found.overall, sum(found.images)
     if rings := _rings(found.mostly):
-        swapped = "; ".join(" -> ".join(map(str, [*ring, ring[0]])) for ring in rings[:_SHOWN])
-        more = f" and {len(rings) - _SHOWN} more" if len(rings) > _SHOWN else ""
         raise UnreadableModelError(
-            f"{where}: the {order} are not in the order of the classes: the model takes {swapped}{more} (accuracy "
+            f"{where}: the {order} are not in the order of the classes: the model takes {_in_words(rings)} (accuracy "
             f"{accuracy:.0%}); {mend}"
         )
     if total and accuracy < ACCURACY_FLOOR:
@@ -108,6 +112,12 @@ def check_images(
             f"images are other ones, or read another way (--mean, --std): {mend}"
         )
     return found
+
+
+def _in_words(rings: Sequence[Sequence[int]]) -> str:
+    """E.g. ``0 -> 1 -> 0``."""
+    more = f" and {len(rings) - _SHOWN} more" if len(rings) > _SHOWN else ""
+    return "; ".join(" -> ".join(map(str, [*ring, ring[0]])) for ring in rings[:_SHOWN]) + more
 
 
 def _count(given: Tensor, y: Tensor, classes: int) -> ClassAccuracy:

@@ -11,6 +11,7 @@ from ..core.files import read_bytes
 from ..core.image_file import LONGEST_SIDE
 from ..core.records import parse_json, record
 
+PREPROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_LIMIT = 16 * 1024 * 1024
 # Where jsonpickle puts the fields of an object that has a state of its own (the 2022 round).
 _NESTED = "py/state"
@@ -36,6 +37,12 @@ def read_config(path: Path) -> CaseConfig:
     A key that is there must make sense; UnreadableModelError names the file and the key otherwise.
     """
     return _config_of(read_config_text(path), path)
+
+
+def read_preprocessor(path: Path) -> Normalisation | None:
+    """What Hugging Face's preprocessor_config.json says of the channels, where it says that they are normalised."""
+    data = read_config_text(path)
+    return None if data.get("do_normalize") is False else _normalisation(data, path)
 
 
 def parse_config(text: bytes, path: Path) -> CaseConfig:

@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 
 from ..core.errors import UnreadableModelError
-from ..core.files import read_bytes
+from ..core.files import decode_text, read_bytes, separator
 
 METADATA_FILE: Final = "METADATA.csv"
 MODEL_NAME: Final = "model_name"
@@ -22,6 +22,7 @@ MODEL_NAME: Final = "model_name"
 MODELS_FOLDER: Final = "models"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SHOWN = 100
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def metadata_file(root: Path) -> Path:
@@ -57,7 +58,7 @@ def typed_metadata(path: Path) -> pd.DataFrame:
     rows = _read(path)
     _require_names(rows[0], path)
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows([rows[0], *(row for row in rows[1:] if any(row))])  # an editor may leave empty ones
     text.seek(0)
     return pd.read_csv(text, index_col=False, low_memory=False)
 
@@ -70,7 +71,8 @@ def _require_names(columns: Collection[str], path: Path) -> None:
 def _read(path: Path) -> list[list[str]]:
     """The header and all rows below it, each as wide as the header: cells are cut off, or empty ones added."""
     try:
-        raw = read_bytes(path).removeprefix(codecs.BOM_UTF8).lstrip()
+        raw = read_bytes(path)
+        raw = raw.removeprefix(codecs.BOM_UTF8).lstrip() if raw[:2] not in _UTF_16 else decode_text(raw).encode()
         raw.partition(b"\n")[0].decode()
     except OSError as error:
         raise UnreadableModelError(
@@ -86,14 +88,15 @@ def _read(path: Path) -> list[list[str]]:
 
 def _rows(text: str) -> list[list[str]]:
     """Rows as CSV has them. Where that breaks, as at a quote that is never closed, each line is one."""
+    mark = separator(_LINE_END.split(text, maxsplit=1)[0])
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark))
     except csv.Error:
-        return [_row(line) for line in _LINE_END.split(text)]
+        return [_row(line, mark) for line in _LINE_END.split(text)]
 
 
-def _row(line: str) -> list[str]:
+def _row(line: str, mark: str) -> list[str]:
     try:
-        return next(csv.reader([line]), [])
+        return next(csv.reader([line], delimiter=mark), [])
     except csv.Error:  # a cell that has no end
         return [line[:_SHOWN]]

@@ -70,7 +70,7 @@ class FolderNames:
 
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$|\.(safetensors|bin)\.index\.json$")
-_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl", ".pth.tar", ".pt.tar", ".th", ".t7")
 
 # What round 4 calls things.
 ROUND_4 = FolderNames()
@@ -106,7 +106,7 @@ def why_no_model(there: Collection[str]) -> str:
     parts = sorted(name for name in there if _SHARD.search(name))
     if parts:
         return f"its weights lie in several files ({parts[0]!r:.60}); save them as one, called {MODEL_NAMES[1]}"
-    others = sorted(name for name in there if name.endswith(_WEIGHTS) and not name.startswith("."))
+    others = sorted(name for name in there if name.lower().endswith(_WEIGHTS) and not name.startswith("."))
     if len(others) == 1:
         return f"no {MODEL_FILE} in it, but {others[0]!r:.60}; if that is the model, call it {MODEL_FILE}"
     if others:

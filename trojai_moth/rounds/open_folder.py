@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import SettingsError, UnreadableModelError
-from ..core.files import open_text
+from ..core.files import open_text, separator
 from ..core.images import ImagePool, ImageReader, list_examples, read_small
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
@@ -121,6 +121,7 @@ def _published(case: ModelFolder, names: tuple[str, ...], classes: int) -> dict[
 
 # Of 1000 classes and ten images each, which no round has.
 _LOGITS_LIMIT = 128 << 20
+_LONGEST_HEADER = 1000
 
 
 def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
@@ -128,15 +129,24 @@ def read_logits(path: Path, classes: int) -> dict[str, np.ndarray]:
     rows = {}
     try:
         with open_text(path, _LOGITS_LIMIT) as file:
-            lines = filter(any, csv.reader(file, skipinitialspace=True))  # an editor may leave empty ones
+            mark = separator(file.readline(_LONGEST_HEADER))
+            file.seek(0)
+            # An editor may leave empty lines.
+            lines = filter(any, csv.reader(file, delimiter=mark, skipinitialspace=True))
             next(lines, None)
             for row in lines:
-                rows[row[0]] = np.array([float(value) for value in row[1:]])
-                if len(row) != classes + 1 or not np.isfinite(rows[row[0]]).all():
+                cells = row[:-1] if len(row) == classes + 2 and not row[-1] else row  # a comma at the end of each line
+                rows[cells[0]] = np.array([_number(value, mark) for value in cells[1:]])
+                if len(cells) != classes + 1 or not np.isfinite(rows[row[0]]).all():
                     raise ValueError(f"row {row[0]} does not hold {classes} finite numbers")
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise UnreadableModelError(f"{path}: not a logits file ({error}); mend it, or remove the file") from None
     return rows
+
+
+def _number(text: str, mark: str) -> float:
+    """Where a semicolon stands between cells, a comma may stand in numbers."""
+    return float(text if mark == "," else text.replace(",", "."))
 
 
 # As many as every candidate is tried on, see rounds/preprocessing.py.

@@ -7,6 +7,7 @@ proves nothing. The order in which candidates are tried is :func:`candidates`'s,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Literal, get_args
@@ -20,6 +21,7 @@ from ..core.errors import UnreadableModelError
 from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
+from .class_accuracy import class_accuracy
 from .config_file import CaseConfig
 
 # Largest difference of logits, as a share of the image's largest logit. Round 4's own generator wrote its logits under
@@ -28,6 +30,8 @@ LOGITS_TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 # Without published logits the examples' labels must be met this often; a wrong crop or scale rarely manages that.
 ACCURACY_FLOOR = 0.5
+# So many images must be right in another order of classes for that to be said.
+_SURELY_MOVED = 0.8
 # Accuracies that differ by no more than this on a hundred images do not tell readings apart.
 _ALIKE = 0.03
 # By how much of an image's spread of logits its class must win more, on average, for one of two readings that get as
@@ -91,7 +95,7 @@ def candidates(config: CaseConfig, stored: int, said: Normalisation | None = Non
     lower = max(_STRIDE, (stored - 1) // _STRIDE * _STRIDE)
     crop: tuple[Fit, int] = ("crop", lower if lower < stored and stored > _STRIDE else stored)
     first: tuple[Fit, int] = ("crop", config.size) if config.size is not None else whole
-    if config == CaseConfig() and stored % (_STRIDE * 7):  # 224 is whole as it is
+    if replace(config, normalisation=None) == CaseConfig() and stored % (_STRIDE * 7):  # 224 is whole as it is
         first = crop
     small: Fit = "resize"
     fits = list(dict.fromkeys([first, whole, crop, (small, first[1] if first[1] < stored else crop[1])]))
@@ -175,7 +179,8 @@ class PreprocessingSearch:
         best = best_trials(readings)
         chosen = best[0].preprocessing
         if max(known) < ACCURACY_FLOOR:
-            raise UnreadableModelError(self._too_low(max(known), chosen) + _others(readings))
+            reason = self._other_order(tried, probe) or self._too_low(max(known), chosen)
+            raise UnreadableModelError(reason + _others(readings))
         lacking = "no published logits" if self.own else "no example images"
         return PreprocessingChoice(
             chosen=chosen,
@@ -186,6 +191,25 @@ class PreprocessingSearch:
             tied=tuple(reading.preprocessing.words for reading in best[1:]),
             readings=tuple(readings),
         )
+
+    def _other_order(self, tried: list[Preprocessing], probe: Tensor) -> str:
+        """Why the images are refused if, read one way, nearly all of each class are taken for another one's; or ""."""
+        for preprocessing in tried:
+            with suppress(RuntimeError):
+                subject = self.subject.reading(preprocessing)
+                pool = ImagePool(preprocessing(self.raw[probe]), self.y[probe])
+                found = class_accuracy(subject, pool)
+                if not (order := found.another_order):
+                    continue
+                moved = torch.tensor([found.mostly[label] for label in pool.y.tolist()])
+                share = class_accuracy(subject, ImagePool(pool.x, moved)).overall
+                if share >= _SURELY_MOVED:  # a wrong reading may move classes, too, but not whole ones
+                    images = "example images" if self.own else self.images
+                    return (
+                        f"{self.where}: the classes of the {images} are not in the model's order: it takes {order}, by "
+                        f"which {share:.0%} are right, read as {preprocessing.words}; number them as the model does"
+                    )
+        return ""
 
     def _too_low(self, accuracy: float, chosen: Preprocessing) -> str:
         images = "example images" if self.own else self.images
@@ -205,8 +229,11 @@ class PreprocessingSearch:
         return HALF_TOLERANCE if self.expected is not None and _half_precision(self.expected) else LOGITS_TOLERANCE
 
     def _measure(self, preprocessing: Preprocessing, index: Tensor) -> PreprocessingTrial:
+        subject, x = self.subject.reading(preprocessing), preprocessing(self.raw[index])
         try:
-            logits = self.subject.reading(preprocessing).logits(preprocessing(self.raw[index])).cpu().numpy()
+            if problem := _odd_output(subject, x[:1]):
+                return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
+            logits = subject.logits(x).cpu().numpy()
         except RuntimeError as reason:
             size = preprocessing.size
             problem = f"cannot take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
@@ -224,6 +251,19 @@ class PreprocessingSearch:
             (np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), np.finfo(np.float32).tiny)).max()
         )
         return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
+
+
+@torch.no_grad()
+def _odd_output(subject: Subject, x: Tensor) -> str:
+    """What a network gives for an image x (1, 3, H, W) if that is not one logit per class, and what to do; or ""."""
+    with subject.frozen() as module:
+        given = module(x.to(subject.device))
+    if not isinstance(given, Tensor):
+        return f"gives a {type(given).__name__}, not logits; save a module around it that returns its logits alone"
+    if given.shape == (1, subject.classes):
+        return ""
+    shape = " x ".join(map(str, given.shape))
+    return f"gives {shape} numbers for an image, not 1 x {subject.classes}; correct number_classes or save another one"
 
 
 def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTrial]:
@@ -261,7 +301,9 @@ def _mean_lead(logits: np.ndarray, y: np.ndarray) -> float:
 
 
 def _others(readings: list[PreprocessingTrial]) -> str:
-    """The figures of every candidate, as the end of a message."""
+    """The figures of every candidate, as the end of a message; nothing where all have one and the same problem."""
+    if len({reading.problem for reading in readings}) == 1 and readings[0].problem:
+        return ""
     return " [tried: " + "; ".join(reading.words for reading in readings) + "]"
 
 

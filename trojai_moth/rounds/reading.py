@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.errors import MothError, UnreadableModelError, one_line, printable
 from ..core.files import list_closed, list_folder
-from .config_file import CaseConfig, read_config
+from .config_file import PREPROCESSOR_FILE, CaseConfig, read_config, read_preprocessor
 from .metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
 from .model_folder import (
     CONFIG_FILE,
@@ -79,6 +79,8 @@ def read_case(directory: Path, *, own_links: bool = False, named: bool = False) 
     model = directory / names.model
     linked = Path(os.path.realpath(model)) if store and model.is_symlink() else None
     config = read_config(directory / names.config) if names.config in there else CaseConfig()
+    if config.normalisation is None and PREPROCESSOR_FILE in there:
+        config = replace(config, normalisation=read_preprocessor(directory / PREPROCESSOR_FILE))
     return ModelFolder(_model_id(directory), directory, config, names, linked_model=linked)
 
 
