@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import RunDirectoryError, one_line
-from ..core.files import open_text, write_text
+from ..core.files import IrregularFileError, open_text, write_text
 from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
 from ..runs.journal import Failure, Journal, NotHardened, ScanRecord
@@ -96,6 +96,8 @@ def read_results(path: Path) -> pd.DataFrame:
     try:
         with open_text(path) as file:
             rows = pd.read_csv(file, dtype={"model": str, **_TYPES}, keep_default_na=False, na_values=[""])
+    except IrregularFileError as error:
+        raise RunDirectoryError(f"{path}: cannot be read ({error}); delete it and give the rescan again") from None
     except (ValueError, TypeError, OverflowError) as error:  # pandas' own errors, and those of its types, are of these
         raise RunDirectoryError(f"{path}: damaged ({one_line(error)}); delete it and give the rescan again") from None
     missing = [name for name in ("model", "label") if name not in rows]

@@ -1,3 +1,5 @@
+import os
+
 import pandas as pd
 import pytest
 from toys import AS_STORED
@@ -154,3 +156,10 @@ def test_a_damaged_record_is_no_row(journal):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(RunDirectoryError, match=r"a\.before\.json: damaged"):
         write_results(run, {})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_place_of_results_is_refused_with_a_mend(tmp_path):
+    os.mkfifo(tmp_path / "results.csv")
+    with pytest.raises(RunDirectoryError, match=r"results\.csv: cannot be read \(not a regular file\); delete it"):
+        read_results(tmp_path / "results.csv")

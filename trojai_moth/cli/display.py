@@ -20,6 +20,8 @@ from ..scanners.calibration import CalibrationMetrics, Estimate
 from .console import logged, make_table
 
 _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
+# A name may have 128 letters, and one such must not squeeze the verdicts of all others out of the table.
+_WIDEST_NAME = 32
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def _move(bar: ProgressBar, task: TaskID, text: str) -> None:
 def verdict_table(rows: pd.DataFrame) -> Table:
     """One line per model: what the scanner found before and after, what it cost, and what became of it."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold", max_width=_WIDEST_NAME)
     for name in ("label", "smallest trigger before", "after hardening", "accuracy", "verdict"):
         table.add_column(name)
     for row in rows.to_dict("records"):
