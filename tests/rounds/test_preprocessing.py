@@ -292,3 +292,18 @@ def test_augmented_images_are_read_the_same_way(round_1, tmp_path, source):
         x, other = getattr(ours, name).x, getattr(plain, name).x.flip(1)
         low, high = other.amin((1, 2, 3), keepdim=True), other.amax((1, 2, 3), keepdim=True)
         assert torch.allclose(x, (other - low) / (high - low), atol=1e-5) and len(x) > 0
+
+
+def test_a_mean_and_std_that_are_worse_than_none_are_refused():
+    """Class 0 where red is above a half of white, which a network that is fed plainly gets right."""
+
+    class Half(nn.Module):
+        def forward(self, x):
+            red = x[:, 0].mean((1, 2))
+            return torch.stack([red - 0.5, 0.5 - red], 1)
+
+    raw = torch.full((20, 3, 40, 40), 150, dtype=torch.uint8)
+    raw[10:] = 100
+    said = Normalisation(mean=(0.1, 0.1, 0.1), std=(0.5, 0.5, 0.5))
+    with pytest.raises(UnreadableModelError, match=r"without that mean and std 1\.00; correct them"):
+        evidence(Half(), raw, [0] * 10 + [1] * 10).find(candidates(CONFIG, 40, said))

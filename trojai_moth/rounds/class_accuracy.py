@@ -20,8 +20,10 @@ from ..core.subject import Subject
 ACCURACY_FLOOR = 0.5
 """Below this share of right answers images are not what the model knows, whatever their order."""
 CLASS_FLOOR = 0.2
-"""Below this share of right answers a class's images are not of that class; of a class with some images."""
-_SOME_IMAGES = 5
+"""Below this share of right answers a class's images are not of that class, where that is no chance."""
+_CHANCE = 0.002
+_SUREST = 0.95
+"""No class is taken to be right more often than this, whatever the others are."""
 PROBED_PER_CLASS = 10
 # A class's images must be taken for one other class at least this often before the order of classes is doubted.
 _MAJORITY = 0.5
@@ -50,6 +52,16 @@ class ClassAccuracy:
     def of(self, label: int) -> float | None:
         """Share of a class's images that are right; None without any."""
         return self.right[label] / self.images[label] if self.images[label] else None
+
+    def is_wrong(self, label: int) -> bool:
+        """Whether nearly all of a class are wrong, and not by chance if it were as right as the others."""
+        share, count, right = self.of(label), self.images[label], self.right[label]
+        if share is None or share >= CLASS_FLOOR:
+            return False
+        others = sum(self.images) - count
+        rate = min(_SUREST, (sum(self.right) - right) / others) if others else ACCURACY_FLOOR
+        chance = sum(math.comb(count, hits) * rate**hits * (1 - rate) ** (count - hits) for hits in range(right + 1))
+        return chance < _CHANCE
 
     @property
     def words(self) -> str:
@@ -100,8 +112,7 @@ def check_images(
             f"mean and std (--mean, --std): {mend}"
         )
     for label, count in enumerate(found.images):
-        share = found.of(label)
-        if count >= _SOME_IMAGES and share is not None and share < CLASS_FLOOR:
+        if found.is_wrong(label):
             raise UnreadableModelError(
                 f"{where}: the model gets {found.right[label]} of {count} images of class {label} right and takes most "
                 f"for {found.taken_for[label]}; look at them, and {mend}"

@@ -73,7 +73,7 @@ def _normalisation(data: dict[str, Any], path: Path) -> Normalisation | None:
     nested = data.get("pretrained_cfg")
     said = {**(_lower(nested, path) if isinstance(nested, dict) else {}), **data}
     for names in (("mean", "std"), ("image_mean", "image_std")):
-        if all(isinstance(said.get(name), list) for name in names):
+        if all(isinstance(said.get(name), list | int | float) for name in names):
             mean, std = (_triple(said, name, path) for name in names)
             try:
                 return normalisation(mean, std, str(path))
@@ -83,7 +83,8 @@ def _normalisation(data: dict[str, Any], path: Path) -> Normalisation | None:
 
 
 def _triple(data: dict[str, Any], key: str, path: Path) -> Triple:
-    value = numbers = data[key]
+    value = data[key]
+    numbers = value if isinstance(value, list) else [value] * 3  # one for all channels
     if len(numbers) != 3 or not all(type(one) in (int, float) for one in numbers):
         raise UnreadableModelError(f"{path}: {key} is {value!r:.60}; a list of three numbers is needed")
     return tuple(map(float, numbers))  # type: ignore[return-value]

@@ -34,6 +34,8 @@ ACCURACY_FLOOR = 0.5
 _SURELY_MOVED = 0.8
 # Accuracies that differ by no more than this on a hundred images do not tell readings apart.
 _ALIKE = 0.03
+# By more than this a mean and std that are given may not be worse than none.
+_WORSE = 0.1
 # By how much of an image's spread of logits its class must win more, on average, for one of two readings that get as
 # many right to be the better one. Wrongly normalised images are mostly recognised, too, but less surely.
 _CLEARER = 0.02
@@ -181,6 +183,7 @@ class PreprocessingSearch:
         if max(known) < ACCURACY_FLOOR:
             reason = self._other_order(tried, probe) or self._too_low(max(known), chosen)
             raise UnreadableModelError(reason + _others(readings))
+        self._refuse_worse_than_plain(best[0], probe)
         lacking = "no published logits" if self.own else "no example images"
         return PreprocessingChoice(
             chosen=chosen,
@@ -191,6 +194,15 @@ class PreprocessingSearch:
             tied=tuple(reading.preprocessing.words for reading in best[1:]),
             readings=tuple(readings),
         )
+
+    def _refuse_worse_than_plain(self, best: PreprocessingTrial, probe: Tensor) -> None:
+        """A mean and std that are said alone are tried; where images are clearly better without, they are not its."""
+        plain = self._measure(replace(best.preprocessing, normalisation=None), probe)
+        if (plain.accuracy or 0.0) > (best.accuracy or 0.0) + _WORSE:
+            raise UnreadableModelError(
+                f"{self.where}: {best.words}, and without that mean and std {plain.accuracy:.2f}; correct them "
+                "(--mean, --std, or the configuration), or leave them out"
+            )
 
     def _other_order(self, tried: list[Preprocessing], probe: Tensor) -> str:
         """Why the images are refused if, read one way, nearly all of each class are taken for another one's; or ""."""
