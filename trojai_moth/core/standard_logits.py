@@ -4,12 +4,13 @@ Multiplying all logits changes no decision, but every loss: cross-entropy is fla
 they are large, so that a search finds nothing and a poisoned network looks clean. Whatever measures a network does so
 on a copy whose logits have a standard spread on clean images. The spread is a difference of logits, so a constant on
 all of them changes nothing either. A network whose classes have scales of their own, orders of magnitude apart, is
-given one scale for all classes.
+given one scale for all classes, and one whose images have, one for all images.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +28,12 @@ _PER_CLASS = 8
 _MOST_IMAGES = 256
 # Adversarially trained networks have classes that win by 12 times as much as others.
 _APART = 100.0
+# What is searched in looks like this: images half covered with noise.
+_NOISE_SEED = 0
 # Below this and above its inverse float32 has no digits left to tell logits apart.
 _LEAST_SPREAD = 1e-30
+# Logits that differ by a smaller share of the largest are equal.
+_LEAST_SHARE = 1e-6
 # How exactly a changed last layer must give the logits that are wanted, as a share of the largest.
 _TOLERANCE = 1e-3
 _COMPARED = 8
@@ -37,11 +42,12 @@ _COMPARED = 8
 class _Rescaling:
     """A forward hook: logits become (z - median(z) - centre) * scale, with one centre and scale for each class.
 
-    A hook and no module around the network, so that its layers keep their names for whoever looks for them.
+    ``even``: and every image's are then brought to the standard spread, which changes no decision. A hook and no module
+    around the network, so that its layers keep their names for whoever looks for them.
     """
 
-    def __init__(self, centre: Tensor, scale: Tensor) -> None:
-        self.centre, self.scale = centre, scale
+    def __init__(self, centre: Tensor, scale: Tensor, even: bool) -> None:
+        self.centre, self.scale, self.even = centre, scale, even
 
     def __call__(self, network: nn.Module, given: Any, logits: Any) -> Any:
         """The logits (N, classes) changed; of an output with side outputs the first."""
@@ -52,7 +58,8 @@ class _Rescaling:
     def _rescaled(self, logits: Tensor) -> Tensor:
         centre, scale = self.centre.to(logits.device), self.scale.to(logits.device)
         logits = logits.float()
-        return (logits - logits.median(1, keepdim=True).values - centre) * scale
+        logits = (logits - logits.median(1, keepdim=True).values - centre) * scale
+        return _evened(logits) if self.even else logits
 
 
 def standardised(subject: Subject, images: ImagePool) -> Subject:
@@ -68,14 +75,17 @@ def standardised(subject: Subject, images: ImagePool) -> Subject:
     if problem := _problem(logits):
         raise MothError(f"{subject.model_id}: the network {problem}; train or fetch it again")
     own = _scales_per_class(logits.double(), few.y.cpu())
-    if own is not None:
+    alike = _evened(logits.double() - logits.double().median(1, keepdim=True).values)
+    if own is not None and _scales_per_class(alike, few.y.cpu()) is not None:  # else it is the images that have scales
         centre, scale = own
-        even = (logits - logits.median(1, keepdim=True).values - centre) * scale
-        return _hooked(subject, centre, scale * (SPREAD / spread(even)))
-    factor = SPREAD / spread(logits)
-    folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
-    classes = logits.shape[1]
-    return folded or _hooked(subject, torch.zeros(classes), torch.full((classes,), factor))
+        evened = (logits - logits.median(1, keepdim=True).values - centre) * scale
+        found = _hooked(subject, centre, scale * (SPREAD / spread(evened)))
+    else:
+        factor = SPREAD / spread(logits)
+        folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
+        centre, scale = torch.zeros(logits.shape[1]), torch.full((logits.shape[1],), factor)
+        found = folded or _hooked(subject, centre, scale)
+    return _hooked(subject, centre, scale, even=True) if _uneven(found, few) else found
 
 
 def as_published(work: Subject, original: Subject) -> Subject:
@@ -156,6 +166,33 @@ def _scales_per_class(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None
     return centre.float(), scale.float()
 
 
+def _uneven(subject: Subject, few: ImagePool) -> bool:
+    """Whether images of some kind have logits of a scale of their own: those of a class, or those that noise covers.
+
+    Searching a trigger for such images would be led by the size of the mask alone.
+    """
+    spreads = [one for label in set(few.y.tolist()) for one in _spread_range(subject.logits(few.x[few.y == label]))]
+    stream = torch.Generator().manual_seed(_NOISE_SEED)
+    noise, cover = (torch.rand(few.x.shape, generator=stream).to(few.x.device) for _ in range(2))
+    spreads += _spread_range(subject.logits(torch.lerp(few.x, noise, cover[:, :1])))
+    known = [one for one in spreads if math.isfinite(one) and one > 0]  # no scale helps where all logits are equal
+    return bool(known) and max(known) / min(known) > _APART
+
+
+def _spread_range(logits: Tensor) -> list[float]:
+    """A low and a high spread of these images' logits (N, classes)."""
+    spreads = logits.cpu().double().std(1, correction=0)
+    return [float(spreads.quantile(share)) for share in (0.25, 0.75)]
+
+
+def _evened(logits: Tensor) -> Tensor:
+    """Logits (N, classes) with every image's at the standard spread; by their largest first, lest squares vanish."""
+    held = logits.detach()
+    largest = held.abs().amax(1, keepdim=True).clamp_min(_LEAST_SPREAD)
+    spreads = (held / largest).std(1, correction=0, keepdim=True).clamp_min(_LEAST_SHARE)
+    return logits / largest * (SPREAD / spreads)
+
+
 def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subject | None:
     """With the factor on the last layer's weights, where that is the same; training then has ordinary weights, too."""
     layers = [name for name, part in subject.module.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
@@ -175,7 +212,7 @@ def _multiply(layer: nn.Module, factor: float) -> None:
             parameter.mul_(factor)
 
 
-def _hooked(subject: Subject, centre: Tensor, scale: Tensor) -> Subject:
+def _hooked(subject: Subject, centre: Tensor, scale: Tensor, *, even: bool = False) -> Subject:
     module = copy.deepcopy(subject.module)
-    module.register_forward_hook(_Rescaling(centre, scale))
+    module.register_forward_hook(_Rescaling(centre, scale, even))
     return replace(subject, module=module, logit_scale=LogitScale(1.0, None))

@@ -51,7 +51,9 @@ class InversionResult:
     @property
     def looked_at(self) -> Tensor:
         """(P,) bool: rows whose search had finite losses and a gradient to follow; the others say nothing of a pair."""
-        return torch.isfinite(self.best_loss).all(1) & torch.isfinite(self.steepest) & (self.steepest > VANISHED)
+        first = (self.first_loss * self.task.weight.to(self.first_loss.device)).sum(1)
+        led = self.steepest * self.mask[0].numel() > VANISHED * first
+        return torch.isfinite(self.best_loss).all(1) & torch.isfinite(self.steepest) & led
 
     def require_looked_at(self) -> InversionResult:
         """Itself; MothError with the first row that was not looked at, and why."""
