@@ -102,9 +102,9 @@ def invert(
     refreshed since its weights last changed, where many inversions follow each other. Without learn_pattern the start's
     patterns stay and only masks are searched. The subject is left as it was.
     """
-    engine = engine or Engine(subject, settings.precision, settings.batch_images)
-    cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
     x = x.to(subject.device)
+    engine = (engine or Engine(subject, settings.precision, settings.batch_images)).faithful(x)
+    cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
     result = _work_off(engine, x, task, settings, start, cost, learn_pattern)
     if engine.exact or not settings.recheck_steps:
         return result
