@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rewritings import ALIKE, backdoored_subject, relu_scaled, rewritten, times
+from rewritings import ALIKE, backdoored_subject, plus, relu_scaled, rewritten, times
 from torch import nn
 
 from trojai_moth.core.errors import MothError
@@ -219,3 +219,15 @@ def test_a_gradient_that_the_masks_cost_drowns_is_none(subject, samples, scanner
 
     verdict = scan(scanner, replace(subject, module=_Changed(copy.deepcopy(subject.module), stepped)), samples)
     assert verdict.outcome == "not judged" and "no gradient to follow" in verdict.reason
+
+
+def test_a_constant_that_takes_all_digits_is_taken_off(subject, samples, verdicts):
+    constant = rewritten(subject, plus(1e6))
+    work = standardised(constant, samples.train)
+    assert work.logit_scale.centred and work.logits(samples.train.x).abs().max() < 100
+    expected, found = verdicts["k-arm"], scan("k-arm", constant, samples)
+    assert found.outcome == expected.outcome and found.evidence[0].size == pytest.approx(
+        expected.evidence[0].size, 0.05
+    )
+    left = as_published(work.clone(), constant).module.state_dict()
+    assert all(torch.equal(left[name], tensor) for name, tensor in constant.module.state_dict().items())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,8 @@ _NOISE_SEED = 0
 _LEAST_SPREAD = 1e-30
 # Logits that differ by a smaller share of the largest are equal.
 _LEAST_SHARE = 1e-6
+# Logits that are on average so many times their spread have too few digits left for the differences.
+_COMMON = 1000.0
 # How exactly a changed last layer must give the logits that are wanted, as a share of the largest.
 _TOLERANCE = 1e-3
 _COMPARED = 8
@@ -101,8 +104,9 @@ def as_published(work: Subject, original: Subject) -> Subject:
     else:
         layers = (subject.module.get_submodule(done.head) for subject in (work, original))
         with torch.no_grad():
-            for now, before in zip(*(layer.parameters(recurse=False) for layer in layers), strict=True):
-                now.copy_(before + (now - before * done.factor) / done.factor)
+            now, before = (list(layer.parameters(recurse=False)) for layer in layers)
+            for part, first, start in zip(now, before, _scaled(before, done), strict=True):
+                part.copy_(first + (part - start) / done.factor)
     return replace(work, logit_scale=None)
 
 
@@ -198,18 +202,29 @@ def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subje
     layers = [name for name, part in subject.module.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
     if not layers:
         return None
-    module = copy.deepcopy(subject.module)
-    _multiply(module.get_submodule(layers[-1]), factor)
-    found = replace(subject, module=module, logit_scale=LogitScale(factor, layers[-1]))
-    wanted = logits.double() * factor
-    error = (found.logits(x).cpu().double() - wanted).abs().max()
-    return found if float(error) <= _TOLERANCE * float(wanted.abs().max()) else None
+    common = float(logits.double().mean(1).abs().median()) > _COMMON * spread(logits)
+    for done in [LogitScale(factor, layers[-1], centred) for centred in ([True, False] if common else [False])]:
+        module = copy.deepcopy(subject.module)
+        parts = list(module.get_submodule(layers[-1]).parameters(recurse=False))
+        with torch.no_grad():
+            for part, scaled in zip(parts, _scaled(parts, done), strict=True):
+                part.copy_(scaled)
+        found = replace(subject, module=module, logit_scale=done)
+        wanted, given = logits.double() * factor, found.logits(x).cpu().double()
+        allowed = _TOLERANCE * float(wanted.abs().max())
+        if done.centred:
+            rounding = torch.finfo(torch.float32).eps * float(wanted.abs().max())
+            wanted, given = (one - one.mean(1, keepdim=True) for one in (wanted, given))
+            allowed = _TOLERANCE * float(wanted.abs().max()) + rounding
+        if float((given - wanted).abs().max()) <= allowed:
+            return found
+    return None
 
 
-def _multiply(layer: nn.Module, factor: float) -> None:
-    with torch.no_grad():
-        for parameter in layer.parameters(recurse=False):
-            parameter.mul_(factor)
+def _scaled(parts: Sequence[Tensor], done: LogitScale) -> list[Tensor]:
+    """The head's weight and bias as they are at the standard scale."""
+    scaled = [part.detach() * done.factor for part in parts]
+    return [part - part.mean(0, keepdim=True) for part in scaled] if done.centred else scaled
 
 
 def _hooked(subject: Subject, centre: Tensor, scale: Tensor, *, even: bool = False) -> Subject:
