@@ -29,6 +29,9 @@ _PER_CLASS = 8
 _MOST_IMAGES = 256
 # Adversarially trained networks have classes that win by 12 times as much as others.
 _APART = 100.0
+# The search keeps up with less. No more than needed: stamped images of networks that end in a ReLU have small logits,
+# and are as sure as others once they are even.
+_IMAGES_APART = 1e4
 # What is searched in looks like this: images half covered with noise.
 _NOISE_SEED = 0
 # Below this and above its inverse float32 has no digits left to tell logits apart.
@@ -78,12 +81,14 @@ def standardised(subject: Subject, images: ImagePool) -> Subject:
     if problem := _problem(logits):
         raise MothError(f"{subject.model_id}: the network {problem}; train or fetch it again")
     own = _scales_per_class(logits.double(), few.y.cpu())
-    alike = _evened(logits.double() - logits.double().median(1, keepdim=True).values)
-    if own is not None and _scales_per_class(alike, few.y.cpu()) is not None:  # else it is the images that have scales
+    if own is not None:
         centre, scale = own
         evened = (logits - logits.median(1, keepdim=True).values - centre) * scale
         found = _hooked(subject, centre, scale * (SPREAD / spread(evened)))
-    else:
+        alike = _evened(logits.double() - logits.double().median(1, keepdim=True).values)
+        if _uneven(found, few) and _scales_per_class(alike, few.y.cpu()) is None:
+            own = None  # it is the images that have scales
+    if own is None:
         factor = SPREAD / spread(logits)
         folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
         centre, scale = torch.zeros(logits.shape[1]), torch.full((logits.shape[1],), factor)
@@ -180,7 +185,7 @@ def _uneven(subject: Subject, few: ImagePool) -> bool:
     noise, cover = (torch.rand(few.x.shape, generator=stream).to(few.x.device) for _ in range(2))
     spreads += _spread_range(subject.logits(torch.lerp(few.x, noise, cover[:, :1])))
     known = [one for one in spreads if math.isfinite(one) and one > 0]  # no scale helps where all logits are equal
-    return bool(known) and max(known) / min(known) > _APART
+    return bool(known) and max(known) / min(known) > _IMAGES_APART
 
 
 def _spread_range(logits: Tensor) -> list[float]:
