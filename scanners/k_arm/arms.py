@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...core.errors import MothError
 from ...triggers.engine import Engine
-from ...triggers.search import trigger_gradient
+from ...triggers.search import VANISHED, trigger_gradient
 from ...triggers.trigger import Trigger, squash, squash_slope, unsquash
 from .settings import KArmSettings
 
@@ -36,7 +36,7 @@ class Arm:
     """One arm's trigger, schedule and history. Sizes are in pixels of 224 x 224; index (n,) into the images.
 
     successes: steps whose trigger worked and was the smallest so far; steepest: the largest slope of the loss at the
-    mask, of all steps; out: pruned, or done.
+    mask, of all steps; first_loss: the loss it began with; out: pruned, or done.
     """
 
     victim: int | None
@@ -59,12 +59,18 @@ class Arm:
     best_success: float = 0.0
     best: Trigger | None = None
     steepest: float = 0.0
+    first_loss: float = math.nan
     out: bool = False
 
     @property
     def found(self) -> bool:
         """Whether any trigger has worked."""
         return self.best is not None
+
+    @property
+    def led(self) -> bool:
+        """Whether there was a gradient to follow, or no step yet."""
+        return not self.steps or self.steepest * self.mask.raw.numel() > VANISHED * self.first_loss
 
 
 class Stepper:
@@ -104,10 +110,12 @@ class Stepper:
         success = (found.hit.view(weight.shape) * weight).sum(1).clamp(max=1.0)
         size = mask.sum(dim=(1, 2, 3)) * self.scale
         slopes = trigger_gradient(found, images, mask, pattern)
-        told = torch.stack([success, size, slopes[0].abs().amax(dim=(1, 2, 3))]).tolist()
+        loss = (found.loss.view(weight.shape) * weight).sum(1)
+        told = torch.stack([success, size, slopes[0].abs().amax(dim=(1, 2, 3)), loss]).tolist()
         self._update(arms, mask, pattern, *slopes)
         for at, arm in enumerate(arms):
             arm.steepest = max(arm.steepest, told[2][at])
+            arm.first_loss = arm.first_loss if arm.steps else told[3][at]
             self._note(arm, told[0][at], told[1][at], mask[at], pattern[at])
 
     def _update(self, arms: Sequence[Arm], mask: Tensor, pattern: Tensor, at_mask: Tensor, at_pattern: Tensor) -> None:

@@ -20,7 +20,6 @@ from ...core.subject import Subject
 from ...rounds.samples import Samples
 from ...triggers.engine import Engine
 from ...triggers.inversion import VANISHING
-from ...triggers.search import VANISHED
 from ...triggers.trigger import AnyPair
 from ..base import Scanner
 from ..result import Candidate, ScanResult
@@ -70,7 +69,7 @@ class KArm(Scanner):
         at_once = self.settings.arms_at_once or max(1, min(engine.batch // width, most))
         Bandit(arms, self.settings, generator(seed, self.name, "bandit")).run(stepper.step, at_once)
         for arm in arms:
-            if arm.steps and arm.steepest <= VANISHED:
+            if not arm.led:
                 raise MothError(f"inversion of {arm.victim}->{arm.target} {VANISHING}")
         return sorted(arms, key=lambda arm: (arm.best_size, -arm.best_success))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rewritings import ALIKE, backdoored_subject, relu_scaled, rewritten, times
+from rewritings import ALIKE, backdoored_subject, plus, relu_scaled, rewritten, times
 from torch import nn
 
 from trojai_moth.core.errors import MothError
@@ -158,3 +158,78 @@ def test_logits_that_float32_cannot_hold_are_not_judged(subject, samples, factor
         assert verdict.outcome == "not judged" and verdict.skip == "invalid"
     with pytest.raises(MothError, match="the network gives logits that"):
         measure_distances(lost, samples.held, DistanceSettings(steps=2), "toys")
+
+
+class _Changed(nn.Module):
+    """A network whose logits (N, classes) are changed by a function of them and the images."""
+
+    def __init__(self, inner, change):
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, x):
+        return self.change(self.inner(x), x)
+
+
+def _small_for(chosen):
+    """Logits a millionth as large on images for which ``chosen`` of logits and images holds."""
+    return lambda logits, x: logits * torch.where(chosen(logits, x), 1e-6, 1.0)[:, None]
+
+
+def _noisy(logits, x):
+    return (x[:, :, 1:] - x[:, :, :-1]).abs().mean(dim=(1, 2, 3)) > 0.16  # 0.153 at most of clean and patched images
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_small_for(lambda logits, x: logits.argmax(1) != 1), _small_for(_noisy)],
+    ids=["of some classes", "under noise"],
+)
+def test_images_with_scales_of_their_own_are_brought_to_one(subject, samples, verdicts, change):
+    hidden = replace(subject, module=_Changed(copy.deepcopy(subject.module), change))
+    x = samples.train.x
+    even = standardised(hidden, samples.train).logits(x)
+    assert torch.equal(even.argmax(1), subject.logits(x).argmax(1))
+    assert torch.allclose(even.std(1, correction=0), torch.tensor(SPREAD), rtol=1e-3)
+    expected, found = verdicts["neural-cleanse"], scan("neural-cleanse", hidden, samples)
+    assert found.outcome == expected.outcome == "flagged"
+    assert (found.evidence[0].victim, found.evidence[0].target) == (2, 1)
+    assert math.log(found.evidence[0].size / expected.evidence[0].size) == pytest.approx(0, abs=0.4)
+
+
+def test_an_image_with_equal_logits_stays_finite(subject, samples):
+    """Such as stock squeezenets give, whose last layer is a ReLU."""
+
+    def change(logits, x):
+        return torch.where((logits.argmax(1) == 0)[:, None], logits * 1e-6, logits) * (x.mean((1, 2, 3)) > 0)[:, None]
+
+    even = standardised(replace(subject, module=_Changed(copy.deepcopy(subject.module), change)), samples.train)
+    assert even.logit_scale.head is None
+    assert torch.equal(even.logits(torch.zeros(1, 3, 16, 16)), torch.zeros(1, 3))
+
+
+def test_an_ordinary_network_keeps_its_scales(subject, samples):
+    assert standardised(subject, samples.train).logit_scale.head is not None
+
+
+@pytest.mark.parametrize("scanner", ["neural-cleanse", "k-arm"])
+def test_a_gradient_that_the_masks_cost_drowns_is_none(subject, samples, scanner):
+    """Rounded outputs that let a millionth of the slope through: only the cost would move the mask."""
+
+    def stepped(logits, x):
+        return (logits * 4).round().detach() / 4 + 1e-6 * (logits - logits.detach())
+
+    verdict = scan(scanner, replace(subject, module=_Changed(copy.deepcopy(subject.module), stepped)), samples)
+    assert verdict.outcome == "not judged" and "no gradient to follow" in verdict.reason
+
+
+def test_a_constant_that_takes_all_digits_is_taken_off(subject, samples, verdicts):
+    constant = rewritten(subject, plus(1e6))
+    work = standardised(constant, samples.train)
+    assert work.logit_scale.centred and work.logits(samples.train.x).abs().max() < 100
+    expected, found = verdicts["k-arm"], scan("k-arm", constant, samples)
+    assert found.outcome == expected.outcome and found.evidence[0].size == pytest.approx(
+        expected.evidence[0].size, 0.05
+    )
+    left = as_published(work.clone(), constant).module.state_dict()
+    assert all(torch.equal(left[name], tensor) for name, tensor in constant.module.state_dict().items())

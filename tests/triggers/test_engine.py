@@ -306,3 +306,18 @@ def test_a_trigger_that_fails_in_fp32_is_searched_on_or_given_up(tmp_path, monke
     settings = dataclasses.replace(settings, recheck_steps=200)
     mended = invert(subject, images.x, task, settings, start, initial_cost=torch.full((2,), 1e-3), engine=engine)
     assert mended.converged.all() and (trigger_success(subject, images.x, mended) >= 0.9).all()
+
+
+@pytest.mark.parametrize(("constant", "bf16"), [(0.0, True), (1e4, False)])
+def test_bf16_is_left_where_it_cannot_tell_classes_apart(tmp_path, constant, bf16):
+    """A constant on all logits changes no decision, but takes all digits that bf16 has."""
+    subject, images = trained_subject(), square_images(4, seed=1)
+    with torch.no_grad():
+        subject.module.body[-1].bias += constant
+    engine = Engine(subject, "auto", book=bf16_book(tmp_path / "plans.json", subject))
+    assert engine.faithful(images.x).exact is not bf16
+    task = make_task(images.y, [(0, 1), (1, 2)])
+    settings, start = InversionSettings(steps=40, precision="auto"), random_start(task, subject.size, 0)
+    found = invert(subject, images.x, task, settings, start, engine=engine)
+    expected = invert(subject, images.x, task, dataclasses.replace(settings, precision="fp32"), start)
+    torch.testing.assert_close(found.size, expected.size, rtol=0.1, atol=0.1)

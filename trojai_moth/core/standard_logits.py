@@ -4,12 +4,14 @@ Multiplying all logits changes no decision, but every loss: cross-entropy is fla
 they are large, so that a search finds nothing and a poisoned network looks clean. Whatever measures a network does so
 on a copy whose logits have a standard spread on clean images. The spread is a difference of logits, so a constant on
 all of them changes nothing either. A network whose classes have scales of their own, orders of magnitude apart, is
-given one scale for all classes.
+given one scale for all classes, and one whose images have, one for all images.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +31,17 @@ _MOST_IMAGES = 256
 _APART = 100.0
 # A class has a scale where most of its images are right.
 _RECOGNISED = 0.5
+# The search keeps up with less. No more than needed: stamped images of networks that end in a ReLU have small logits,
+# and are as sure as others once they are even.
+_IMAGES_APART = 1e4
+# What is searched in looks like this: images half covered with noise.
+_NOISE_SEED = 0
 # Below this and above its inverse float32 has no digits left to tell logits apart.
 _LEAST_SPREAD = 1e-30
+# Logits that differ by a smaller share of the largest are equal.
+_LEAST_SHARE = 1e-6
+# Logits that are on average so many times their spread have too few digits left for the differences.
+_COMMON = 1000.0
 # How exactly a changed last layer must give the logits that are wanted, as a share of the largest.
 _TOLERANCE = 1e-3
 _COMPARED = 8
@@ -39,11 +50,12 @@ _COMPARED = 8
 class _Rescaling:
     """A forward hook: logits become (z - median(z) - centre) * scale, with one centre and scale for each class.
 
-    A hook and no module around the network, so that its layers keep their names for whoever looks for them.
+    ``even``: and every image's are then brought to the standard spread, which changes no decision. A hook and no module
+    around the network, so that its layers keep their names for whoever looks for them.
     """
 
-    def __init__(self, centre: Tensor, scale: Tensor) -> None:
-        self.centre, self.scale = centre, scale
+    def __init__(self, centre: Tensor, scale: Tensor, even: bool) -> None:
+        self.centre, self.scale, self.even = centre, scale, even
 
     def __call__(self, network: nn.Module, given: Any, logits: Any) -> Any:
         """The logits (N, classes) changed; of an output with side outputs the first."""
@@ -54,7 +66,8 @@ class _Rescaling:
     def _rescaled(self, logits: Tensor) -> Tensor:
         centre, scale = self.centre.to(logits.device), self.scale.to(logits.device)
         logits = logits.float()
-        return (logits - logits.median(1, keepdim=True).values - centre) * scale
+        logits = (logits - logits.median(1, keepdim=True).values - centre) * scale
+        return _evened(logits) if self.even else logits
 
 
 def standardised(subject: Subject, images: ImagePool) -> Subject:
@@ -72,12 +85,17 @@ def standardised(subject: Subject, images: ImagePool) -> Subject:
     own = _scales_per_class(logits.double(), few.y.cpu())
     if own is not None:
         centre, scale = own
-        even = (logits - logits.median(1, keepdim=True).values - centre) * scale
-        return _hooked(subject, centre, scale * (SPREAD / spread(even)))
-    factor = SPREAD / spread(logits)
-    folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
-    classes = logits.shape[1]
-    return folded or _hooked(subject, torch.zeros(classes), torch.full((classes,), factor))
+        evened = (logits - logits.median(1, keepdim=True).values - centre) * scale
+        found = _hooked(subject, centre, scale * (SPREAD / spread(evened)))
+        alike = _evened(logits.double() - logits.double().median(1, keepdim=True).values)
+        if _uneven(found, few) and _scales_per_class(alike, few.y.cpu()) is None:
+            own = None  # it is the images that have scales
+    if own is None:
+        factor = SPREAD / spread(logits)
+        folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
+        centre, scale = torch.zeros(logits.shape[1]), torch.full((logits.shape[1],), factor)
+        found = folded or _hooked(subject, centre, scale)
+    return _hooked(subject, centre, scale, even=True) if _uneven(found, few) else found
 
 
 def as_published(work: Subject, original: Subject) -> Subject:
@@ -93,8 +111,9 @@ def as_published(work: Subject, original: Subject) -> Subject:
     else:
         layers = (subject.module.get_submodule(done.head) for subject in (work, original))
         with torch.no_grad():
-            for now, before in zip(*(layer.parameters(recurse=False) for layer in layers), strict=True):
-                now.copy_(before + (now - before * done.factor) / done.factor)
+            now, before = (list(layer.parameters(recurse=False)) for layer in layers)
+            for part, first, start in zip(now, before, _scaled(before, done), strict=True):
+                part.copy_(first + (part - start) / done.factor)
     return replace(work, logit_scale=None)
 
 
@@ -160,26 +179,64 @@ def _scales_per_class(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None
     return centre.float(), scale.float()
 
 
+def _uneven(subject: Subject, few: ImagePool) -> bool:
+    """Whether images of some kind have logits of a scale of their own: those of a class, or those that noise covers.
+
+    Searching a trigger for such images would be led by the size of the mask alone.
+    """
+    spreads = [one for label in set(few.y.tolist()) for one in _spread_range(subject.logits(few.x[few.y == label]))]
+    stream = torch.Generator().manual_seed(_NOISE_SEED)
+    noise, cover = (torch.rand(few.x.shape, generator=stream).to(few.x.device) for _ in range(2))
+    spreads += _spread_range(subject.logits(torch.lerp(few.x, noise, cover[:, :1])))
+    known = [one for one in spreads if math.isfinite(one) and one > 0]  # no scale helps where all logits are equal
+    return bool(known) and max(known) / min(known) > _IMAGES_APART
+
+
+def _spread_range(logits: Tensor) -> list[float]:
+    """A low and a high spread of these images' logits (N, classes)."""
+    spreads = logits.cpu().double().std(1, correction=0)
+    return [float(spreads.quantile(share)) for share in (0.25, 0.75)]
+
+
+def _evened(logits: Tensor) -> Tensor:
+    """Logits (N, classes) with every image's at the standard spread; by their largest first, lest squares vanish."""
+    held = logits.detach()
+    largest = held.abs().amax(1, keepdim=True).clamp_min(_LEAST_SPREAD)
+    spreads = (held / largest).std(1, correction=0, keepdim=True).clamp_min(_LEAST_SHARE)
+    return logits / largest * (SPREAD / spreads)
+
+
 def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subject | None:
     """With the factor on the last layer's weights, where that is the same; training then has ordinary weights, too."""
     layers = [name for name, part in subject.module.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
     if not layers:
         return None
+    common = float(logits.double().mean(1).abs().median()) > _COMMON * spread(logits)
+    for done in [LogitScale(factor, layers[-1], centred) for centred in ([True, False] if common else [False])]:
+        module = copy.deepcopy(subject.module)
+        parts = list(module.get_submodule(layers[-1]).parameters(recurse=False))
+        with torch.no_grad():
+            for part, scaled in zip(parts, _scaled(parts, done), strict=True):
+                part.copy_(scaled)
+        found = replace(subject, module=module, logit_scale=done)
+        wanted, given = logits.double() * factor, found.logits(x).cpu().double()
+        allowed = _TOLERANCE * float(wanted.abs().max())
+        if done.centred:
+            rounding = torch.finfo(torch.float32).eps * float(wanted.abs().max())
+            wanted, given = (one - one.mean(1, keepdim=True) for one in (wanted, given))
+            allowed = _TOLERANCE * float(wanted.abs().max()) + rounding
+        if float((given - wanted).abs().max()) <= allowed:
+            return found
+    return None
+
+
+def _scaled(parts: Sequence[Tensor], done: LogitScale) -> list[Tensor]:
+    """The head's weight and bias as they are at the standard scale."""
+    scaled = [part.detach() * done.factor for part in parts]
+    return [part - part.mean(0, keepdim=True) for part in scaled] if done.centred else scaled
+
+
+def _hooked(subject: Subject, centre: Tensor, scale: Tensor, *, even: bool = False) -> Subject:
     module = copy.deepcopy(subject.module)
-    _multiply(module.get_submodule(layers[-1]), factor)
-    found = replace(subject, module=module, logit_scale=LogitScale(factor, layers[-1]))
-    wanted = logits.double() * factor
-    error = (found.logits(x).cpu().double() - wanted).abs().max()
-    return found if float(error) <= _TOLERANCE * float(wanted.abs().max()) else None
-
-
-def _multiply(layer: nn.Module, factor: float) -> None:
-    with torch.no_grad():
-        for parameter in layer.parameters(recurse=False):
-            parameter.mul_(factor)
-
-
-def _hooked(subject: Subject, centre: Tensor, scale: Tensor) -> Subject:
-    module = copy.deepcopy(subject.module)
-    module.register_forward_hook(_Rescaling(centre, scale))
+    module.register_forward_hook(_Rescaling(centre, scale, even))
     return replace(subject, module=module, logit_scale=LogitScale(1.0, None))

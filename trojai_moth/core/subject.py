@@ -106,10 +106,14 @@ def taking_unit_images(network: nn.Module, expected: Normalisation | None) -> nn
 
 @dataclass(frozen=True)
 class LogitScale:
-    """What was done to a network's logits: a factor on its layer ``head``, or, without one, a hook on its output."""
+    """What was done to a network's logits: a factor on its layer ``head``, or, without one, a hook on its output.
+
+    centred: what that layer adds to the logits of all classes alike is taken off, too.
+    """
 
     factor: float
     head: str | None
+    centred: bool = False
 
 
 @dataclass(frozen=True)

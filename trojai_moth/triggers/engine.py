@@ -33,6 +33,8 @@ from .precision import PrecisionChoice
 
 # The probe tries the usual batch and one this many times as large.
 _LARGER = 3
+# Images that bf16 is compared with fp32 on, and how far its logits may be off, as a share of their spread.
+_COMPARED, _FAITHFUL = 16, 0.1
 # Part of a plan's name: raised when the probe learns something new, so that plans from before are found anew.
 _PROBE = 2
 
@@ -80,6 +82,22 @@ class Engine:
         exact._choose("fp32")
         exact.batch = min(self.batch, exact.plan.batch)
         return exact
+
+    def faithful(self, x: Tensor) -> Engine:
+        """Itself where its logits on some of the images x (N, 3, H, W) are those of fp32, or nearly; else in fp32.
+
+        bf16 has 8 bits: a large constant on all logits, or large values that cancel inside, leave it none to tell
+        classes apart, and what is not found in it is never seen again.
+        """
+        if self.exact or not len(x):
+            return self
+        few = x[torch.linspace(0, len(x) - 1, min(_COMPARED, len(x)), device=x.device).long()].to(self.device)
+        with torch.no_grad(), self.plan.autocast(self.device):
+            rough = self._module(replace(self.plan, compiled=False))(self.plan.laid_out(few)).double()
+        # A constant on all logits of an image says nothing of its classes.
+        rough, exact = (one - one.mean(1, keepdim=True) for one in (rough, self.subject.logits(few).double()))
+        off = (rough - exact).square().mean().sqrt()
+        return self if bool(off <= _FAITHFUL * exact.square().mean().sqrt()) else self.in_fp32()
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -51,7 +51,9 @@ class InversionResult:
     @property
     def looked_at(self) -> Tensor:
         """(P,) bool: rows whose search had finite losses and a gradient to follow; the others say nothing of a pair."""
-        return torch.isfinite(self.best_loss).all(1) & torch.isfinite(self.steepest) & (self.steepest > VANISHED)
+        first = (self.first_loss * self.task.weight.to(self.first_loss.device)).sum(1)
+        led = self.steepest * self.mask[0].numel() > VANISHED * first
+        return torch.isfinite(self.best_loss).all(1) & torch.isfinite(self.steepest) & led
 
     def require_looked_at(self) -> InversionResult:
         """Itself; MothError with the first row that was not looked at, and why."""
@@ -100,9 +102,9 @@ def invert(
     refreshed since its weights last changed, where many inversions follow each other. Without learn_pattern the start's
     patterns stay and only masks are searched. The subject is left as it was.
     """
-    engine = engine or Engine(subject, settings.precision, settings.batch_images)
-    cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
     x = x.to(subject.device)
+    engine = (engine or Engine(subject, settings.precision, settings.batch_images)).faithful(x)
+    cost = initial_cost if initial_cost is not None else torch.full((len(task),), settings.initial_cost)
     result = _work_off(engine, x, task, settings, start, cost, learn_pattern)
     if engine.exact or not settings.recheck_steps:
         return result
