@@ -184,7 +184,8 @@ def _uneven(subject: Subject, few: ImagePool) -> bool:
 
     Searching a trigger for such images would be led by the size of the mask alone.
     """
-    spreads = [one for label in set(few.y.tolist()) for one in _spread_range(subject.logits(few.x[few.y == label]))]
+    logits, y = subject.logits(few.x).cpu(), few.y.cpu()
+    spreads = [one for label in set(y.tolist()) for one in _spread_range(logits[y == label])]
     stream = torch.Generator().manual_seed(_NOISE_SEED)
     noise, cover = (torch.rand(few.x.shape, generator=stream).to(few.x.device) for _ in range(2))
     spreads += _spread_range(subject.logits(torch.lerp(few.x, noise, cover[:, :1])))
