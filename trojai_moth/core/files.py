@@ -101,8 +101,12 @@ def _encoding(beginning: bytes) -> str:
 
 
 def separator(first_line: str) -> str:
-    """What stands between the cells of a table: a comma, or what spreadsheets of other countries write for it."""
-    return next((mark for mark in ",;\t" if mark in first_line), ",")
+    """What stands between the cells of a table: a comma, or what spreadsheets of other countries write for it.
+
+    >>> separator("a,b"), separator("a;b, in words;c"), separator("a")
+    (',', ';', ',')
+    """
+    return max(",;\t", key=first_line.count)
 
 
 def _check_regular(status: os.stat_result, path: str | Path, limit: int | None) -> None:
