@@ -13,7 +13,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from huggingface_hub.utils import yaml_dump
 
-from ...core.errors import SettingsError
+from ...core.errors import SettingsError, one_line
 from ...core.files import IrregularFileError, read_bytes, read_text, write_atomically
 from .card import METRICS, CardRecord
 from .text import HEAT_MAP, PAIRS, SIDE_FILE
@@ -97,14 +97,17 @@ def read_key(path: Path) -> dict[str, Any]:
 def read_scalars(path: Path) -> dict[str, Any]:
     """The evaluation results of ours that a card states."""
     index = _parse(_split(_read(path), path)[0], path).get(INDEX)
-    found = model_index_to_eval_results(index)[1] if index else []
+    try:
+        found = model_index_to_eval_results(index)[1] if index else []
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"{path}: its {INDEX} cannot be read ({one_line(error)}); mend it or take it out") from None
     return {result.metric_type: result.metric_value for result in found if result.metric_type in METRICS}
 
 
 def merged_index(there: Any, own: list[EvalResult], name: str, path: Path) -> list[Any]:
     """A model-index with our results renewed and all others as they were."""
-    if there is not None and not (isinstance(there, list) and all(isinstance(entry, dict) for entry in there)):
-        raise SettingsError(f"{path}: its {INDEX} is not a list of models; mend it or take it out")
+    if there is not None and not _is_index(there):
+        raise SettingsError(f"{path}: its {INDEX} is not a list of models with results; mend it or take it out")
     fresh = eval_results_to_model_index(name, own)[0]["results"]
     entries = [{**entry, "results": _others(entry)} for entry in there or []]
     home = next((entry for entry in entries if entry.get("name") == name), None)
@@ -115,10 +118,27 @@ def merged_index(there: Any, own: list[EvalResult], name: str, path: Path) -> li
     return [entry for entry in entries if entry["results"]]
 
 
+def _is_index(there: Any) -> bool:
+    """Whether it is a list of models with lists of results with lists of metrics, any of them left out."""
+    results = _parts(there, "results")
+    metrics = None if results is None else [_parts([result], "metrics") for result in results]
+    return metrics is not None and all(
+        parts is not None and all(isinstance(part, dict) for part in parts) for parts in metrics
+    )
+
+
+def _parts(entries: Any, name: str) -> list[Any] | None:
+    """All that stands under a name in a list of mappings; None where it is no such list, or no list stands there."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    lists = [entry.get(name) or [] for entry in entries]
+    return [part for own in lists for part in own] if all(isinstance(own, list) for own in lists) else None
+
+
 def _others(entry: dict[str, Any]) -> list[Any]:
     kept: list[Any] = []
     for result in entry.get("results") or []:
-        metrics = [metric for metric in result.get("metrics", []) if metric.get("type") not in METRICS]
+        metrics = [metric for metric in result.get("metrics") or [] if metric.get("type") not in METRICS]
         if metrics:
             kept.append({**result, "metrics": metrics})
     return kept
