@@ -12,7 +12,7 @@ from ..core.device import is_out_of_memory
 from ..core.errors import Misconduct, one_line
 from ..core.messages import kept_traceback
 from ..core.records import from_dict, to_dict
-from ..core.standard_logits import logits_problem, standardised
+from ..core.standard_logits import UnusableLogits, standardised
 from ..core.statistics import logistic
 from ..core.subject import Subject
 from ..core.time_limit import TimeLimitExceeded, check_budget, run_with_time_limit
@@ -92,9 +92,10 @@ class Scanner(ABC):
         return verdict
 
     def _scanned(self, subject: Subject, samples: Samples, seed: int) -> ScanResult:
-        if subject.logit_scale is None and (problem := logits_problem(subject, samples.train)):
-            return self._skipped("invalid", f"the network {problem}")
-        given = standardised(subject, samples.train)
+        try:
+            given = standardised(subject, samples.train)
+        except UnusableLogits as error:
+            return self._skipped("invalid", f"the network {error.problem}")
         work = given.clone()
         with work.frozen():
             verdict = self.scan(work, samples, seed=seed)

@@ -25,8 +25,9 @@ def class_names(case: ModelFolder, classes: int, file: Path | None = None) -> tu
     """
     if file is not None:
         return read_names(file, classes)
-    if len(case.signs) == classes:
-        return tuple(_short(path.stem) for path in case.signs)
+    signs = case.signs
+    if len(signs) == classes:
+        return tuple(_short(path.stem) for path in signs)
     return tuple(map(str, range(classes)))
 
 

@@ -120,11 +120,8 @@ def merged_index(there: Any, own: list[EvalResult], name: str, path: Path) -> li
 
 def _is_index(there: Any) -> bool:
     """Whether it is a list of models with lists of results with lists of metrics, any of them left out."""
-    results = _parts(there, "results")
-    metrics = None if results is None else [_parts([result], "metrics") for result in results]
-    return metrics is not None and all(
-        parts is not None and all(isinstance(part, dict) for part in parts) for parts in metrics
-    )
+    metrics = _parts(_parts(there, "results"), "metrics")
+    return metrics is not None and all(isinstance(metric, dict) for metric in metrics)
 
 
 def _parts(entries: Any, name: str) -> list[Any] | None:

@@ -10,7 +10,7 @@ from rewritings import ALIKE, backdoored_subject, plus, relu_scaled, rewritten, 
 from torch import nn
 
 from trojai_moth.core.errors import MothError
-from trojai_moth.core.standard_logits import SPREAD, as_published, logits_problem, spread, standardised
+from trojai_moth.core.standard_logits import SPREAD, UnusableLogits, as_published, spread, standardised
 from trojai_moth.hardeners.registry import make_hardener
 from trojai_moth.scanners.registry import make_scanner
 from trojai_moth.testing.planted import PlantedNet, make_samples, make_subject, planted_samples, square_images
@@ -152,7 +152,8 @@ def test_a_network_without_gradients_is_not_judged(subject, samples, scanner):
 @pytest.mark.parametrize("factor", [0.0, 1e-42, 1e38])
 def test_logits_that_float32_cannot_hold_are_not_judged(subject, samples, factor):
     lost = rewritten(subject, times(factor))
-    assert logits_problem(lost, samples.train)
+    with pytest.raises(UnusableLogits):
+        standardised(lost, samples.train)
     for name in SETTINGS:
         verdict = scan(name, lost, samples)
         assert verdict.outcome == "not judged" and verdict.skip == "invalid"

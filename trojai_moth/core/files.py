@@ -96,8 +96,13 @@ def decode_text(content: bytes) -> str:
     return content.decode(_encoding(content))
 
 
+def is_utf_16(beginning: bytes) -> bool:
+    """Whether text that begins so says that it is UTF-16."""
+    return beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
 def _encoding(beginning: bytes) -> str:
-    return "utf-16" if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return "utf-16" if is_utf_16(beginning) else "utf-8-sig"
 
 
 def separator(first_line: str) -> str:

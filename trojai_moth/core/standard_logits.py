@@ -47,6 +47,14 @@ _TOLERANCE = 1e-3
 _COMPARED = 8
 
 
+class UnusableLogits(MothError):
+    """Nothing can be measured with a network's logits; ``problem`` says why, to follow "the network ..."."""
+
+    def __init__(self, model_id: str, problem: str) -> None:
+        super().__init__(f"{model_id}: the network {problem}; train or fetch it again")
+        self.problem = problem
+
+
 class _Rescaling:
     """A forward hook: logits become (z - median(z) - centre) * scale, with one centre and scale for each class.
 
@@ -74,14 +82,14 @@ def standardised(subject: Subject, images: ImagePool) -> Subject:
     """A copy of the subject whose logits have the standard spread on these clean images, x (N, 3, H, W) in [0, 1].
 
     It makes the same decisions; where classes had scales of their own, on clean images. The subject itself where that
-    was done before. MothError where nothing can be measured with its logits (see :func:`logits_problem`).
+    was done before. UnusableLogits where nothing can be measured with them.
     """
     if subject.logit_scale is not None:
         return subject
     few = _few(images)
     logits = subject.logits(few.x).float().cpu()
     if problem := _problem(logits):
-        raise MothError(f"{subject.model_id}: the network {problem}; train or fetch it again")
+        raise UnusableLogits(subject.model_id, problem)
     own = _scales_per_class(logits.double(), few.y.cpu())
     if own is not None:
         centre, scale = own
@@ -121,11 +129,6 @@ def _unhook(module: nn.Module) -> None:
     for key, hook in list(module._forward_hooks.items()):
         if isinstance(hook, _Rescaling):
             del module._forward_hooks[key]
-
-
-def logits_problem(subject: Subject, images: ImagePool) -> str | None:
-    """Why nothing can be measured with a network's logits on these images, to follow "the network ..."."""
-    return _problem(subject.logits(_few(images).x).float().cpu())
 
 
 def spread(logits: Tensor) -> float:

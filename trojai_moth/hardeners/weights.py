@@ -79,7 +79,7 @@ def read_trace(path: Path) -> HardeningTrace:
     try:
         return replace(from_json(HardeningTrace, text, source=str(path)), weights_sha256=stored.sha256)
     except SettingsError as error:
-        raise UnreadableModelError(f"{error}; harden the model again") from None
+        raise UnreadableModelError(f"{error}; {_AGAIN}") from None
 
 
 def load_weights(path: Path, subject: Subject, *, sha256: str | None = None) -> Subject:
@@ -92,7 +92,7 @@ def load_weights(path: Path, subject: Subject, *, sha256: str | None = None) -> 
     if sha256 not in (None, stored.sha256):
         raise UnreadableModelError(
             f"{path}: not the weights that the journal names (sha256 {sha256:.12} there, {stored.sha256:.12} here); "
-            "harden the model again"
+            f"{_AGAIN}"
         )
     if stored.metadata.get("source_sha256") != subject.source_sha256:
         raise UnreadableModelError(

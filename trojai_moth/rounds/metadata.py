@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 
 from ..core.errors import UnreadableModelError
-from ..core.files import decode_text, read_bytes, separator
+from ..core.files import decode_text, is_utf_16, read_bytes, separator
 
 METADATA_FILE: Final = "METADATA.csv"
 MODEL_NAME: Final = "model_name"
@@ -22,7 +22,6 @@ MODEL_NAME: Final = "model_name"
 MODELS_FOLDER: Final = "models"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SHOWN = 100
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def metadata_file(root: Path) -> Path:
@@ -72,7 +71,7 @@ def _read(path: Path) -> list[list[str]]:
     """The header and all rows below it, each as wide as the header: cells are cut off, or empty ones added."""
     try:
         raw = read_bytes(path)
-        raw = raw.removeprefix(codecs.BOM_UTF8).lstrip() if raw[:2] not in _UTF_16 else decode_text(raw).encode()
+        raw = raw.removeprefix(codecs.BOM_UTF8).lstrip() if not is_utf_16(raw) else decode_text(raw).encode()
         raw.partition(b"\n")[0].decode()
     except OSError as error:
         raise UnreadableModelError(

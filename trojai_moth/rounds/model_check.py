@@ -9,7 +9,7 @@ import torch
 
 from ..core.errors import MothError, one_line
 from ..core.records import Field, record
-from .class_accuracy import class_accuracy
+from .class_accuracy import ClassAccuracy, class_accuracy
 from .data_settings import DataSettings
 from .model_folder import ModelFolder, SkippedModel
 from .open_folder import NoImagesError, OpenedFolder, open_folder
@@ -60,11 +60,10 @@ def check_model(case: ModelFolder | SkippedModel, data: DataSettings | None = No
     try:
         with unpacked(case) as there:
             opened = open_folder(there, torch.device("cpu"), data)
-            if len(opened.examples):
-                check_examples(there, opened, data or DataSettings())
+            given = check_examples(there, opened, data or DataSettings()) if len(opened.examples) else None
             if data and data.sources != ("examples",):
                 _try_images(there, opened, data)
-            return _healthy(there, opened, started)
+            return _healthy(there, opened, given, started)
     except NoImagesError as error:
         problem, missing = str(error), (NO_EXAMPLES,)
     except MothError as error:
@@ -81,9 +80,11 @@ def _try_images(case: ModelFolder, opened: OpenedFolder, data: DataSettings) -> 
     collect_samples(case, opened, replace(data, train_per_class=tried, held_per_class=1), 0)
 
 
-def _healthy(case: ModelFolder, opened: OpenedFolder, started: float) -> ModelCheck:
+def _healthy(case: ModelFolder, opened: OpenedFolder, given: ClassAccuracy | None, started: float) -> ModelCheck:
+    """given: what the model makes of the first examples of each class, if there are any."""
     subject, examples = opened.subject, opened.examples
-    given = class_accuracy(subject, examples) if len(examples) else None
+    if given and sum(given.images) < len(examples):
+        given = class_accuracy(subject, examples)
     present, problem = len(set(examples.y.tolist())), ""
     if present == 1:
         problem = f"{case.examples}: images of one class alone; a scan needs two classes or more"

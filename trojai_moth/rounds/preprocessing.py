@@ -183,7 +183,8 @@ class PreprocessingSearch:
         if max(known) < ACCURACY_FLOOR:
             reason = self._other_order(tried, probe) or self._too_low(max(known), chosen)
             raise UnreadableModelError(reason + _others(readings))
-        self._refuse_worse_than_plain(best[0], probe)
+        if all(one.normalisation for one in tried):  # else they were compared with plain ones already
+            self._refuse_worse_than_plain(best[0], probe)
         lacking = "no published logits" if self.own else "no example images"
         return PreprocessingChoice(
             chosen=chosen,
@@ -254,15 +255,14 @@ class PreprocessingSearch:
             return PreprocessingTrial(
                 preprocessing=preprocessing, problem="gives logits that are not finite on its own example images"
             )
-        accuracy = float((logits.argmax(1) == self.y[index].numpy()).mean())
+        found = _scored(preprocessing, logits, self.y[index].numpy())
         if self.expected is None:
-            lead = _mean_lead(logits, self.y[index].numpy())
-            return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=lead)
+            return found
         expected = self.expected[index.numpy()]
         error = float(
             (np.abs(logits - expected).max(1) / np.maximum(np.abs(expected).max(1), np.finfo(np.float32).tiny)).max()
         )
-        return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, logits_error=error)
+        return replace(found, lead=None, logits_error=error)
 
 
 @torch.no_grad()
@@ -298,9 +298,17 @@ def find_normalisation(subject: Subject, images: ImagePool) -> Normalisation | N
     for one in (None, *USUAL.values()):
         preprocessing = replace(subject.preprocessing, normalisation=one)
         logits, y = subject.reading(preprocessing).logits(few.x).cpu().numpy(), few.y.cpu().numpy()
-        accuracy = float((logits.argmax(1) == y).mean()) if np.isfinite(logits).all() else 0.0
-        readings.append(PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=_mean_lead(logits, y)))
+        if np.isfinite(logits).all():
+            readings.append(_scored(preprocessing, logits, y))
+        else:
+            readings.append(PreprocessingTrial(preprocessing=preprocessing, accuracy=0.0))
     return best_trials(readings)[0].preprocessing.normalisation
+
+
+def _scored(preprocessing: Preprocessing, logits: np.ndarray, y: np.ndarray) -> PreprocessingTrial:
+    """How many of these finite logits (N, classes) are right by labels y (N,), and by how much."""
+    accuracy = float((logits.argmax(1) == y).mean())
+    return PreprocessingTrial(preprocessing=preprocessing, accuracy=accuracy, lead=_mean_lead(logits, y))
 
 
 def _mean_lead(logits: np.ndarray, y: np.ndarray) -> float:
