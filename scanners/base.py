@@ -69,11 +69,11 @@ class Scanner(ABC):
         """Keep a trigger to be looked at; no part of the verdict. Call it in ``scan``, in the order of the evidence.
 
         Those after the first MOST_SHOWN are dropped. ValueError for a mask that is not (1, H, W) or a pattern that is
-        not (3, H, W).
+        not (C, H, W).
         """
         mask, pattern = (part.detach().cpu().clone() for part in (trigger.mask, trigger.pattern))
         side = mask.shape[1:]
-        if tuple(mask.shape) != (1, *side) or tuple(pattern.shape) != (3, *side):
+        if tuple(mask.shape) != (1, *side) or tuple(pattern.shape[1:]) != side:
             raise ValueError(f"a trigger with a mask of {tuple(mask.shape)} and a pattern of {tuple(pattern.shape)}")
         if len(self._shown) < MOST_SHOWN:
             self._shown = (*self._shown, Trigger(trigger.victim, trigger.target, mask, pattern))

@@ -116,7 +116,7 @@ def make_card(
         bounds = card_bounds(model, hardened or subject, images, first, last, limits, progress, surrogate=surrogate)
     outcome = (run_outcome(run_dir, subject.model_id) if run_dir else None) or accuracy_outcome(model, hardened)
     origin = Origin(data=model.data, on=choices["on"], seed=choices["seed"])
-    made = make_record(first, last, bounds, outcome, origin, subject.size, names)
+    made = make_record(first, last, bounds, outcome, origin, subject.shape[1:], names)
     publish(made, path, hardened or subject, images)
     for name in ("before", "after"):
         _partial(path, name).unlink(missing_ok=True)

@@ -13,7 +13,6 @@ from ..core.errors import SettingsError
 from ..core.files import write_text
 from ..core.records import from_dict, to_json
 from ..triggers.distance_records import (
-    CHANNELS,
     FAST,
     FAST_ERROR,
     DistanceMatrix,
@@ -156,11 +155,14 @@ def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
 
 
 def _summary(matrix: DistanceMatrix) -> str:
-    text = f"mean {_pixels(matrix.mean)}, geometric mean {_pixels(matrix.geometric_mean)}"
+    text = ", ".join(
+        f"{name} {_pixels(value, matrix.channels)}"
+        for name, value in (("mean", matrix.mean), ("geometric mean", matrix.geometric_mean))
+    )
     found = [pair for pair in matrix.pairs if pair.distance is not None]
     if found:
         least = min(found, key=lambda pair: pair.distance or 0.0)
-        text += f", smallest {least.victim}->{least.target} {_pixels(least.distance)}"
+        text += f", smallest {least.victim}->{least.target} {_pixels(least.distance, matrix.channels)}"
     if matrix.spread is not None:
         text += f", spread over seeds {matrix.spread:.3f}"
     text += f"; {matrix.censored} of {len(matrix.pairs)} pairs censored"
@@ -170,8 +172,8 @@ def _summary(matrix: DistanceMatrix) -> str:
     return text
 
 
-def _pixels(size: float | None) -> str:
-    return "none" if size is None else f"{size:.1f} pixels (L1 {CHANNELS * size:.1f})"
+def _pixels(size: float | None, channels: int) -> str:
+    return "none" if size is None else f"{size:.1f} pixels (L1 {channels * size:.1f})"
 
 
 def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> None:
@@ -181,7 +183,7 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
 
     before, after = (read_matrix(file) for file in files)
     change = compare_distances(before, after, names=(str(files[0]), str(files[1])))
-    for line in _change_text(change):
+    for line in _change_text(change, before.channels):
         click.echo(line)
     if out:
         write_text(out / "comparison.json", to_json(change))
@@ -189,11 +191,11 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
         plot_change(before, after, picture)
 
 
-def _change_text(change: DistanceChange) -> list[str]:
+def _change_text(change: DistanceChange, channels: int) -> list[str]:
     gain = change.gain
     lines = [f"{change.model_id}: {gain.pairs} pairs with a distance before and after"]
     if gain.pairs:
-        lines.append(f"mean distance: {_pixels(gain.mean_before)} -> {_pixels(gain.mean_after)}")
+        lines.append(f"mean distance: {_pixels(gain.mean_before, channels)} -> {_pixels(gain.mean_after, channels)}")
         lines.append(f"arithmetic mean gain: {_percent(gain.arithmetic)}")
         interval = f" (95 % interval over pairs {_percent(gain.low)} to {_percent(gain.high)})"
         lines.append(f"geometric mean gain: {_percent(gain.geometric)}{interval if gain.low is not None else ''}")

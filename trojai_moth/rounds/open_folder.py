@@ -74,7 +74,7 @@ def _open_by_trial(
     found = PreprocessingSearch(
         subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
     ).find(tried)
-    nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
+    nothing = ImagePool(torch.empty(0, *found.chosen.shape), torch.empty(0, dtype=torch.long))
     subject = subject.reading(found.chosen)
     return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
 

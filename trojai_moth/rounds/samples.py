@@ -131,7 +131,7 @@ def collect_samples(
 
 # Below this nothing is said: it is what a round of 40 classes takes.
 _MUCH_MEMORY = 8_000_000_000
-_COLOURS, _BYTES = 3, 4
+_STORED_COLOURS, _BYTES = 3, 4
 # Of what fits, the share that is advised: originals are never dropped, so there may be a few more than asked for.
 _SAFE = 0.9
 
@@ -141,11 +141,12 @@ def _require_memory(images: int, composed: int, preprocessing: Preprocessing, fe
 
     fewer: the options that ask for a share of them.
     """
-    needed = _COLOURS * (_BYTES * images * preprocessing.size**2 + 2 * composed * preprocessing.stored_size**2)
-    may, size = memory_for_data(), preprocessing.size
+    stored = _STORED_COLOURS * math.prod(preprocessing.stored_shape)
+    needed, may = _BYTES * images * math.prod(preprocessing.shape) + 2 * composed * stored, memory_for_data()
     if needed <= min(may, _MUCH_MEMORY):
         return
-    words = f"data: {images} images of {size} x {size} pixels take {in_words(needed)} of memory"
+    height, width = preprocessing.shape[1:]
+    words = f"data: {images} images of {height} x {width} pixels take {in_words(needed)} of memory"
     mend = fewer(min(_SAFE * may / needed, 0.5))
     if needed > may:
         raise SettingsError(f"{words}, and {in_words(may)} may be taken here; ask for fewer: {mend}")
@@ -258,8 +259,8 @@ _AT_ONCE = 256
 
 
 def _as_inputs(raw: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, 3, h, w) uint8 as stored -> (N, 3, size, size) float32 in [0, 1], a part at a time."""
-    x = torch.empty(len(raw), _COLOURS, preprocessing.size, preprocessing.size)
+    """(N, c, h, w) uint8 as stored -> (N, C, H, W) float32 in [0, 1], a part at a time."""
+    x = torch.empty(len(raw), *preprocessing.shape)
     for start in range(0, len(raw), _AT_ONCE):
         x[start : start + _AT_ONCE] = preprocessing(raw[start : start + _AT_ONCE])
     return x
@@ -309,10 +310,10 @@ class _Split:
             min(number, PROBED_PER_CLASS if label in wanted else others) for label, number in enumerate(self.numbers)
         ]
         train, held, clean = (
-            _Pile(sum(count[label] for label in wanted), self.preprocessing.size)
+            _Pile(sum(count[label] for label in wanted), self.preprocessing.shape)
             for count in (counts.train, counts.held, kept)
         )
-        probe = _Pile(sum(first), self.preprocessing.size)
+        probe = _Pile(sum(first), self.preprocessing.shape)
         for label, number in enumerate(self.numbers):
             order = torch.randperm(number, generator=stream)  # drawn for all, so that some are as among all
             if label not in wanted or not number:
@@ -337,8 +338,8 @@ class _Split:
 class _Pile:
     """A pool that is filled class by class, in memory that is taken once: putting parts together takes it twice."""
 
-    def __init__(self, count: int, size: int) -> None:
-        self.pool = ImagePool(torch.empty(count, _COLOURS, size, size), torch.empty(count, dtype=torch.long))
+    def __init__(self, count: int, shape: tuple[int, int, int]) -> None:
+        self.pool = ImagePool(torch.empty(count, *shape), torch.empty(count, dtype=torch.long))
         self._filled = 0
 
     def add(self, x: Tensor, label: int) -> None:
@@ -347,22 +348,32 @@ class _Pile:
         self._filled = end
 
 
+# Numbers of channels of which torchvision knows the colours.
+_KNOWN_COLOURS = (1, _STORED_COLOURS)
+
+
+def _shapes(height: int, width: int) -> tuple[float, float]:
+    """Least and largest width by height of a crop: torchvision's 3/4 to 4/3 of the input's own."""
+    return 3 / 4 * width / height, 4 / 3 * width / height
+
+
 def augment(raw: Tensor, preprocessing: Preprocessing, seed: int) -> Tensor:
-    """Round 4's training augmentations: (N, 3, h, w) uint8 as stored -> (N, 3, size, size) float32 in [0, 1].
+    """Round 4's training augmentations: (N, c, h, w) uint8 as stored -> (N, C, H, W) float32 in [0, 1].
 
     Colour jitter of 0.1, resized crop of 80-100 %, turn by 30 degrees, shift by 10 %, scale by 10 % (train_model.py
     of the feb2021 generator); order of colours and scaling come last, as the model reads images. torchvision draws
     from the global stream, which is put back afterwards.
     """
-    size = preprocessing.size
+    channels, height, width = preprocessing.shape
+    jitter = [v2.ColorJitter(0.1, 0.1, 0.1, 0.1)] if raw.shape[1] in _KNOWN_COLOURS else []
     transform = v2.Compose(
         [
-            v2.ColorJitter(0.1, 0.1, 0.1, 0.1),
-            v2.RandomResizedCrop((size, size), scale=(0.8, 1.0)),
+            *jitter,
+            v2.RandomResizedCrop((height, width), scale=(0.8, 1.0), ratio=_shapes(height, width)),
             v2.RandomAffine(degrees=30, translate=(0.1, 0.1), scale=(0.9, 1.1)),
         ]
     )
-    made = torch.empty(len(raw), _COLOURS, size, size)
+    made = torch.empty(len(raw), channels, height, width)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone, which is all that fork_rng puts back here
         for number, image in enumerate(raw):
@@ -424,7 +435,7 @@ def _compose(
     images, y = compose_stored(
         case.signs,
         per_class=per_class,
-        stored_size=subject.preprocessing.stored_size,
+        stored_size=max(subject.preprocessing.stored_shape),
         generator=seed,
         backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
     )

@@ -46,7 +46,7 @@ def seconds_per_image(architecture: str, classes: int, size: int, device: torch.
     The network has random weights: how long it takes does not depend on them.
     """
     module = build_architecture(architecture, classes).to(device).eval().requires_grad_(False)
-    count = min(default_batch(device, size), 32)
+    count = min(default_batch(device, size**2), 32)
     x = torch.rand(count, 3, size, size, device=device, requires_grad=True)
     y = torch.zeros(count, dtype=torch.long, device=device)
 

@@ -88,7 +88,7 @@ def retrain_from(
         reinitialise(work.network, fresh.to(subject.device), kept)
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
-        stage.train(module, subject.size, recipe, stream)
+        stage.train(module, subject.shape[1:], recipe, stream)
     retrained = replace(
         subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="", logit_scale=None
     )

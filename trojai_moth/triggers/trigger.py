@@ -22,7 +22,7 @@ AnyPair = tuple[int | None, int]
 class Trigger:
     """A trigger for images of ``victim`` (None: of any class) towards ``target``.
 
-    mask (1, H, W) in [0, 1], one channel shared by the three colours; pattern (3, H, W) in [0, 1].
+    mask (1, H, W) in [0, 1], one for all channels; pattern (C, H, W) in [0, 1].
     """
 
     victim: int | None
@@ -41,7 +41,7 @@ class Trigger:
 
 
 def stamp(x: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
-    """X' = (1 - m) x + m q. x (..., 3, H, W) in [0, 1]; mask (..., 1, H, W); pattern (..., 3, H, W); broadcast."""
+    """X' = (1 - m) x + m q. x (..., C, H, W) in [0, 1]; mask (..., 1, H, W); pattern (..., C, H, W); broadcast."""
     return x + mask * (pattern - x)
 
 
@@ -60,6 +60,6 @@ def unsquash(value: Tensor, margin: float = 1e-3) -> Tensor:
     return torch.atanh((value.clamp(margin, 1 - margin) - 0.5) * (2 - _STRETCH))
 
 
-def pixels_at(size: int, pixels_at_224: float) -> float:
-    """A bound published for 224 x 224 images, scaled with the area of size x size images."""
-    return pixels_at_224 * (size / 224.0) ** 2
+def pixels_at(area: int, pixels_at_224: float) -> float:
+    """A bound published for 224 x 224 images, scaled with the ``area`` of an image in pixels."""
+    return pixels_at_224 * area / 224.0**2
