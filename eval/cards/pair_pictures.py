@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ...core.files import write_atomically
 from ...core.images import ImagePool, as_colours
+from ...rounds.class_names import said
 from ...triggers.trigger import Trigger, stamp
-from .class_names import said
 
 _GREY = 0.5
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ...rounds.class_names import said
 from ..distance_bounds.bounds import PairBounds
 from ..distance_bounds.measures import area_share
 from ..report.markdown import escape
 from .card import CardRecord
-from .class_names import said
 
 HEAT_MAP, PAIRS, SIDE_FILE = "class_distances.png", "class_pairs.png", "class_distances.json"
 

@@ -148,7 +148,7 @@ def test_classes_without_held_images_need_the_training_images(refused, call, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give a model directory"),
+        ([], "give a model to measure"),
         (["MODEL", "--pairs", "0->0"], "--pairs 0->0"),
         (["MODEL", "--pairs", "0"], "at least one pair"),
         (["MODEL", "--plot", "p.jpg"], "--plot p.jpg: must end in .png"),

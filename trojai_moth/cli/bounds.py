@@ -46,7 +46,7 @@ def distance_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def bounds(
     before: Path, after: Path | None, weights: Path | None, surrogate: bool, out: Path | None, **choices: Any
 ) -> None:
-    """Set the class distances of MODEL_DIR beside what real images and the likeness of the classes allow."""
+    """Set the class distances of MODEL beside what real images and the likeness of the classes allow."""
     groups = given_settings("bounds", **choices)
     from ..core.records import from_dict, to_json
     from ..eval.distance_bounds.bounds import BoundSettings

@@ -1,4 +1,4 @@
-"""``distance``: the class distances of one model directory, and what became of them after hardening."""
+"""``distance``: the class distances of one model, and what became of them after hardening."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from ..triggers.distance_records import (
 from .base import command
 from .console import shown_progress
 from .model import given_settings, open_model
-from .options import data_option, device_option, images_options, seed_option, set_option, trust_pickle_option
+from .options import (
+    architecture_option,
+    data_option,
+    device_option,
+    images_options,
+    seed_option,
+    set_option,
+    trust_pickle_option,
+)
 
 if TYPE_CHECKING:
     from ..core.images import ImagePool
@@ -45,6 +53,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         set_option,
         images_options,
         data_option,
+        architecture_option,
         trust_pickle_option,
         click.option(
             "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw a heat map, a .png file."
@@ -68,7 +77,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--compare", type=_FILE, nargs=2, metavar="BEFORE AFTER", help="Compare two measurements instead."
         ),
         click.argument(
-            "model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False, default=None
+            "model_path", metavar="[MODEL]", type=click.Path(exists=True, path_type=Path), required=False, default=None
         ),
     ):
         command = option(command)
@@ -78,19 +87,19 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @command()
 @_options
 def distance(compare: tuple[Path, Path] | None, out: Path | None, plot: Path | None, **choices: Any) -> None:
-    """Measure the class-distance matrix of one model directory, as JSON, or compare two such files.
+    """Measure the class-distance matrix of one model, as JSON, or compare two such files.
 
     With --out an interrupted measurement is taken up where it stopped by the same command.
     """
     if plot and plot.suffix != ".png":
         raise SettingsError(f"--plot {plot}: must end in .png")
     if compare:
-        for name in ("model_dir", "pairs", "fast", "weights"):
+        for name in ("model_path", "pairs", "fast", "weights"):
             if choices[name]:
                 raise SettingsError(f"--compare: takes two finished measurements and nothing to measure ({name})")
         _compare(compare, out, plot)
-    elif choices["model_dir"] is None:
-        raise SettingsError("distance: give a model directory to measure, or --compare with two measurements")
+    elif choices["model_path"] is None:
+        raise SettingsError("distance: give a model to measure, or --compare with two measurements")
     else:
         _measure(out, plot, **choices)
 

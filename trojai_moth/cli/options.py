@@ -149,6 +149,23 @@ trust_pickle_option = click.option(
     help="DANGEROUS: hand model files that are no stock networks to torch's own unpickler, which runs whatever code "
     "they contain. For research architectures of your own. Results say for which models that was done.",
 )
+def _architectures(ctx: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
+    """For as long as the command runs; nothing else lets a name of code be imported."""
+    if names:
+        from ..loading.own_code import allowing_architectures
+
+        ctx.with_resource(allowing_architectures(names))
+
+
+architecture_option = click.option(
+    "--architecture",
+    multiple=True,
+    metavar="NAME",
+    expose_value=False,
+    callback=_architectures,
+    help="Network of weights files that do not say theirs: a name of torchvision or timm, or package.module:factory, "
+    "your own code, which is imported. A file may name such code only where it is named here, too. Repeatable.",
+)
 set_option = click.option(
     "--set",
     "assignments",
@@ -195,7 +212,7 @@ def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
     """The options of every command that examines models; ``data``: the one for images."""
     options = (
         *(scanner_option, hardener_option, data, images_options, set_option, seed_option, device_option),
-        trust_pickle_option,
+        *(architecture_option, trust_pickle_option),
     )
     for option in reversed(options):
         command = option(command)

@@ -26,9 +26,23 @@ class CaseConfig:
     stored_size: int | None = None
     """Side of the stored images in pixels."""
     size: int | None = None
-    """Side of the network's input in pixels."""
+    """Height of the network's input in pixels, its side where no width is said."""
     normalisation: Normalisation | None = None
     """What the network expects of its input's channels."""
+    width: int | None = None
+    """Width of the network's input in pixels, where it is not square."""
+    channels: int | None = None
+    """Channels of the network's input."""
+    class_names: tuple[str, ...] | None = None
+    """A name for every class, in their order."""
+    entry: str | None = None
+    """The entry of a checkpoint that is the network."""
+    images: str | None = None
+    """Path of labelled images that come with a described model."""
+    expect_accuracy: float | None = None
+    """Share of images that the network is known to get right."""
+    described: bool = False
+    """Whether it is no round's model: what its owner says of it, in model.json or on the command line."""
 
 
 def read_config(path: Path) -> CaseConfig:
