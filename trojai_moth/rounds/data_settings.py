@@ -23,7 +23,7 @@ class DataSettings:
         description="examples; composed, i.e. from foregrounds/; folder, i.e. data.folder; or several in equal parts, "
         "with + between them",
     )
-    folder: str | None = Field(default=None, description="folder of labelled images, of any size")
+    folder: str | None = Field(default=None, description="folder or file of labelled images, of any size")
     train_per_class: int = Field(
         default=200, gt=0, le=_MOST_IMAGES, description="images per class to invert on and to harden with"
     )
@@ -77,18 +77,18 @@ _SOURCES = ("examples", "composed")
 
 
 def source_settings(data: str, backgrounds: str | None = None) -> dict[str, str | None]:
-    """The fields that ``--data`` and ``--backgrounds`` stand for; SettingsError for what is neither known nor a folder.
+    """The fields that ``--data`` and ``--backgrounds`` stand for; SettingsError for what is neither known nor there.
 
     >>> source_settings("examples+composed")
     {'source': 'examples+composed', 'folder': None, 'backgrounds': None}
     """
-    parts = [data] if os.path.isdir(data) and data not in _SOURCES else data.split("+")
+    parts = [data] if os.path.exists(data) and data not in _SOURCES else data.split("+")
     folders = [part for part in parts if part not in _SOURCES]
-    wrong = next((part for part in folders if not os.path.isdir(part)), None)
+    wrong = next((part for part in folders if not os.path.exists(part)), None)
     if wrong is not None or len(folders) > 1:
         raise SettingsError(
             f"--data {data}: {wrong if wrong is not None else folders[1]} is neither examples, composed nor the only "
-            "folder; write one of them, or several with + between them"
+            "folder or file of images; write one of them, or several with + between them"
         )
     source = "+".join(part if part in _SOURCES else "folder" for part in parts)
     return {"source": source, "folder": folders[0] if folders else None, "backgrounds": backgrounds}

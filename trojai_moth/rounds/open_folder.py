@@ -5,22 +5,21 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import SettingsError, UnreadableModelError
+from ..core.errors import UnreadableModelError
 from ..core.files import open_text, separator
-from ..core.images import ImagePool, ImageReader, list_examples, read_small
+from ..core.images import ImagePool, ImageReader, list_examples
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
 from ..loading import LoadedModel, load_model
 from ..synthesis.compose import as_stored, compose_stored
 from .data_settings import DataSettings
-from .image_folder import list_labelled, read_stored
+from .labelled_images import open_labelled
 from .model_folder import ModelFolder
 from .preprocessing import PreprocessingChoice, PreprocessingSearch, candidates
 
@@ -189,14 +188,11 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
 
 
 def _of_folder(case: ModelFolder, folder: Path, classes: int, per_class: int) -> TrialImages:
-    listed = list_labelled(folder, classes)
-    by_class = groupby(listed, lambda pair: pair[1])
-    chosen = [pair for _, pairs in by_class for pair in islice(pairs, per_class)]
-    if len({label for _, label in chosen}) < 2:
-        raise SettingsError(f"{folder}: images of one class alone; a scan needs two classes or more")
-    stored = _stored_size(case) or min(_USUAL_SIZE, *read_small(chosen[0][0], _USUAL_SIZE).shape[1:])
-    y = torch.tensor([label for _, label in chosen])
-    return TrialImages(read_stored([path for path, _ in chosen], stored), y, f"images of {folder}")
+    images = open_labelled(folder, classes)
+    chosen = [index for label in range(classes) for index in images.first(label, per_class)]
+    stored = _stored_size(case) or min(_USUAL_SIZE, *images.shape_of(chosen[0]))
+    y = torch.tensor([images.labels[index] for index in chosen])
+    return TrialImages(images.read(chosen, (stored, stored)), y, f"images of {folder}")
 
 
 def _composed(case: ModelFolder, signs: list[Path], per_class: int, settings: DataSettings) -> TrialImages:

@@ -24,7 +24,7 @@ from ..core.subject import Preprocessing, Subject
 from ..synthesis.compose import as_stored, compose_stored
 from .class_accuracy import PROBED_PER_CLASS, ClassAccuracy, check_images
 from .data_settings import DataSettings
-from .image_folder import list_labelled, read_stored
+from .labelled_images import open_labelled
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder
 
@@ -230,27 +230,25 @@ def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int,
         raise UnreadableModelError(
             "data.folder: not given; it says where the labelled images of source folder are: --data FOLDER"
         )
-    paths: list[list[Path]] = [[] for _ in range(opened.subject.classes)]
-    for path, label in list_labelled(Path(settings.folder), opened.subject.classes):
-        if len(paths[label]) < train + held:
-            paths[label].append(path)
+    images = open_labelled(Path(settings.folder), opened.subject.classes)
+    first = [images.first(label, train + held) for label in range(opened.subject.classes)]
     reading = opened.subject.preprocessing
 
     def originals(label: int, most: int | None = None) -> tuple[Tensor, Tensor]:
-        raw = read_stored(paths[label][:most], reading.stored_size)
+        raw = images.read(first[label][:most], (reading.stored_size, reading.stored_size))
         return raw, _as_inputs(raw, reading)
 
-    def check(first: ImagePool) -> ClassAccuracy:
+    def check(pool: ImagePool) -> ClassAccuracy:
         return check_images(
             opened.subject,
-            first,
+            pool,
             str(settings.folder),
             order="folders",
             mend="put images of the model's classes there, each class under its number",
             expected=settings.expect_accuracy,
         )
 
-    own, numbers = derive_seed(seed, "folder"), tuple(map(len, paths))
+    own, numbers = derive_seed(seed, "folder"), tuple(map(len, first))
     return _Split("folder", numbers, originals, check, reading, settings, train, held, own).source()
 
 
