@@ -44,6 +44,9 @@ class DataSettings:
         "its configuration says, or what is found by trying)",
     )
     std: Triple | None = Field(default=None, description="what the channels are divided by then")
+    entry: str | None = Field(
+        default=None, description="entry of a weights file that is used where several fit, such as state_dict_ema"
+    )
     expect_accuracy: float | None = Field(
         default=None,
         ge=0,

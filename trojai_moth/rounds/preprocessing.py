@@ -43,6 +43,7 @@ _CLEARER = 0.02
 _PROBE = 100
 # Networks halve their input five times, and rounds crop to the next size that allows it: 224 of 256, 64 of 72.
 _STRIDE = 32
+_ORDERS: tuple[Colours, ...] = ("RGB", "BGR")
 
 
 @record
@@ -82,31 +83,43 @@ class PreprocessingChoice:
         return next((one.accuracy for one in self.readings if one.preprocessing == self.chosen), None)
 
 
-def candidates(config: CaseConfig, stored: int, said: Normalisation | None = None) -> list[Preprocessing]:
-    """Ways to read images of ``stored`` pixels, the likeliest first.
+def candidates(
+    config: CaseConfig,
+    stored: tuple[int, int],
+    channels: int = 3,
+    said: Normalisation | None = None,
+    *,
+    cut: bool = False,
+) -> list[Preprocessing]:
+    """Ways to read images of ``stored`` height and width for an input of so many channels, the likeliest first.
 
     Sizes: what the configuration says. Where it says no input size, the whole image and then a crop to the next lower
     multiple of 32 pixels; where there is no configuration at all the crop comes first, since rounds without any store
-    more than they crop to (224 of 256) except round 1, whose crop is the whole image. Then the whole image, the crop
-    and the shrunk image, where not tried yet. For each of them RGB before BGR, and /255 before min-max.
+    more than they crop to (224 of 256) except round 1, whose crop is the whole image; so, too, for images that were
+    ``cut`` to one size. Then the whole image, the crop and the shrunk image, where not tried yet. For each of them RGB
+    before BGR, and /255 before min-max; images of other than three channels have no such orders.
 
     Then the same in RGB and /255 with the usual means and standard deviations taken off. With ``said``, or where the
     configuration says one, all are with that and no other.
     """
-    whole: tuple[Fit, int] = ("crop", stored)
-    lower = max(_STRIDE, (stored - 1) // _STRIDE * _STRIDE)
-    crop: tuple[Fit, int] = ("crop", lower if lower < stored and stored > _STRIDE else stored)
-    first: tuple[Fit, int] = ("crop", config.size) if config.size is not None else whole
-    if replace(config, normalisation=None) == CaseConfig() and stored % (_STRIDE * 7):  # 224 is whole as it is
+    whole: tuple[Fit, tuple[int, int]] = ("crop", stored)
+    crop: tuple[Fit, tuple[int, int]] = ("crop", (_lower(stored[0]), _lower(stored[1])))
+    first = whole if config.size is None else ("crop", (config.size, config.width or config.size))
+    unsaid = replace(config, normalisation=None) == CaseConfig() or (cut and config.size is None)
+    if unsaid and stored[0] % (_STRIDE * 7):  # 224 is whole as it is
         first = crop
-    small: Fit = "resize"
-    fits = list(dict.fromkeys([first, whole, crop, (small, first[1] if first[1] < stored else crop[1])]))
+    small = ("resize", first[1] if _is_less(first[1], stored) else crop[1])
+    fits = list(dict.fromkeys([first, whole, crop, small]))
+    orders: tuple[Colours, ...] = _ORDERS if channels == len("RGB") else ("grey" if channels == 1 else "as stored",)
     plain = [
-        Preprocessing(stored_size=stored, size=size, fit=fit, colours=colours, scaling=scaling)
+        Preprocessing(
+            stored_size=stored[0], stored_width=_wide(stored), size=size[0], width=_wide(size),
+            channels=channels, fit=fit, colours=colours, scaling=scaling,
+        )
         for fit, size in fits
-        if fit == "crop" or size < stored
-        for colours, scaling in product(get_args(Colours), get_args(Scaling))
-    ]
+        if fit == "crop" or _is_less(size, stored)
+        for colours, scaling in product(orders, get_args(Scaling))
+    ]  # fmt: skip
     expected = said or config.normalisation
     if expected:
         return [replace(one, normalisation=expected) for one in plain]
@@ -114,9 +127,25 @@ def candidates(config: CaseConfig, stored: int, said: Normalisation | None = Non
     return plain + [replace(one, normalisation=known) for known in USUAL.values() for one in usual]
 
 
+def _lower(side: int) -> int:
+    """The next lower multiple of 32, or the side itself where there is none."""
+    lower = max(_STRIDE, (side - 1) // _STRIDE * _STRIDE)
+    return lower if side > _STRIDE and lower < side else side
+
+
+def _is_less(shape: tuple[int, int], whole: tuple[int, int]) -> bool:
+    """Whether an image is smaller than another, and larger in no direction."""
+    return shape != whole and shape[0] <= whole[0] and shape[1] <= whole[1]
+
+
+def _wide(shape: tuple[int, int]) -> int | None:
+    """The width of what is not square."""
+    return None if shape[0] == shape[1] else shape[1]
+
+
 def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
     """The first candidate for these stored images (N, 3, h, w)."""
-    return candidates(config, int(images.shape[-1]))[0]
+    return candidates(config, (int(images.shape[2]), int(images.shape[3])))[0]
 
 
 class PreprocessingSearch:

@@ -112,9 +112,12 @@ def collect_samples(
     ways: dict[str, Callable[[int, int], _Source]] = {
         "examples": lambda train, held: _examples(case, opened, settings, train, held, seed),
         "composed": lambda train, held: _composed(case, opened, settings, train, held, seed),
-        "folder": lambda train, held: _folder(opened, settings, train, held, seed),
+        "folder": lambda train, held: _folder(case, opened, settings, settings.folder, train, held, seed),
     }
-    names = [name for name in settings.sources if name != "examples" or len(opened.examples)]
+    if case.config.images is not None:
+        own = case.config.images
+        ways["examples"] = lambda train, held: _folder(case, opened, settings, own, train, held, seed)
+    names = [name for name in settings.sources if name != "examples" or len(opened.examples) or case.config.images]
     train, held = (math.ceil(count / len(names)) for count in (settings.train_per_class, settings.held_per_class))
     sources = [ways[name](train, held) for name in names]
     counts = ImageCounts(
@@ -204,8 +207,25 @@ def check_examples(case: ModelFolder, opened: OpenedFolder, settings: DataSettin
         str(case.examples),
         order="images",
         mend="put the right images there, or give others with --data FOLDER",
-        expected=settings.expect_accuracy,
+        expected=expected_accuracy(case, settings),
     )
+
+
+def expected_accuracy(case: ModelFolder, settings: DataSettings) -> float | None:
+    """What the settings expect of a model, or else its description says."""
+    return case.config.expect_accuracy if settings.expect_accuracy is None else settings.expect_accuracy
+
+
+def first_images(case: ModelFolder, opened: OpenedFolder, settings: DataSettings, most: int) -> ImagePool:
+    """About so many images of the sources that are files, the first of each class, as the model's inputs."""
+    place = settings.folder if "folder" in settings.sources else case.config.images
+    if place is None:
+        return opened.examples
+    images = open_labelled(Path(place), opened.subject.classes, case.config.class_names)
+    count, reading = math.ceil(most / opened.subject.classes), opened.subject.preprocessing
+    chosen = [index for label in range(opened.subject.classes) for index in images.first(label, count)]
+    y = torch.tensor([images.labels[index] for index in chosen])
+    return ImagePool(_as_inputs(images.read(chosen, reading.stored_shape), reading), y)
 
 
 def _examples(
@@ -224,28 +244,33 @@ def _examples(
     return _Split("examples", numbers, originals, check, reading, settings, train, held, seed).source()
 
 
-def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> _Source:
-    """A folder's images, as many per class as are needed, brought to the size that the round's images are stored in."""
-    if settings.folder is None:
+def _folder(
+    case: ModelFolder, opened: OpenedFolder, settings: DataSettings, place: str | None, train: int, held: int, seed: int
+) -> _Source:
+    """Images of a folder or file, as many per class as are needed, brought to the size that the model's are stored in.
+
+    place: the model's own, or those that the settings name.
+    """
+    if place is None:
         raise UnreadableModelError(
             "data.folder: not given; it says where the labelled images of source folder are: --data FOLDER"
         )
-    images = open_labelled(Path(settings.folder), opened.subject.classes)
+    images = open_labelled(Path(place), opened.subject.classes, case.config.class_names)
     first = [images.first(label, train + held) for label in range(opened.subject.classes)]
     reading = opened.subject.preprocessing
 
     def originals(label: int, most: int | None = None) -> tuple[Tensor, Tensor]:
-        raw = images.read(first[label][:most], (reading.stored_size, reading.stored_size))
+        raw = images.read(first[label][:most], reading.stored_shape)
         return raw, _as_inputs(raw, reading)
 
     def check(pool: ImagePool) -> ClassAccuracy:
         return check_images(
             opened.subject,
             pool,
-            str(settings.folder),
+            place,
             order="folders",
-            mend="put images of the model's classes there, each class under its number",
-            expected=settings.expect_accuracy,
+            mend="put images of the model's classes there, each class under its number or name",
+            expected=expected_accuracy(case, settings),
         )
 
     own, numbers = derive_seed(seed, "folder"), tuple(map(len, first))
@@ -401,7 +426,7 @@ def _composed(
             str(case.foregrounds),
             order="signs",
             mend="name the signs in the order of their classes, or use --data examples",
-            expected=settings.expect_accuracy,
+            expected=expected_accuracy(case, settings),
         )
 
     def make(wanted: frozenset[int]) -> Samples:

@@ -131,7 +131,7 @@ def _labelled(folder: Path | None, note: Note) -> bool:
 def _reading(config: CaseConfig, given: Pictures, training: Path | None, note: Note) -> Preprocessing:
     """How images are read, where no labels can tell: the likeliest way for the images there are."""
     stored = config.stored_size or (max(given.raw[0].shape[:2]) if given.raw else None) or training_side(training)
-    reading = candidates(config, stored or USUAL_STORED)[0]
+    reading = candidates(config, (stored or USUAL_STORED,) * 2)[0]
     note(f"images are read as {reading.words}, which nothing confirms")
     return reading
 
