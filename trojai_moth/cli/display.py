@@ -66,11 +66,19 @@ def verdict_table(rows: pd.DataFrame) -> Table:
         verdict = str(row["verdict"])
         style = _VERDICT_STYLE[verdict]
         found = [_trigger(row, when) for when in ("before", "after")]
-        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{verdict}[/]")
+        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{verdict}[/]{_by(row)}")
     fitted = int(rows["fitted_on"].fillna(False).sum())
     if fitted:
         table.caption = f"The calibration was learned from {fitted} of these {len(rows)} models."
     return table
+
+
+_BY = {"bounds": " by bounds", "none": ": no rule"}
+
+
+def _by(row: dict[str, object]) -> str:
+    """Where no learned rule decided, what did; results of earlier versions do not say."""
+    return _BY.get(str(row.get("rule")), "")
 
 
 def calibration_table(metrics: CalibrationMetrics) -> Table:
@@ -111,7 +119,7 @@ _TRIGGERS = (
 LEGEND = _TRIGGERS + "cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
 BLIND_LEGEND = _TRIGGERS + (
     "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: cannot be told, so "
-    "still flagged if it was. clean: never flagged."
+    "still flagged if it was. clean: never flagged. by bounds, no rule: no learned rule fits the model."
 )
 # More reasons than this would not be read; all are in results.csv.
 _REASONS = 20

@@ -73,13 +73,12 @@ def open_model(
     from ..core.device import describe_device, prepare_process, resolve_device
     from ..core.records import from_dict
     from ..rounds.data_settings import DataSettings
-    from ..rounds.model import open_from_folder
-    from ..rounds.reading import read_case
+    from ..rounds.model import open_from_path
 
     target = resolve_device(device)
     prepare_process(target)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    model = open_from_folder(read_case(model_path, named=True), settings, target, seed, only)
+    model = open_from_path(model_path, settings, target, seed, only)
     if model.opened.note:
         _log.warning("%s: %s", model.name, model.opened.note)
     found = "; ".join(part.words for part in model.samples.accuracy)
