@@ -23,10 +23,10 @@ from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.standard_logits import standardised
 from ..core.subject import Subject
-from ..loading import build_architecture
 from .compose import EASY_SIGNS, as_stored, compose_stored
 from .settings import Recipe
 from .training import capped, fit, recipe_for
+from .untrained import untrained
 
 # An image's values as they are stored.
 _WHITE = 255
@@ -123,7 +123,7 @@ def _recipe(subject: Subject, settings: SurrogateSettings) -> Recipe:
 
 def _network(subject: Subject, settings: SurrogateSettings, seed: int) -> nn.Module:
     if settings.network == "same":
-        return build_architecture(subject.architecture, subject.classes, seed=seed)
+        return untrained(subject, seed=seed)
     return plain_network(subject.classes, subject.shape, seed=seed)
 
 
