@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 from ..core.device import is_out_of_memory
@@ -30,6 +31,8 @@ class Scanner(ABC):
 
     name: ClassVar[str]
     settings_type: ClassVar[type]
+    for_described: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings, where not given, for networks that are no round's: all kinds of backdoors must be looked for."""
     _shown: tuple[Trigger, ...] = ()
 
     def __init__(self, settings: Any = None) -> None:

@@ -16,7 +16,9 @@ outlier among the logarithms of their sizes, by the same median absolute deviati
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -68,6 +70,7 @@ class NeuralCleanse(Scanner):
 
     name: ClassVar[str] = "neural-cleanse"
     settings_type: ClassVar[type] = NeuralCleanseSettings
+    for_described: ClassVar[Mapping[str, Any]] = MappingProxyType({"mode": "both", "rule": "outlier"})
     settings: NeuralCleanseSettings
 
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:

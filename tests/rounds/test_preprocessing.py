@@ -105,8 +105,12 @@ def test_the_order_of_candidates(config, stored, sizes):
     assert [one.words for one in candidates(config, (stored, stored))] == plain + usual
     said = Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
     words = "mean 0.1 0.2 0.3, std 1 1 1"
-    assert [one.words for one in candidates(config, (stored, stored), said=said)] == [f"{way}, {words}" for way in plain]
-    assert candidates(replace(config, normalisation=said), (stored, stored)) == candidates(config, (stored, stored), said=said)
+    assert [one.words for one in candidates(config, (stored, stored), said=said)] == [
+        f"{way}, {words}" for way in plain
+    ]
+    assert candidates(replace(config, normalisation=said), (stored, stored)) == candidates(
+        config, (stored, stored), said=said
+    )
 
 
 @pytest.mark.parametrize("whose", ["ImageNet's", "0.5", None])

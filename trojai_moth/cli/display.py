@@ -64,9 +64,9 @@ def verdict_table(rows: pd.DataFrame) -> Table:
         table.add_column(name)
     for row in rows.to_dict("records"):
         verdict = str(row["verdict"])
-        style = _VERDICT_STYLE[verdict]
+        outcome = f"[{_VERDICT_STYLE[verdict]}]{verdict}[/]{_by(row)}"
         found = [_trigger(row, when) for when in ("before", "after")]
-        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{verdict}[/]{_by(row)}")
+        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), outcome)
     fitted = int(rows["fitted_on"].fillna(False).sum())
     if fitted:
         table.caption = f"The calibration was learned from {fitted} of these {len(rows)} models."

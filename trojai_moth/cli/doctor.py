@@ -106,9 +106,8 @@ def doctor(
     images = from_dict(DataSettings, {**chosen, **groups["data"]}, source="--set")
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
-    for checkup in ordered_parallel_map(
-        partial(check_model, data=images, architectures=allowed_architectures()), cases, min(workers or cores(), len(cases)), _lost
-    ):
+    check = partial(check_model, data=images, architectures=allowed_architectures())
+    for checkup in ordered_parallel_map(check, cases, min(workers or cores(), len(cases)), _lost):
         tally.add(checkup)
         click.echo(_json_line("model", to_dict(checkup)) if as_json else model_line(checkup))
     guess = _estimate(tally, (*told, images, EvidenceSettings()), target) if timed and tally.usable else None

@@ -117,7 +117,7 @@ def scan(
 
     learned = read_calibration(calibration) if calibration else None
     model = open_model("scanner", **choices)
-    chosen, subject = make_scanner(scanner, groups["scanner"]), model.subject
+    chosen, subject = make_scanner(scanner, groups["scanner"], described=model.described), model.subject
     if learned:
         learned.check(scanner, chosen, model.data)
         refuse_fitted(learned, [] if allow_fitted else [(subject.model_id, subject.source_sha256)])

@@ -149,6 +149,8 @@ trust_pickle_option = click.option(
     help="DANGEROUS: hand model files that are no stock networks to torch's own unpickler, which runs whatever code "
     "they contain. For research architectures of your own. Results say for which models that was done.",
 )
+
+
 def _architectures(ctx: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
     """For as long as the command runs; nothing else lets a name of code be imported."""
     if names:

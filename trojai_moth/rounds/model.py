@@ -197,7 +197,7 @@ def open_model(
             raise SettingsError(
                 "open_model: images= and labels= go together, and belong to a module or to weights with architecture="
             )
-        chosen = from_dict(DataSettings, {**source_settings(data, backgrounds), **(settings or {})}, source="open_model")
+        chosen = _data({**source_settings(data, backgrounds), **(settings or {})})
         return open_from_path(Path(source), chosen, target, seed)
 
 

@@ -78,9 +78,7 @@ def _open_by_trial(
 ) -> OpenedFolder:
     trial = trial_images(case, loaded.classes, data)
     channels = _channels(loaded, case.config)
-    tried = candidates(
-        case.config, trial.raw.shape[2:], channels, data.normalisation if data else None, cut=trial.cut
-    )
+    tried = candidates(case.config, trial.raw.shape[2:], channels, data.normalisation if data else None, cut=trial.cut)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
     found = PreprocessingSearch(

@@ -50,11 +50,8 @@ def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     if not root.is_dir():
         raise UnreadableModelError(f"{root}: no such directory; give a round's folder (the one that holds id-*)")
     folders = [folder for folder in (root, root / MODELS_FOLDER) if folder.is_dir()]
-    found: dict[str, ModelFolder | SkippedModel] = {}
-    for place in (place for folder in folders for place in list_folder(folder) if _is_model(place)):
-        # A link that leads nowhere is a model that cannot be read, not one that is not there.
-        if place.name not in found and (place.is_dir() or place.is_symlink()):
-            found[place.name] = _named_case(place)
+    places = [place for folder in folders for place in list_folder(folder) if _is_model(place)]
+    found = {place.name: _named_case(place) for place in reversed(places)}  # of two of one name the first
     for pack in (pack for folder in folders for pack in find_packs(folder)):
         found = {case.model_id: case for case in read_pack(pack)} | found
     metadata = metadata_file(root)
@@ -111,7 +108,7 @@ def _described(directory: Path, there: Sequence[str], store: str | None) -> Mode
     model = weights_name(said, there, directory) or find_weights(there)
     if model is None:
         raise UnreadableModelError(
-            f"{directory}: none or several of its files hold weights; name one in {DESCRIPTION_FILE} as \"weights\""
+            f'{directory}: none or several of its files hold weights; name one in {DESCRIPTION_FILE} as "weights"'
         )
     names = replace(find_names(there), model=model, config=DESCRIPTION_FILE, configured=True)
     place = directory / model
@@ -127,8 +124,12 @@ def _with_architecture(config: CaseConfig) -> CaseConfig:
 
 
 def _is_model(place: Path) -> bool:
-    """Whether an entry of a round's folder is one of its models."""
-    return place.name.startswith("id-") or (place / DESCRIPTION_FILE).is_file()
+    """Whether an entry of a round's folder is one of its models.
+
+    A link that leads nowhere is a model that cannot be read, not one that is not there.
+    """
+    named = place.name.startswith("id-") and (place.is_dir() or place.is_symlink())
+    return named or (place / DESCRIPTION_FILE).is_file()
 
 
 def _store_of(directory: Path) -> str | None:

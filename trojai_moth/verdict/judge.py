@@ -120,8 +120,8 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
 def left_alone() -> Verdict:
     """The verdict on a flagged network of which no rule says what natural triggers look like: its flag stays.
 
-    The bounds were set on rounds with polygons of one colour; others' backdoors, such as a grid on any class, lie beyond
-    all of them and would be cleared.
+    The bounds were set on rounds with polygons of one colour. Others' backdoors, such as a grid on any class, lie
+    beyond all of them and would be cleared.
     """
     return Verdict(outcome="not judged", reason=NO_RULE, rule=NO_RULE_NAME, rule_sha256="")
 
