@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..core.classifier import classes_of, find_output, measure_batch_norms
 from ..core.device import prepare_process, resolve_device
 from ..core.errors import SettingsError
 from ..core.images import ImagePool
@@ -24,7 +25,7 @@ from .class_accuracy import check_images
 from .data_settings import DataSettings, source_settings
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder
-from .preprocessing import find_normalisation
+from .preprocessing import few_of, find_normalisation, read_as
 from .reading import read_case
 from .samples import Choice, Samples, collect_samples, held_back, with_unseen
 
@@ -205,14 +206,16 @@ def _own(
         module, name, sha256, kind = loaded.module, Path(source).stem, loaded.sha256, loaded.architecture
     size = int(pool.x.shape[-1])
     module = module.to(device).eval()
-    with torch.no_grad():
-        classes = int(module(pool.x[:1].to(device)).shape[-1])
+    few = few_of(pool).x.to(device)
+    measure_batch_norms(module, [few])
+    output = find_output(module, few, where="open_model: the network")
+    classes = classes_of(module, few, output)
     if int(pool.y.max()) >= classes:
         raise SettingsError(f"open_model: labels go to {int(pool.y.max())}, but the network has {classes} classes")
     plain = Preprocessing(stored_size=size, size=size)
-    subject = Subject(name, module, kind, classes, plain, device, sha256)
+    subject = Subject(name, module, kind, classes, plain, device, sha256, output=output)
     normalisation = data.normalisation or find_normalisation(subject, pool)
-    subject = subject.reading(replace(plain, normalisation=normalisation))
+    subject = read_as(subject, replace(plain, normalisation=normalisation), [few])
     check_images(
         subject,
         pool,

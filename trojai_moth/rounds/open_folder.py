@@ -58,10 +58,11 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
     tried = candidates(case.config, int(raw.shape[-1]), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
-    found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
-    subject = subject.reading(found.chosen)
+    search = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits)
+    found = search.find(tried)
+    subject = search.read(found.chosen)
     examples = ImagePool(found.chosen(raw), y)
-    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
+    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=_note(loaded, subject))
 
 
 def _open_by_trial(
@@ -71,12 +72,16 @@ def _open_by_trial(
     tried = candidates(case.config, int(trial.raw.shape[-1]), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
-    found = PreprocessingSearch(
-        subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
-    ).find(tried)
+    search = PreprocessingSearch(subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words)
+    found = search.find(tried)
     nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
-    subject = subject.reading(found.chosen)
-    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
+    subject = search.read(found.chosen)
+    note = _note(loaded, subject)
+    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=note)
+
+
+def _note(loaded: LoadedModel, subject: Subject) -> str:
+    return "; ".join(filter(None, [loaded.note, subject.output.note]))
 
 
 def _subject(case: ModelFolder, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
