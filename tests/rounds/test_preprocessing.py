@@ -8,7 +8,7 @@ import torch
 from fake_round import fit_last_layer, write_model
 from torch import nn
 
-from trojai_moth.core.channels import USUAL, Normalisation
+from trojai_moth.core.channels import Normalisation, usual
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
@@ -99,10 +99,10 @@ def test_the_order_of_candidates(config, stored, sizes):
     """By size as each round has it, RGB before BGR and /255 before min-max; then the usual means and deviations."""
     ways = ["RGB, /255", "RGB, min-max", "BGR, /255", "BGR, min-max"]
     plain = [f"{way}, {size}" for size in sizes for way in ways]
-    usual = [
+    common = [
         f"RGB, /255, {size}, {whose} mean and std" for whose in ("ImageNet's", "CIFAR-10's", "0.5") for size in sizes
     ]
-    assert [one.words for one in candidates(config, (stored, stored))] == plain + usual
+    assert [one.words for one in candidates(config, (stored, stored))] == plain + common
     said = Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
     words = "mean 0.1 0.2 0.3, std 1 1 1"
     assert [one.words for one in candidates(config, (stored, stored), said=said)] == [
@@ -118,7 +118,7 @@ def test_a_network_that_expects_a_mean_and_std_is_found_out(whose):
     """Levels of grey are its classes: read in another way, most images have another class's."""
     y = torch.arange(40) % 8
     raw = (20 + 30 * y + torch.arange(40) % 3)[:, None, None, None].expand(40, 3, 40, 40).to(torch.uint8)
-    expected = replace(candidates(CONFIG, (40, 40))[0], normalisation=USUAL.get(whose))
+    expected = replace(candidates(CONFIG, (40, 40))[0], normalisation=usual(3).get(whose))
     x = Subject("id", nn.Identity(), "toy", 8, RGB, CPU, "").reading(expected).module(expected(raw))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -132,7 +132,7 @@ def test_a_network_that_expects_a_mean_and_std_is_found_out(whose):
     subject = Subject("id", net, "toy", 8, RGB, CPU, "")
     search = PreprocessingSearch(subject, raw, y, ("",) * 40, None, "model.pt", "logits.csv")
     found = search.find(candidates(CONFIG, (40, 40))[:1] + candidates(CONFIG, (40, 40))[-9:])
-    assert found.chosen.normalisation == USUAL.get(whose) and found.accuracy > 0.9
+    assert found.chosen.normalisation == usual(3).get(whose) and found.accuracy > 0.9
 
 
 def trial(way, accuracy, lead=0.5):
@@ -224,8 +224,17 @@ class Pair(Red):
 @pytest.mark.parametrize(
     ("module", "classes", "reason"),
     [
-        (Pair(), 2, "gives a tuple, not logits; save a module around it that returns its logits alone"),
-        (Red(), 5, "gives 1 x 2 numbers for an image, not 1 x 5; correct number_classes or save another one"),
+        (
+            Pair(),
+            5,
+            "gives a tuple of 2 x 2, 2 x 3 x height x width for 2 images, not 2 x 5 first or last; give a module "
+            "around it that returns its logits alone",
+        ),
+        (
+            Red(),
+            5,
+            "gives 2 x 2 numbers for 2 images, not 2 x 5; correct the number of classes, or give another network",
+        ),
     ],
 )
 def test_a_network_that_gives_no_logits_of_its_classes_is_refused_in_one_clause(module, classes, reason):

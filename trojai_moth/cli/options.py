@@ -77,16 +77,16 @@ _READING = f"{__name__}.reading"
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
-    """Kept as a setting that ``--set`` then hands to the command: one number for all channels, or three."""
+    """Kept as a setting that ``--set`` then hands to the command: one number for all channels, or one for each."""
     if text is None:
         return
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, 3):
-        raise click.BadParameter(f"{text}: write one number, or three with commas between them", ctx, param)
-    _keep(ctx, f"data.{param.name}={json.dumps(numbers * (3 // len(numbers)))}")
+    if not numbers:
+        raise click.BadParameter(f"{text}: write one number, or one for each channel with commas between", ctx, param)
+    _keep(ctx, f"data.{param.name}={json.dumps(numbers)}")
 
 
 def _share(ctx: click.Context, param: click.Parameter, share: float | None) -> None:
@@ -121,7 +121,7 @@ def images_options(command: F) -> F:
         click.option(
             "--mean", metavar="R,G,B", is_eager=True, expose_value=False, callback=_numbers,
             help="Mean that the network expects to be taken off its input in [0, 1], with --std. By default what its "
-            "configuration says, or what is found by trying: none, ImageNet's, CIFAR-10's and 0.5.",
+            "configuration says, or what is found by trying: none, ImageNet's, CIFAR-10's, MNIST's and 0.5.",
         ),
         click.option(
             "--backgrounds", type=click.Path(exists=True, file_okay=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .channels import Normalisation
+from .classifier import Classifier, as_classifier
+from .outputs import OutputReading
 from .records import Field, record
 
 _WHITE = 255.0
@@ -116,29 +118,6 @@ class Preprocessing:
         )
 
 
-class Normalised(nn.Module):
-    """A network that expects a mean and standard deviation to be taken off, made to take x in [0, 1]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, expected: Normalisation) -> None:
-        super().__init__()
-        self.network = network
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(expected, name)).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> what the network gives."""
-        logits: Tensor = self.network((x - self.mean) / self.std)
-        return logits
-
-
-def taking_unit_images(network: nn.Module, expected: Normalisation | None) -> nn.Module:
-    """A network in evaluation mode that takes x in [0, 1], whatever it expects."""
-    return network.eval() if expected is None else Normalised(network, expected).eval()
-
-
 @dataclass(frozen=True)
 class LogitScale:
     """What was done to a network's logits: a factor on its layer ``head``, or, without one, a hook on its output.
@@ -156,6 +135,7 @@ class Subject:
     """A model under examination. Scanners and hardeners see this and images, never a label or a path.
 
     logit_scale: how its logits were brought to a standard scale (core/standard_logits.py); None: as the file has them.
+    output: how the network's output becomes logits, which the module does.
     """
 
     model_id: str
@@ -166,6 +146,7 @@ class Subject:
     device: torch.device
     source_sha256: str
     logit_scale: LogitScale | None = None
+    output: OutputReading = field(default_factory=OutputReading)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -196,12 +177,12 @@ class Subject:
 
     @property
     def network(self) -> nn.Module:
-        """The network as its file holds it, without the normalisation that it expects of its input."""
-        return self.module.network if isinstance(self.module, Normalised) else self.module
+        """The network as its file holds it, without what makes it take images in [0, 1] and give logits."""
+        return self.module.network if isinstance(self.module, Classifier) else self.module
 
     def reading(self, preprocessing: Preprocessing) -> Subject:
         """The same network fed in another way; the weights are shared."""
-        module = taking_unit_images(self.network, preprocessing.normalisation).to(self.device)
+        module = as_classifier(self.network, preprocessing.normalisation, self.output).to(self.device)
         return replace(self, module=module, preprocessing=preprocessing)
 
     def __repr__(self) -> str:

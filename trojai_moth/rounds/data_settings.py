@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..core.channels import Normalisation, Triple, normalisation
+from ..core.channels import Channels, Normalisation, normalisation
 from ..core.errors import SettingsError
 from ..core.records import Field, record
 
@@ -38,12 +38,12 @@ class DataSettings:
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
     )
-    mean: Triple | None = Field(
+    mean: Channels | None = Field(
         default=None,
-        description="what the network expects to be taken off its input's channels, of values in [0, 1] (default: what "
-        "its configuration says, or what is found by trying)",
+        description="what the network expects to be taken off its input's channels, of values in [0, 1]; one number is "
+        "for all of them (default: what its configuration says, or what is found by trying)",
     )
-    std: Triple | None = Field(default=None, description="what the channels are divided by then")
+    std: Channels | None = Field(default=None, description="what the channels are divided by then")
     entry: str | None = Field(
         default=None, description="entry of a weights file that is used where several fit, such as state_dict_ema"
     )

@@ -67,10 +67,11 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
     tried = candidates(config, raw.shape[2:], _channels(loaded, config), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
-    found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
-    subject = subject.reading(found.chosen)
+    search = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits)
+    found = search.find(tried)
+    subject = search.read(found.chosen)
     examples = ImagePool(found.chosen(raw), y)
-    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
+    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=_note(loaded, subject))
 
 
 def _open_by_trial(
@@ -81,14 +82,16 @@ def _open_by_trial(
     tried = candidates(case.config, trial.raw.shape[2:], channels, data.normalisation if data else None, cut=trial.cut)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
-    found = PreprocessingSearch(
-        subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
-    ).find(tried)
+    search = PreprocessingSearch(subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words)
+    found = search.find(tried)
     nothing = ImagePool(torch.empty(0, *found.chosen.shape), torch.empty(0, dtype=torch.long))
-    subject = subject.reading(found.chosen)
-    return OpenedFolder(
-        subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note, class_names=trial.names
-    )
+    subject, names = search.read(found.chosen), trial.names
+    note = _note(loaded, subject)
+    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=note, class_names=names)
+
+
+def _note(loaded: LoadedModel, subject: Subject) -> str:
+    return "; ".join(filter(None, [loaded.note, subject.output.note]))
 
 
 def _channels(loaded: LoadedModel, config: CaseConfig) -> int:

@@ -6,7 +6,7 @@ proves nothing. The order in which candidates are tried is :func:`candidates`'s,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.channels import USUAL, Normalisation
+from ..core.channels import Normalisation, usual
+from ..core.classifier import UnusableNetworkError, find_output, measure_batch_norms
 from ..core.errors import UnreadableModelError
 from ..core.images import ImagePool
+from ..core.outputs import OutputReading
 from ..core.records import Field, record
 from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
 from .class_accuracy import class_accuracy
@@ -41,6 +43,8 @@ _WORSE = 0.1
 _CLEARER = 0.02
 # Images that every candidate is tried on: enough to tell them apart, and round 1 has 500.
 _PROBE = 100
+# So many of them at a time where batch norms are measured.
+_MEASURED = 50
 # Networks halve their input five times, and rounds crop to the next size that allows it: 224 of 256, 64 of 72.
 _STRIDE = 32
 _ORDERS: tuple[Colours, ...] = ("RGB", "BGR")
@@ -123,8 +127,8 @@ def candidates(
     expected = said or config.normalisation
     if expected:
         return [replace(one, normalisation=expected) for one in plain]
-    usual = [one for one in plain if (one.colours, one.scaling) == ("RGB", "/255")]
-    return plain + [replace(one, normalisation=known) for known in USUAL.values() for one in usual]
+    common = [one for one in plain if (one.colours, one.scaling) == (orders[0], "/255")]
+    return plain + [replace(one, normalisation=known) for known in usual(channels).values() for one in common]
 
 
 def _lower(side: int) -> int:
@@ -171,11 +175,25 @@ class PreprocessingSearch:
         self.subject, self.raw, self.y, self.names = subject, raw, y, names
         self.where, self.logits_name = where, logits_name
         self.own, self.images = own, images
+        self._output: OutputReading | None = None
         self.expected = None if published is None else np.stack([published[name] for name in names])
 
     def find(self, tried: list[Preprocessing]) -> PreprocessingChoice:
         """The first candidate that explains the examples best; UnreadableModelError with all figures if none does."""
         return self._by_accuracy(tried) if self.expected is None else self._by_logits(tried)
+
+    def read(self, preprocessing: Preprocessing) -> Subject:
+        """The subject fed in this way, with its output and what its batch norms lack found on the images.
+
+        UnusableNetworkError where it cannot be asked about them, or is no classifier of so many classes.
+        """
+        raw = self.raw[_spread(self.y, _PROBE)]
+        read = read_as(self.subject, preprocessing, (preprocessing(part) for part in raw.split(_MEASURED)))
+        if self._output is None:  # which is the same however the images are read
+            x = preprocessing(raw[:_MEASURED]).to(read.device)
+            self._output = find_output(read.module, x, read.classes, self.where)
+            self.subject = replace(self.subject, output=self._output)
+        return self.subject.reading(preprocessing)
 
     def _by_logits(self, tried: list[Preprocessing]) -> PreprocessingChoice:
         readings: list[PreprocessingTrial] = []
@@ -237,8 +255,8 @@ class PreprocessingSearch:
     def _other_order(self, tried: list[Preprocessing], probe: Tensor) -> str:
         """Why the images are refused if, read one way, nearly all of each class are taken for another one's; or ""."""
         for preprocessing in tried:
-            with suppress(RuntimeError):
-                subject = self.subject.reading(preprocessing)
+            with suppress(RuntimeError, UnusableNetworkError):
+                subject = self.read(preprocessing)
                 pool = ImagePool(preprocessing(self.raw[probe]), self.y[probe])
                 found = class_accuracy(subject, pool)
                 if not (order := found.another_order):
@@ -271,14 +289,15 @@ class PreprocessingSearch:
         return HALF_TOLERANCE if self.expected is not None and _half_precision(self.expected) else LOGITS_TOLERANCE
 
     def _measure(self, preprocessing: Preprocessing, index: Tensor) -> PreprocessingTrial:
-        subject, x = self.subject.reading(preprocessing), preprocessing(self.raw[index])
+        x = preprocessing(self.raw[index])
         try:
-            if problem := _odd_output(subject, x[:1]):
-                return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
-            logits = subject.logits(x).cpu().numpy()
-        except RuntimeError as reason:
+            logits = self.read(preprocessing).logits(x).cpu().numpy()
+        except UnusableNetworkError as reason:
+            return PreprocessingTrial(preprocessing=preprocessing, problem=reason.problem)
+        except Exception as reason:  # whatever a network raises at images of another size
             size = preprocessing.size
-            problem = f"cannot take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
+            said = (str(reason) or type(reason).__name__).splitlines()[0]
+            problem = f"cannot take images of {size} x {size} pixels ({said:.120})"
             return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
         if not np.isfinite(logits).all():
             return PreprocessingTrial(
@@ -294,17 +313,11 @@ class PreprocessingSearch:
         return replace(found, lead=None, logits_error=error)
 
 
-@torch.no_grad()
-def _odd_output(subject: Subject, x: Tensor) -> str:
-    """What a network gives for an image x (1, 3, H, W) if that is not one logit per class, and what to do; or ""."""
-    with subject.frozen() as module:
-        given = module(x.to(subject.device))
-    if not isinstance(given, Tensor):
-        return f"gives a {type(given).__name__}, not logits; save a module around it that returns its logits alone"
-    if given.shape == (1, subject.classes):
-        return ""
-    shape = " x ".join(map(str, given.shape))
-    return f"gives {shape} numbers for an image, not 1 x {subject.classes}; correct number_classes or save another one"
+def read_as(subject: Subject, preprocessing: Preprocessing, batches: Iterable[Tensor]) -> Subject:
+    """The subject fed in another way; batch norms without statistics get those of these batches (N, C, H, W)."""
+    read = subject.reading(preprocessing)
+    measure_batch_norms(read.module, (batch.to(subject.device) for batch in batches))
+    return read
 
 
 def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTrial]:
@@ -322,11 +335,12 @@ def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTri
 
 def find_normalisation(subject: Subject, images: ImagePool) -> Normalisation | None:
     """Of none and the usual ones, that by which most images x (N, 3, H, W) in [0, 1] get their labels."""
-    few = images.take(_spread(images.y.cpu(), _PROBE))
+    few = few_of(images)
     readings = []
-    for one in (None, *USUAL.values()):
+    for one in (None, *usual(images.x.shape[1]).values()):
         preprocessing = replace(subject.preprocessing, normalisation=one)
-        logits, y = subject.reading(preprocessing).logits(few.x).cpu().numpy(), few.y.cpu().numpy()
+        read = read_as(subject, preprocessing, few.x.split(_MEASURED))
+        logits, y = read.logits(few.x).cpu().numpy(), few.y.cpu().numpy()
         if np.isfinite(logits).all():
             readings.append(_scored(preprocessing, logits, y))
         else:
@@ -354,6 +368,11 @@ def _others(readings: list[PreprocessingTrial]) -> str:
     if len({reading.problem for reading in readings}) == 1 and readings[0].problem:
         return ""
     return " [tried: " + "; ".join(reading.words for reading in readings) + "]"
+
+
+def few_of(images: ImagePool) -> ImagePool:
+    """At most 100 of the images, of all classes as far as that goes: what a network is asked about to know it."""
+    return images.take(_spread(images.y.cpu(), _PROBE))
 
 
 def _spread(y: Tensor, most: int) -> Tensor:
