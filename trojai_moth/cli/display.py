@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -151,9 +152,8 @@ def _trigger(row: dict[str, object], when: str) -> str:
     word = "[red]flagged[/]" if flagged else "clean"
     if pd.isna(size):  # type: ignore[call-overload]
         return f"{word}: no trigger works"
-    victim, held = row[f"victim_{when}"], row[f"held_success_{when}"]
-    source = "any" if pd.isna(victim) else str(int(victim))  # type: ignore[call-overload]
-    text = f"{word} {source}->{int(row[f'target_{when}'])} {size:.0f} px"  # type: ignore[call-overload]
+    held = row[f"held_success_{when}"]
+    text = f"{word} {escape(str(row[f'pair_{when}']))} {size:.0f} px"
     return text if pd.isna(held) else f"{text}, held-out {held:.0%}"  # type: ignore[call-overload]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,7 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     if out and partial:
         write_text(out, to_json(matrix))
         partial.unlink(missing_ok=True)
-    _show(matrix, out, [*([f"--fast: {FAST_ERROR}"] if fast else []), *matrix.warnings])
+    _show(matrix, out, model.class_names, [*([f"--fast: {FAST_ERROR}"] if fast else []), *matrix.warnings])
     if plot:
         matrix.plot(plot)
 
@@ -157,13 +157,15 @@ def open_to_measure(
     return model, model.images_to_measure(on), model.measured_words(on)
 
 
-def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
-    click.echo(f"{out}: {_summary(matrix)}" if out else to_json(matrix))
+def _show(matrix: DistanceMatrix, out: Path | None, names: Sequence[str] | None, notes: list[str]) -> None:
+    click.echo(f"{out}: {_summary(matrix, names)}" if out else to_json(matrix))
     for note in notes:
         _log.warning("%s", note)
 
 
-def _summary(matrix: DistanceMatrix) -> str:
+def _summary(matrix: DistanceMatrix, names: Sequence[str] | None) -> str:
+    from ..triggers.trigger import pair_words
+
     text = ", ".join(
         f"{name} {_pixels(value, matrix.channels)}"
         for name, value in (("mean", matrix.mean), ("geometric mean", matrix.geometric_mean))
@@ -171,7 +173,8 @@ def _summary(matrix: DistanceMatrix) -> str:
     found = [pair for pair in matrix.pairs if pair.distance is not None]
     if found:
         least = min(found, key=lambda pair: pair.distance or 0.0)
-        text += f", smallest {least.victim}->{least.target} {_pixels(least.distance, matrix.channels)}"
+        pair = pair_words(least.victim, least.target, names)
+        text += f", smallest {pair} {_pixels(least.distance, matrix.channels)}"
     if matrix.spread is not None:
         text += f", spread over seeds {matrix.spread:.3f}"
     text += f"; {matrix.censored} of {len(matrix.pairs)} pairs censored"

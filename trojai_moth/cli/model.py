@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -126,14 +126,14 @@ def scan(
         verdict = learned.judge(verdict, subject.source_sha256)
     if json_file:
         write_text(json_file, to_json(verdict))
-    for line in _verdict_text(subject.model_id, verdict):
+    for line in _verdict_text(subject.model_id, verdict, model.class_names):
         click.echo(line)
     raise SystemExit(_EXIT_CODES[verdict.outcome])
 
 
-def _verdict_text(model_id: str, verdict: ScanResult) -> list[str]:
+def _verdict_text(model_id: str, verdict: ScanResult, names: Sequence[str] | None) -> list[str]:
     lines = [f"{model_id}: {verdict.outcome.upper()} by {verdict.scanner}: {verdict.reason}"]
-    lines += [f"  {_candidate_text(candidate)}" for candidate in verdict.evidence[:5]]
+    lines += [f"  {_candidate_text(candidate, names)}" for candidate in verdict.evidence[:5]]
     if verdict.calibrated and verdict.probability is not None:
         lines.append(f"  probability {verdict.probability:.2f}, as learned")
     if verdict.calibrated and verdict.calibrated.fitted_on:
@@ -141,8 +141,10 @@ def _verdict_text(model_id: str, verdict: ScanResult) -> list[str]:
     return [*lines, f"  {verdict.seconds:.0f} seconds"]
 
 
-def _candidate_text(candidate: Candidate) -> str:
-    pair = f"{'any' if candidate.victim is None else candidate.victim}->{candidate.target}"
+def _candidate_text(candidate: Candidate, names: Sequence[str] | None) -> str:
+    from ..triggers.trigger import pair_words
+
+    pair = pair_words(candidate.victim, candidate.target, names)
     if candidate.scanner is not None:
         pair = f"{candidate.scanner} {pair}"
     if candidate.size is None:

@@ -343,6 +343,7 @@ class ModelRun:
             verdict=verdict,
             seconds=perf_counter() - started,
             note=self.opened.note,
+            class_names=self.opened.class_names or self.case.config.class_names,
         )
         keep_triggers(self.run_.journal.path(self.case.model_id, stage), self.run_.scanner, subject, samples)
         return self._published(stage, result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,16 @@ SIZE_FLOOR = 0.01
 # A class pair as (victim, target), and the same where the victim may be None: images of any class.
 Pair = tuple[int, int]
 AnyPair = tuple[int | None, int]
+
+
+def pair_words(victim: int | None, target: int, names: Sequence[str] | None = None) -> str:
+    """A pair in words, by name where the classes have names.
+
+    >>> pair_words(3, 5), pair_words(None, 1, ["cat", "dog"])
+    ('3->5', 'any->dog')
+    """
+    shown = [str(label) if names is None else names[label] for label in ([] if victim is None else [victim]) + [target]]
+    return "->".join(shown if victim is not None else ["any", *shown])
 
 
 @dataclass(frozen=True)
