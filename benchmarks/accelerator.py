@@ -139,7 +139,7 @@ def work_of(subject: Subject) -> dict[str, float]:
     twin = subject.clone().module.eval()
     hooks = [part.register_forward_hook(note) for part in twin.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
     with torch.no_grad():
-        twin(torch.zeros(1, 3, subject.size, subject.size, device=subject.device))
+        twin(torch.zeros(1, *subject.shape, device=subject.device))
     for hook in hooks:
         hook.remove()
     return found

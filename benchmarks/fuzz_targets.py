@@ -464,8 +464,8 @@ def _card_files() -> dict[str, Any]:
         mean_l1=15.0, geometric_mean=5.0, minimum=5.0, spread=None, warnings=(), seconds=1.0,
     )  # fmt: skip
     more: dict[str, Any] = {"weights_sha256": "", "seed": 0, "data": "", "features": "", "notes": ()}
-    bounds = combine(matrix, matrix, {"pasted": {(0, 1): 3.0}}, size=32, settings=BoundSettings(), **more)
-    record = make_record(matrix, matrix, bounds, Outcome(), Origin(data=DataSettings(), on="held", seed=0), 32)
+    bounds = combine(matrix, matrix, {"pasted": {(0, 1): 3.0}}, area=32 * 32, settings=BoundSettings(), **more)
+    record = make_record(matrix, matrix, bounds, Outcome(), Origin(data=DataSettings(), on="held", seed=0), (32, 32))
     card = f"""---
 license: mit  # a comment
 orthogonalization:

@@ -85,7 +85,7 @@ def inversion(chosen: Any, kind: str, count: int) -> dict[str, Any]:
     pairs = random_pairs(classes, count, chosen.seed) if kind == "pairs" else [(0, 1)]
     task = make_task(images.y, pairs)
     settings = InversionSettings(steps=2)
-    invert(model.subject, images.x, task, settings, random_start(task, chosen.size, chosen.seed))
+    invert(model.subject, images.x, task, settings, random_start(task, (3, chosen.size, chosen.size), chosen.seed))
     return {"count": count if kind == "images" else len(pairs)}
 
 

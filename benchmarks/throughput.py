@@ -75,7 +75,7 @@ def throughput(
     pairs = [pairs[i % len(pairs)] for i in range(rows)]
     pool = images.take(torch.cat([images.positions(c)[:per_row] for c in range(subject.classes)]))
     task = make_task(pool.y.cpu(), pairs)
-    start, x = random_start(task, subject.size, 0), pool.x.to(subject.device)
+    start, x = random_start(task, subject.shape, 0), pool.x.to(subject.device)
     settings = InversionSettings(steps=steps, stall_steps=steps, patience=steps + 1, precision=precision)
     count = int((task.weight > 0).sum()) * steps
     seen: list[Way] = []
@@ -114,7 +114,7 @@ def fastest_way(subject: Subject, ways: set[Way]) -> Way:
 
 def bare(subject: Subject, way: Way, count: int) -> Callable[[], None]:
     """Forward and input gradient of ``count`` images in batches, with nothing around it."""
-    shape = (way.batch, 3, subject.size, subject.size)
+    shape = (way.batch, *subject.shape)
     x = torch.rand(shape, device=subject.device).contiguous(memory_format=way.layout).requires_grad_()
     y = torch.zeros(way.batch, dtype=torch.int64, device=subject.device)
     module = subject.clone().module.to(memory_format=way.layout).eval().requires_grad_(False)

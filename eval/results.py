@@ -14,6 +14,7 @@ from ..core.records import to_json
 from ..hardeners.trace import HardeningTrace
 from ..runs.journal import Failure, Journal, NotHardened, ScanRecord
 from ..scanners.result import Candidate, ScanResult
+from ..triggers.trigger import pair_words
 from ..verdict.features import BlindEvidence
 from ..verdict.records import Verdict
 from .csv_text import csv_text
@@ -26,7 +27,7 @@ COLUMNS = [
     "flagged_before", "score_before", "victim_before", "target_before", "size_before", "held_success_before",
     "flagged_after", "score_after", "victim_after", "target_after", "size_after", "held_success_after",
     "accuracy_before", "accuracy_after", "verdict", "probability_before", "probability", "fitted_on",
-    "seconds", "device", "reason", "note", "read_as",
+    "seconds", "device", "reason", "note", "read_as", "rule", "pair_before", "pair_after",
 ]  # fmt: skip
 
 # Types that know missing values, or class 7 would be "7.0" in one run's table and "7" in another's.
@@ -157,7 +158,7 @@ def _row(journal: Journal, model_id: str, label: bool | None) -> dict[str, objec
             row["fitted_on"] = before.verdict.calibrated.fitted_on
         row["probability"] = (after.verdict if after and verdict != "clean" else before.verdict).probability
         if asked_blind(journal) and blind:
-            row["probability"] = blind.probability
+            row |= {"probability": blind.probability, "rule": blind.rule}
     if trace:
         row["accuracy_before"], row["accuracy_after"], _ = trace.cost
     evidence = journal.read(model_id, "evidence", BlindEvidence)
@@ -194,6 +195,7 @@ def _scan_columns(when: str, scan: ScanRecord | None) -> dict[str, object]:
     if best:
         columns |= {f"victim_{when}": best.victim, f"target_{when}": best.target, f"size_{when}": best.size}
         columns[f"held_success_{when}"] = best.held_success
+        columns[f"pair_{when}"] = pair_words(best.victim, best.target, scan.class_names)
     return columns
 
 

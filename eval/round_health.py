@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from ..core.records import Field, record
 from ..rounds.model_check import ModelCheck
-from ..runs.estimate import Estimate
+from ..runs.estimate import Estimate, Kind
 
+_COLOURS = 3
 LABEL_WORDS = ("clean", "poisoned", "unknown")
 
 
@@ -45,7 +46,7 @@ class Tally:
     conventions: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    kinds: Counter[Kind] = field(default_factory=Counter)
     files: dict[str, str] = field(default_factory=dict)
     same_file: dict[str, str] = field(default_factory=dict)
     accuracy_sum: float = 0.0
@@ -67,7 +68,8 @@ class Tally:
             return
         self.architectures[checkup.architecture] += 1
         self.classes[checkup.classes] += 1
-        self.kinds[checkup.architecture, checkup.classes, checkup.size] += checkup.usable
+        shape = (checkup.channels or _COLOURS, checkup.size, checkup.width or checkup.size)
+        self.kinds[checkup.architecture, checkup.classes, shape] += checkup.usable
         if checkup.convention is not None:
             self.conventions[checkup.convention.chosen.words] += 1
         if checkup.accuracy is not None:

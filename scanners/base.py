@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 from ..core.device import is_out_of_memory
@@ -30,6 +31,8 @@ class Scanner(ABC):
 
     name: ClassVar[str]
     settings_type: ClassVar[type]
+    for_described: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings, where not given, for networks that are no round's: all kinds of backdoors must be looked for."""
     _shown: tuple[Trigger, ...] = ()
 
     def __init__(self, settings: Any = None) -> None:
@@ -69,11 +72,11 @@ class Scanner(ABC):
         """Keep a trigger to be looked at; no part of the verdict. Call it in ``scan``, in the order of the evidence.
 
         Those after the first MOST_SHOWN are dropped. ValueError for a mask that is not (1, H, W) or a pattern that is
-        not (3, H, W).
+        not (C, H, W).
         """
         mask, pattern = (part.detach().cpu().clone() for part in (trigger.mask, trigger.pattern))
         side = mask.shape[1:]
-        if tuple(mask.shape) != (1, *side) or tuple(pattern.shape) != (3, *side):
+        if tuple(mask.shape) != (1, *side) or tuple(pattern.shape[1:]) != side:
             raise ValueError(f"a trigger with a mask of {tuple(mask.shape)} and a pattern of {tuple(pattern.shape)}")
         if len(self._shown) < MOST_SHOWN:
             self._shown = (*self._shown, Trigger(trigger.victim, trigger.target, mask, pattern))

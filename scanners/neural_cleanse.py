@@ -16,7 +16,9 @@ outlier among the logarithms of their sizes, by the same median absolute deviati
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -68,6 +70,7 @@ class NeuralCleanse(Scanner):
 
     name: ClassVar[str] = "neural-cleanse"
     settings_type: ClassVar[type] = NeuralCleanseSettings
+    for_described: ClassVar[Mapping[str, Any]] = MappingProxyType({"mode": "both", "rule": "outlier"})
     settings: NeuralCleanseSettings
 
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
@@ -100,7 +103,7 @@ class NeuralCleanse(Scanner):
         pairs: list[AnyPair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
         few = samples.train.first_per_class(settings.screen_images)
         task = make_task(few.y, pairs)
-        start = random_start(task, subject.size, derive_seed(seed, self.name))
+        start = random_start(task, subject.shape, derive_seed(seed, self.name))
         screened = invert(
             subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start
         ).require_looked_at()
@@ -115,7 +118,7 @@ class NeuralCleanse(Scanner):
         if settings.rule == "outlier":
             sizes = screened.size[screened.converged].log().tolist()
             return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
-        best, bound = found[0], pixels_at(subject.size, settings.pair_bound)
+        best, bound = found[0], pixels_at(subject.area, settings.pair_bound)
         if best.size is None:
             return self.not_judged("no pair trigger works, so that none can be called too small")
         words = f"{best.victim}->{best.target} turns with {best.size:.1f} pixels (bound {bound:.1f})"
@@ -127,7 +130,7 @@ class NeuralCleanse(Scanner):
         pairs: list[AnyPair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
         images = samples.train.first_per_class(settings.images_per_class)
         task = make_task(images.y, pairs)
-        start = random_start(task, subject.size, derive_seed(seed, self.name))
+        start = random_start(task, subject.shape, derive_seed(seed, self.name))
         result = invert(
             subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start
         ).require_looked_at()

@@ -18,19 +18,23 @@ def scanners() -> Mapping[str, type[Scanner]]:
     return load_plugins(GROUP, "scanner", Scanner)
 
 
-def make_scanner(name: str, options: Mapping[str, Any]) -> Scanner:
+def make_scanner(name: str, options: Mapping[str, Any], *, described: bool = False) -> Scanner:
     """The scanner of this name with these settings; SettingsError lists the names or says which setting is wrong.
 
     ``a,b``: both at once, see :mod:`~trojai_moth.scanners.combined`; then ``options`` holds the settings of each under
-    its name.
+    its name. described: for networks that are no round's, whose kind of backdoors nobody knows; a scanner may have
+    other defaults for these.
     """
     if "," in name:
-        return make_combined(name, options)
-    scanner: Scanner = make_plugin(scanners(), "scanner", name, options)
+        return make_combined(name, options, described=described)
+    known = scanners()
+    if described and name in known:
+        options = {**known[name].for_described, **options}
+    scanner: Scanner = make_plugin(known, "scanner", name, options)
     return scanner
 
 
-def make_combined(names: str, options: Mapping[str, Any]) -> Scanner:
+def make_combined(names: str, options: Mapping[str, Any], *, described: bool = False) -> Scanner:
     """The scanners named in ``a,b`` as one of that name; ``options`` maps each name to its scanner's settings."""
     chosen = split_names(names)
     for key, value in options.items():
@@ -39,7 +43,7 @@ def make_combined(names: str, options: Mapping[str, Any]) -> Scanner:
                 f"--set scanner.{key}: with several scanners write scanner.NAME.SETTING=VALUE with NAME one of "
                 f"{', '.join(chosen)}"
             )
-    members = [(name, make_scanner(name, options.get(name, {}))) for name in chosen]
+    members = [(name, make_scanner(name, options.get(name, {}), described=described)) for name in chosen]
 
     class Chosen(CombinedScanner):
         name: ClassVar[str] = ",".join(chosen)

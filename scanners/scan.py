@@ -37,6 +37,8 @@ def scan(
     >>> result.flagged, result.evidence[0].victim, result.evidence[0].target
     (True, 0, 2)
     """
-    chosen = scanner if isinstance(scanner, Scanner) else make_scanner(scanner, settings or {})
+    chosen = (
+        scanner if isinstance(scanner, Scanner) else make_scanner(scanner, settings or {}, described=model.described)
+    )
     own = derive_seed(model.seed, "scan") if seed is None else seed
     return chosen(model.subject, model.samples, seed=own, time_budget=time_budget)

@@ -91,7 +91,7 @@ class Stamps(Scanner):
     def _candidate(self, subject: Subject, tables: StampTables, pair: Pair) -> Candidate:
         success = tables.success(pair)
         works = success >= self.settings.bounds.success
-        area = math.pi * (self.settings.stamps.side * subject.size / 2) ** 2
+        area = math.pi * self.settings.stamps.side**2 / 4 * subject.area
         return Candidate(
             victim=pair[0],
             target=pair[1],

@@ -109,9 +109,9 @@ def write_distances(folder, matrix, after):
     """class_distances.json of a model, as ``card`` leaves it, from two matrices."""
     more = {"weights_sha256": "", "seed": 0, "data": "", "features": "", "notes": ()}
     measured = {"pasted": {(0, 1): 3.0}, "similarity": {(0, 1): 0.9}}
-    bounds = combine(matrix, after, measured, size=32, settings=BoundSettings(), **more)
+    bounds = combine(matrix, after, measured, area=32 * 32, settings=BoundSettings(), **more)
     origin = Origin(data=DataSettings(), on="held", seed=0)
-    record = make_record(matrix, after, bounds, Outcome(), origin, 32)
+    record = make_record(matrix, after, bounds, Outcome(), origin, (32, 32))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "class_distances.json").write_text(to_json(record))
     assert isinstance(matrix.settings, DistanceSettings)

@@ -48,6 +48,7 @@ _PUBLIC: Mapping[str, str] = MappingProxyType(
         "rescan": "eval.rescan:rescan",
         "save_weights": "hardeners.weights:save_weights",
         "scan": "scanners.scan:scan",
+        "wrap": "rounds.model:wrap",
     }
 )
 
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from .hardeners.weights import save_weights
     from .loading import inspect_model
     from .rounds.distances import distances
-    from .rounds.model import Model, open_model
+    from .rounds.model import Model, open_model, wrap
     from .rounds.reading import read_round
     from .scanners.base import Scanner
     from .scanners.result import Candidate, ScanResult
@@ -94,6 +95,7 @@ __all__ = [
     "rescan",
     "save_weights",
     "scan",
+    "wrap",
 ]
 
 

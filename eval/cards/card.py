@@ -70,7 +70,8 @@ class CardRecord:
     bounds: ClassBounds
     outcome: Outcome
     origin: Origin
-    size: int = Field(gt=0, description="side of the model's input in pixels")
+    size: int = Field(gt=0, description="height of the model's input in pixels")
+    width: int | None = Field(default=None, gt=0, description="of the model's input; None: it is square")
 
     def __post_init__(self) -> None:
         """ValueError for parts that are damaged, or of different numbers of classes."""
@@ -80,6 +81,11 @@ class CardRecord:
         damage = self.before.damage or self.last.damage or stranger(pairs, classes)
         if damage or any(others != classes for others in parts):
             raise ValueError(damage or f"distances of {classes} classes, other parts of {parts}")
+
+    @property
+    def area(self) -> int:
+        """Pixels of the model's input."""
+        return self.size * (self.width or self.size)
 
     @property
     def last(self) -> DistanceMatrix:
@@ -119,10 +125,13 @@ def make_record(
     bounds: ClassBounds,
     outcome: Outcome,
     origin: Origin,
-    size: int,
+    shape: tuple[int, int],
     labels: Sequence[str] | None = None,
 ) -> CardRecord:
-    """Put it together; SettingsError when before and after cannot be compared. labels: of the classes, if known."""
+    """Put it together; SettingsError when before and after cannot be compared.
+
+    shape: (H, W) of the input. labels: of the classes, if known.
+    """
     return CardRecord(
         model_id=before.model_id,
         labels=tuple(labels or map(str, range(before.classes))),
@@ -132,7 +141,8 @@ def make_record(
         bounds=bounds,
         outcome=outcome,
         origin=origin,
-        size=size,
+        size=shape[0],
+        width=None if shape[0] == shape[1] else shape[1],
     )
 
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...core.files import write_atomically
-from ...core.images import ImagePool
+from ...core.images import ImagePool, as_colours
+from ...rounds.class_names import said
 from ...triggers.trigger import Trigger, stamp
-from .class_names import said
 
 _GREY = 0.5
 
@@ -62,6 +62,5 @@ def draw_pairs(pictures: Sequence[PairPicture], path: Path) -> None:
 
 
 def _array(image: Tensor) -> np.ndarray:
-    """(3, H, W) -> (H, W, 3)."""
-    array: np.ndarray = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-    return array
+    """(C, H, W) in [0, 1] -> (H, W, 3)."""
+    return as_colours(image.detach().cpu().clamp(0, 1).numpy()).transpose(1, 2, 0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ...rounds.class_names import said
 from ..distance_bounds.bounds import PairBounds
 from ..distance_bounds.measures import area_share
 from ..report.markdown import escape
 from .card import CardRecord
-from .class_names import said
 
 HEAT_MAP, PAIRS, SIDE_FILE = "class_distances.png", "class_pairs.png", "class_distances.json"
 
@@ -32,7 +32,7 @@ def _meaning(card: CardRecord) -> str:
         f"at the same place, that makes the model {escape(card.model_id)} take images of the first class for the "
         "second. The smaller it is, the easier somebody who wants to deceive the model has it with these two classes. "
         "Small distances are natural where classes look alike. Distances are counted in pixels of the model's "
-        f"{card.size} x {card.size} input."
+        f"{card.size} x {card.width or card.size} input."
     )
 
 
@@ -90,7 +90,7 @@ def _pair(card: CardRecord, pair: PairBounds) -> str:
     victim, target = (escape(said(label, card.labels)) for label in (pair.victim, pair.target))
     last = pair.last or 0.0
     text = f"**{victim[0].upper()}{victim[1:]} taken for {target}**: {last:.1f} pixels are enough "
-    text += f"({area_share(last, card.size)})"
+    text += f"({area_share(last, card.area)})"
     if pair.after is not None and pair.before is not None:
         text += f"; before hardening it was {pair.before:.1f}"
     text += "."

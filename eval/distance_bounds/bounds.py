@@ -130,18 +130,18 @@ def combine(
     after: DistanceMatrix | None,
     measured: Mapping[str, Values],
     *,
-    size: int,
+    area: int,
     settings: BoundSettings,
     **given: Any,
 ) -> ClassBounds:
     """Distances and ``measured`` (field of PairBounds -> pair -> value) in one table.
 
-    size: side of the input in pixels. A pair that was censored after hardening is not at risk as far as is known: no
+    area: of the input in pixels. A pair that was censored after hardening is not at risk as far as is known: no
     trigger was found. SettingsError if the two matrices cannot be compared.
     """
     if after is not None:
         compare_distances(before, after)
-    bound = pixels_at(size, settings.risk_pixels)
+    bound = pixels_at(area, settings.risk_pixels)
     pairs = []
     for victim, target in ((pair.victim, pair.target) for pair in before.pairs):
         last = (after or before).distances[victim][target]

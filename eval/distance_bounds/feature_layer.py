@@ -69,7 +69,7 @@ def last_feature_layer(subject: Subject, behind: int = 1) -> Iterator[FeatureLay
     takes the second-last convolutional layer, and its public code the second-last block. Raises MothError for a network
     without such a place.
     """
-    blank = torch.zeros(1, 3, subject.size, subject.size, device=subject.device)
+    blank = torch.zeros(1, *subject.shape, device=subject.device)
     with subject.frozen() as module:
         names = _cuts(module, blank, subject.classes, behind)
         if not names:

@@ -83,7 +83,7 @@ def measure_bounds(
         before,
         after,
         {**measured, **alike},
-        size=subject.size,
+        area=subject.area,
         settings=settings,
         weights_sha256=weights,
         seed=seed,
@@ -171,7 +171,7 @@ def sign_pixels(
     foregrounds: Sequence[Path], subject: Subject, settings: BoundSettings, seed: int, backgrounds: Path | None = None
 ) -> dict[Pair, float | None]:
     """Pixels that change when one sign takes another's place in the same scene; MothError without trojai's composer."""
-    stored, rng = subject.preprocessing.stored_size, np.random.default_rng(derive_seed(seed, "signs"))
+    stored, rng = max(subject.preprocessing.stored_shape), np.random.default_rng(derive_seed(seed, "signs"))
     composer = Composer(foregrounds, stored, rng, backgrounds=backgrounds)
     if composer.classes != subject.classes:
         raise MothError(f"{composer.classes} signs for {subject.classes} classes; sign_pixels needs one per class")
@@ -204,11 +204,11 @@ def best_effort(measure: Callable[[], dict[Pair, float | None]], what: str, note
         return {}
 
 
-def area_share(pixels: float, size: int) -> str:
+def area_share(pixels: float, area: int) -> str:
     """Pixels as a square, in words.
 
-    >>> area_share(16.0, 32)
+    >>> area_share(16.0, 32 * 32)
     'about 4 x 4 pixels, 1.6 % of the image'
     """
     side = max(1, round(math.sqrt(max(pixels, 0.0))))
-    return f"about {side} x {side} pixels, {100 * pixels / size**2:.1f} % of the image"
+    return f"about {side} x {side} pixels, {100 * pixels / area:.1f} % of the image"

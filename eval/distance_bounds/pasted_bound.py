@@ -64,10 +64,10 @@ def pasted_bounds(
     rows = [pair for pair, index in zip(pairs, chosen, strict=True) for _ in index]
     task = make_task(y, rows)
     patterns = images.x[torch.cat(chosen).to(images.x.device)].cpu()
-    start = (random_start(task, subject.size, seed)[0], patterns)
+    start = (random_start(task, subject.shape, seed)[0], patterns)
     result = invert(subject, images.x, task, inversion, start, engine=engine, learn_pattern=False)
     sizes = torch.where(result.converged, result.size, math.inf).cpu().split([len(index) for index in chosen])
-    return {pair: _smallest(part.tolist(), subject.size) for pair, part in zip(pairs, sizes, strict=True)}
+    return {pair: _smallest(part.tolist(), subject.area) for pair, part in zip(pairs, sizes, strict=True)}
 
 
 def _drawn(images: ImagePool, pair: Pair, count: int, seed: int) -> torch.Tensor:
@@ -79,7 +79,7 @@ def _drawn(images: ImagePool, pair: Pair, count: int, seed: int) -> torch.Tensor
     return targets[order[:count]]
 
 
-def _smallest(sizes: list[float], side: int) -> PastedBound:
+def _smallest(sizes: list[float], area: int) -> PastedBound:
     best = min(sizes)
     found = math.isfinite(best)
-    return PastedBound(size=best if found else float(side**2), found=found, patterns=len(sizes))
+    return PastedBound(size=best if found else float(area), found=found, patterns=len(sizes))

@@ -172,10 +172,8 @@ def _arrow(before: str, after: str) -> str:
 
 
 def _pair(row: dict[str, object], when: str) -> str:
-    victim, target = (_number(row[f"{role}_{when}"], ".0f") for role in ("victim", "target"))
-    if not target:
-        return ""
-    return f"{victim or 'any'} to {target}"
+    pair = row[f"pair_{when}"]
+    return "" if pd.isna(pair) else escape(str(pair).replace("->", " to "))  # type: ignore[call-overload]
 
 
 def _label(value: object) -> str:

@@ -79,10 +79,7 @@ def _row(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _pair(row: Mapping[str, Any]) -> str:
-    if row["target_before"] is None:
-        return ""
-    victim = "any" if row["victim_before"] is None else row["victim_before"]
-    return f"{victim} to {row['target_before']}"
+    return "" if row["pair_before"] is None else str(row["pair_before"]).replace("->", " to ")
 
 
 def _data(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...core.errors import RunDirectoryError
+from ...core.images import as_colours
 from ...runs.trigger_files import KeptTriggers, read_triggers
 
 PARTS = ("image of the victim", "mask", "trigger on grey", "image with the trigger")
@@ -58,7 +59,7 @@ def _strips(record: Path) -> list[list[Any]]:
 def strip(kept: KeptTriggers, row: int) -> str:
     """PARTS of one trigger side by side, as a PNG in a data URI."""
     mask = kept.mask[row].astype(np.float64) / _WHITE
-    pattern, image = (part[row].astype(np.float64) for part in (kept.pattern, kept.image))
+    pattern, image = (as_colours(part[row].astype(np.float64)) for part in (kept.pattern, kept.image))
     cells = [image, np.repeat(mask * _WHITE, 3, axis=0), _on(mask, pattern, np.full_like(image, _GREY))]
     cells.append(_on(mask, pattern, image))
     gap = np.full((3, image.shape[1], _GAP), _WHITE)

@@ -43,7 +43,7 @@ class Arm:
     target: int
     index: Tensor
     mask: Variable  # raw (1, H, W)
-    pattern: Variable  # raw (3, H, W), or (3, 1, 1) for one colour
+    pattern: Variable  # raw (C, H, W), or (C, 1, 1) for one colour
     cost: float = 0.0
     waiting: int = 0
     wins: int = 0
@@ -86,7 +86,7 @@ class Stepper:
         settings, (height, width) = self.settings, self.x.shape[-2:]
         mask = torch.rand(1, height, width, generator=stream)
         whole = victim is None or not settings.one_colour
-        pattern = torch.rand(3, *((height, width) if whole else (1, 1)), generator=stream)
+        pattern = torch.rand(self.x.shape[1], *((height, width) if whole else (1, 1)), generator=stream)
         side = round(settings.centre_side * math.sqrt(height * width / AREA_224))
         if victim is not None and side:
             mask *= 0.001
@@ -143,7 +143,7 @@ class Stepper:
         arm.stale = 0 if arm.improved else arm.stale + arm.found
         if arm.improved:
             arm.successes, arm.best_size = arm.successes + 1, size
-            whole = pattern.expand(3, *mask.shape[-2:])
+            whole = pattern.expand(-1, *mask.shape[-2:])
             arm.best = Trigger(arm.victim, arm.target, mask.cpu().clone(), whole.cpu().clone())
         self._move_cost(arm, works)
 

@@ -85,7 +85,7 @@ class KArm(Scanner):
         left: list[float | None] = [None] * len(chosen)
         few = works[: settings.left_out_candidates]
         left[: len(few)] = left_out(engine, subject, images, few, settings, seed)
-        area = AREA_224 / subject.size**2
+        area = AREA_224 / subject.area
         evidence = []
         for arm, back, left_success in zip(chosen, backs, left, strict=True):
             held_success, jittered, count = held_out(subject, held, arm, settings.jitter, seed)

@@ -148,7 +148,7 @@ def test_classes_without_held_images_need_the_training_images(refused, call, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give a model directory"),
+        ([], "give a model to measure"),
         (["MODEL", "--pairs", "0->0"], "--pairs 0->0"),
         (["MODEL", "--pairs", "0"], "at least one pair"),
         (["MODEL", "--plot", "p.jpg"], "--plot p.jpg: must end in .png"),
@@ -198,7 +198,7 @@ def test_how_images_are_read_and_how_many_are_right_is_said(call, model_dir):
         (["--mean", "0.5"], "data.mean and data.std (--mean, --std): the std is missing; give both"),
         (["--mean", "0.5", "--std", "0"], "std is above 0"),
         (["--mean", "120", "--std", "60"], "they are of channels in [0, 1]"),
-        (["--mean", "a,b,c"], "write one number, or three with commas between them"),
+        (["--mean", "a,b,c"], "write one number, or one for each channel with commas between"),
         (["--expect-accuracy", "93"], "93.0 is not in the range 0<=x<=1"),
     ],
 )

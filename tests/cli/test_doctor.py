@@ -243,11 +243,11 @@ def test_counted_work_explains_the_times_that_were_recorded():
 
 
 def test_the_estimate_adds_up(monkeypatch):
-    asked = []
+    asked, small, large = [], (3, 32, 32), (1, 64, 32)
 
-    def speed(architecture, classes, size, device):
-        asked.append((architecture, size))
-        return 0.5 if size == 32 else 2.0
+    def speed(architecture, classes, shape, device):
+        asked.append((architecture, shape))
+        return 0.5 if shape == small else 2.0
 
     monkeypatch.setattr(estimating, "seconds_per_image", speed)
     monkeypatch.setattr(estimating, "seconds_per_made_image", lambda sources, size: 0.25)
@@ -255,8 +255,8 @@ def test_the_estimate_adds_up(monkeypatch):
         3: Work(scan=10, harden=7, evidence=5, made=8, made_to_harden=4),
         4: Work(scan=20, harden=1, evidence=0, made=0, made_to_harden=0),
     }
-    found = estimate({("a", 3, 32): 2, ("a", 4, 32): 1, ("a", 3, 64): 1}, works, None, COMPOSED)
-    assert asked == [("a", 32), ("a", 64)] and found.models == 4
+    found = estimate({("a", 3, small): 2, ("a", 4, small): 1, ("a", 3, large): 1}, works, None, COMPOSED)
+    assert asked == [("a", small), ("a", large)] and found.models == 4
     assert found.making == 0.25 * 12 * 3
     assert found.least == 0.5 * (2 * 10 + 20) + 2 * 10 + 0.25 * 8 * 3
     assert found.most == 0.5 * (2 * 32 + 41) + 2 * 32 + found.making

@@ -153,7 +153,7 @@ def test_what_is_damaged_or_of_another_kind_says_so_in_one_line(tmp_path):
         ("empty.png", "it is empty"),
         ("text.png", "damaged, or no PNG image"),
         ("none.png", "damaged, or no PNG image"),
-        ("a.gif", "only PNG, JPEG, WebP, BMP and TIFF are read"),
+        ("a.gif", "only PNG, JPEG, WebP, BMP, TIFF and PPM are read"),
         ("gif.png", "a GIF image by its content; save it as PNG"),
         ("words.png", "too large"),
         ("missing.png", "No such file"),

@@ -176,7 +176,7 @@ def test_every_item_has_its_turn_and_none_twice_in_a_round():
 
 
 def test_large_triggers_and_their_share():
-    assert [t.size for t in small_enough([trigger(pixels=2), trigger(pixels=9)], 16, 0.02)] == [2.0]
+    assert [t.size for t in small_enough([trigger(pixels=2), trigger(pixels=9)], 16 * 16, 0.02)] == [2.0]
 
 
 def test_a_batch_is_split_into_a_clean_share_and_a_rest_that_is_never_empty():

@@ -4,7 +4,6 @@ import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,7 +18,6 @@ from trojai_moth.core.records import from_dict
 from trojai_moth.core.subject import Preprocessing, Subject
 from trojai_moth.rounds.class_accuracy import check_images
 from trojai_moth.rounds.data_settings import DataSettings, source_settings
-from trojai_moth.rounds.image_folder import list_labelled, read_stored
 from trojai_moth.rounds.open_folder import open_folder
 from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
@@ -36,127 +34,6 @@ def save(path, value=100, size=(40, 40), form="PNG"):
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "images"
-
-
-def listed(folder, classes=3):
-    return [(path.relative_to(folder).as_posix(), label) for path, label in list_labelled(folder, classes)]
-
-
-def test_sub_folders_are_classes(folder):
-    for name in ("0/b.png", "0/a.jpg", "class_2/x.jpeg"):
-        save(folder / name, form="PNG" if name.endswith("png") else "JPEG")
-    (folder / "0" / "notes.txt").write_text("no image")
-    assert listed(folder) == [("0/a.jpg", 0), ("0/b.png", 0), ("class_2/x.jpeg", 2)]
-
-
-def test_every_kind_at_any_depth_and_nothing_that_systems_leave(folder):
-    for name in ("0/a.WEBP", "0/b.bmp", "1/batch/more/c.tif", "1/batch/d.PNG", "class_2/._e.png"):
-        save(folder / name, form={"webp": "WEBP", "bmp": "BMP", "tif": "TIFF"}.get(name[-3:].lower(), "PNG"))
-    (folder / "0" / "a.WEBP").unlink()
-    save(folder / "0" / "a.webp", form="WEBP")
-    for name in (".ipynb_checkpoints", "__MACOSX"):
-        save(folder / "1" / name / "x.png")
-        save(folder / name / "x.png")
-    assert listed(folder) == [("0/a.webp", 0), ("0/b.bmp", 0), ("1/batch/d.PNG", 1), ("1/batch/more/c.tif", 1)]
-
-
-def test_what_is_not_read_is_said_once_with_how_much(folder, notes):
-    save(folder / "0" / "a.png")
-    save(folder / "no_label.png")
-    for name in ("0/b.heic", "1/c.gif", "1/d.GIF", "class_2_e.avif"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
-    assert listed(folder) == listed(folder) == [("0/a.png", 0)]
-    (line,) = notes.messages
-    assert "images: left out: 2 .gif, 1 .heic, 1 .avif, since only PNG, JPEG, WebP, BMP and TIFF are read" in line
-    assert line.endswith("; 1 images whose class nothing says, such as no_label.png")
-    (folder / "0" / "a.png").unlink()
-    (folder / "no_label.png").unlink()
-    with pytest.raises(SettingsError, match=r"no labelled images that are read \(left out: 2 \.gif, .*; put PNG, JPEG"):
-        listed(folder)
-
-
-def test_classes_from_1_to_the_last_are_those_from_0_on_which_is_said(folder, notes):
-    for label in (1, 2, 3):
-        save(folder / f"{label}" / "a.png")
-    assert listed(folder) == [("1/a.png", 0), ("2/a.png", 1), ("3/a.png", 2)]
-    assert "numbered from 1 to 3; 1 is taken for class 0" in notes.messages[0]
-    assert listed(folder, 4) == [("1/a.png", 1), ("2/a.png", 2), ("3/a.png", 3)]  # nothing says that they are not
-    save(folder / "0" / "a.png")
-    with pytest.raises(SettingsError, match=r"3/a\.png: class 3, but the model has 3 classes, .* 0 to 2"):
-        listed(folder)
-
-
-def test_folders_with_names_are_refused_with_what_to_call_them(folder):
-    for name in ("cat", "dog", "eel"):
-        save(folder / name / "a.png")
-    with pytest.raises(SettingsError, match=r"cat: not the number of a class; .*by name: cat 0, dog 1, "):
-        listed(folder)
-    save(folder / "cat" / "0" / "a.png")
-    with pytest.raises(SettingsError, match=r"cat: holds classes, .*give this folder: --data .*cat$"):
-        listed(folder)
-
-
-def test_a_folder_without_images_is_no_class(folder):
-    save(folder / "0" / "a.png")
-    (folder / "labels").mkdir()
-    (folder / "labels" / "readme.txt").touch()
-    assert listed(folder) == [("0/a.png", 0)]
-
-
-def test_names_and_json_are_classes(folder):
-    save(folder / "class_1_example_3.png")
-    save(folder / "class_0_from_my_camera.png")
-    save(folder / "17.png")
-    (folder / "17.json").write_text("2")
-    save(folder / "no_label.png")
-    assert listed(folder) == [("class_0_from_my_camera.png", 0), ("class_1_example_3.png", 1), ("17.png", 2)]
-
-
-def test_what_systems_and_editors_leave_is_passed_over(folder):
-    for name in ("0/a.png", ".ipynb_checkpoints/a-checkpoint.png", "__MACOSX/0/a.png"):
-        save(folder / name)
-    for name in ("0/._a.png", "._class_1_example_0.png", ".DS_Store", "0/Thumbs.db", "0/.ipynb_checkpoints"):
-        (folder / name).write_bytes(b"no image")
-    (folder / "0" / "linked.png").symlink_to(save(folder.parent / "of_another_folder.png"))  # it is the user's folder
-    save(folder.parent / "elsewhere" / "b.png")
-    (folder / "1").symlink_to(folder.parent / "elsewhere")
-    (folder / "class_2_example_0.png").symlink_to(folder.parent / "elsewhere" / "b.png")
-    names = ["0/a.png", "0/linked.png", "1/b.png", "class_2_example_0.png"]
-    assert listed(folder) == list(zip(names, [0, 0, 1, 2], strict=True))
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "no labelled images"),
-        (lambda folder: save(folder / "cats" / "a.png"), "not the number of a class"),
-        (lambda folder: save(folder / "3" / "a.png"), "class 3, but the model has 3 classes"),
-    ],
-)
-def test_what_is_no_labelled_folder(folder, make, words):
-    make(folder)
-    with pytest.raises(SettingsError, match=words):
-        list_labelled(folder, 3)
-
-
-def test_any_size_is_shrunk_or_grown_to_the_middle(folder):
-    wide = np.zeros((50, 100, 3), dtype=np.uint8)
-    wide[:, 25:75] = 200
-    folder.mkdir()
-    Image.fromarray(wide).save(folder / "wide.png")
-    save(folder / "small.png", 90, (20, 10))
-    save(folder / "exact.png", 7, (40, 40))
-    images = read_stored([folder / name for name in ("wide.png", "small.png", "exact.png")], 40)
-    assert images.shape == (3, 3, 40, 40) and images.dtype == torch.uint8
-    assert images[0, :, :, 2:-2].min() == 200 and images[1].unique().tolist() == [90]
-    assert images[2].unique().tolist() == [7] and read_stored([], 40).shape == (0, 3, 40, 40)
-    save(folder / "thread.png", 60, (1, 5000))  # made larger as a whole it would take gigabytes
-    assert read_stored([folder / "thread.png"], 40).unique().tolist() == [60]
-    (folder / "bad.png").write_bytes(b"no")
-    with pytest.raises(SettingsError, match=r"bad\.png: not a readable image"):
-        read_stored([folder / "bad.png"], 40)
 
 
 def test_what_data_says(tmp_path, monkeypatch):

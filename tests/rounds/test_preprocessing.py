@@ -8,7 +8,7 @@ import torch
 from fake_round import fit_last_layer, write_model
 from torch import nn
 
-from trojai_moth.core.channels import USUAL, Normalisation
+from trojai_moth.core.channels import Normalisation, usual
 from trojai_moth.core.errors import UnreadableModelError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import from_json, to_json
@@ -99,14 +99,18 @@ def test_the_order_of_candidates(config, stored, sizes):
     """By size as each round has it, RGB before BGR and /255 before min-max; then the usual means and deviations."""
     ways = ["RGB, /255", "RGB, min-max", "BGR, /255", "BGR, min-max"]
     plain = [f"{way}, {size}" for size in sizes for way in ways]
-    usual = [
+    common = [
         f"RGB, /255, {size}, {whose} mean and std" for whose in ("ImageNet's", "CIFAR-10's", "0.5") for size in sizes
     ]
-    assert [one.words for one in candidates(config, stored)] == plain + usual
+    assert [one.words for one in candidates(config, (stored, stored))] == plain + common
     said = Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
     words = "mean 0.1 0.2 0.3, std 1 1 1"
-    assert [one.words for one in candidates(config, stored, said)] == [f"{way}, {words}" for way in plain]
-    assert candidates(replace(config, normalisation=said), stored) == candidates(config, stored, said)
+    assert [one.words for one in candidates(config, (stored, stored), said=said)] == [
+        f"{way}, {words}" for way in plain
+    ]
+    assert candidates(replace(config, normalisation=said), (stored, stored)) == candidates(
+        config, (stored, stored), said=said
+    )
 
 
 @pytest.mark.parametrize("whose", ["ImageNet's", "0.5", None])
@@ -114,7 +118,7 @@ def test_a_network_that_expects_a_mean_and_std_is_found_out(whose):
     """Levels of grey are its classes: read in another way, most images have another class's."""
     y = torch.arange(40) % 8
     raw = (20 + 30 * y + torch.arange(40) % 3)[:, None, None, None].expand(40, 3, 40, 40).to(torch.uint8)
-    expected = replace(candidates(CONFIG, 40)[0], normalisation=USUAL.get(whose))
+    expected = replace(candidates(CONFIG, (40, 40))[0], normalisation=usual(3).get(whose))
     x = Subject("id", nn.Identity(), "toy", 8, RGB, CPU, "").reading(expected).module(expected(raw))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -127,8 +131,8 @@ def test_a_network_that_expects_a_mean_and_std_is_found_out(whose):
             optimiser.step()
     subject = Subject("id", net, "toy", 8, RGB, CPU, "")
     search = PreprocessingSearch(subject, raw, y, ("",) * 40, None, "model.pt", "logits.csv")
-    found = search.find(candidates(CONFIG, 40)[:1] + candidates(CONFIG, 40)[-9:])
-    assert found.chosen.normalisation == USUAL.get(whose) and found.accuracy > 0.9
+    found = search.find(candidates(CONFIG, (40, 40))[:1] + candidates(CONFIG, (40, 40))[-9:])
+    assert found.chosen.normalisation == usual(3).get(whose) and found.accuracy > 0.9
 
 
 def trial(way, accuracy, lead=0.5):
@@ -187,7 +191,7 @@ CONFIG = CaseConfig(stored_size=40, size=32)
 
 def test_bgr_by_accuracy_and_its_ties_in_order():
     raw = coloured([True, False, True, False])
-    found = evidence(Red(), raw, [0, 1, 0, 1]).find(candidates(CONFIG, 40))
+    found = evidence(Red(), raw, [0, 1, 0, 1]).find(candidates(CONFIG, (40, 40)))
     assert found.chosen.words == "BGR, /255, crop 32 of 40" and found.by == "accuracy" and found.images == 4
     assert found.tied[0] == "BGR, min-max, crop 32 of 40" and len(found.tied) == 5
     assert [reading.accuracy for reading in found.readings[:4]] == [0, 0, 1, 1]
@@ -196,7 +200,7 @@ def test_bgr_by_accuracy_and_its_ties_in_order():
 
 def test_min_max_by_accuracy_where_other_sizes_can_not_be_taken():
     raw = images(4) // 2
-    found = evidence(Full(), raw, [0, 0, 0, 0]).find(candidates(CONFIG, 40))
+    found = evidence(Full(), raw, [0, 0, 0, 0]).find(candidates(CONFIG, (40, 40)))
     assert found.chosen.words == "RGB, min-max, crop 32 of 40"
     problems = {reading.preprocessing.size: reading.problem for reading in found.readings}
     assert problems[40] == "cannot take images of 40 x 40 pixels (wants 32 pixels)" and problems[32] == ""
@@ -206,7 +210,7 @@ def test_below_the_floor_every_candidate_is_in_the_message():
     raw = coloured([True, False, False, True])
     raw[:, [0, 2]] = raw[:, [2, 2]]
     with pytest.raises(UnreadableModelError) as caught:
-        evidence(Red(), raw, [1, 1, 1, 1]).find(candidates(CONFIG, 40)[:12])
+        evidence(Red(), raw, [1, 1, 1, 1]).find(candidates(CONFIG, (40, 40))[:12])
     text = str(caught.value)
     assert "only 0% of the example images" in text and text.count("accuracy 0.00") == 12 and "\n" not in text
     assert "BGR, min-max, whole 40: accuracy 0.00" in text and "logits.csv" in text
@@ -220,15 +224,24 @@ class Pair(Red):
 @pytest.mark.parametrize(
     ("module", "classes", "reason"),
     [
-        (Pair(), 2, "gives a tuple, not logits; save a module around it that returns its logits alone"),
-        (Red(), 5, "gives 1 x 2 numbers for an image, not 1 x 5; correct number_classes or save another one"),
+        (
+            Pair(),
+            5,
+            "gives a tuple of 2 x 2, 2 x 3 x height x width for 2 images, not 2 x 5 first or last; give a module "
+            "around it that returns its logits alone",
+        ),
+        (
+            Red(),
+            5,
+            "gives 2 x 2 numbers for 2 images, not 2 x 5; correct the number of classes, or give another network",
+        ),
     ],
 )
 def test_a_network_that_gives_no_logits_of_its_classes_is_refused_in_one_clause(module, classes, reason):
     subject = Subject("id-toy", module, "toy", classes, RGB, CPU, "0" * 64)
     search = PreprocessingSearch(subject, images(2), torch.tensor([0, 1]), ("a", "b"), None, "model.pt", "logits.csv")
     with pytest.raises(UnreadableModelError) as caught:
-        search.find(candidates(CONFIG, 40))
+        search.find(candidates(CONFIG, (40, 40)))
     assert str(caught.value) == f"model.pt: {reason}"
 
 
@@ -236,18 +249,18 @@ def test_published_logits_go_before_accuracy():
     """All labels are those of RGB, but the logits were written in BGR, so the labels are wrong and not the reading."""
     raw = coloured([True, False, True, False])
     published = Red()(replace(RGB, colours="BGR")(raw)).double().numpy()
-    found = evidence(Red(), raw, [1, 0, 1, 0], published).find(candidates(CONFIG, 40))
+    found = evidence(Red(), raw, [1, 0, 1, 0], published).find(candidates(CONFIG, (40, 40)))
     assert (found.chosen.colours, found.by) == ("BGR", "logits") and len(found.readings) == 3
     assert found.reason.startswith("published logits reproduced within") and found.readings[2].accuracy == 0
     with pytest.raises(UnreadableModelError) as caught:
-        evidence(Red(), raw, [1, 0, 1, 0], published * 3).find(candidates(CONFIG, 40))
+        evidence(Red(), raw, [1, 0, 1, 0], published * 3).find(candidates(CONFIG, (40, 40)))
     assert "does not reproduce logits.csv: relative error" in str(caught.value)
     assert str(caught.value).count(": error ") == 21
 
 
 def test_of_many_images_a_hundred_of_all_classes_are_tried():
     raw = coloured([True] * 90 + [False] * 60)
-    found = evidence(Red(), raw, [0] * 90 + [1] * 60).find(candidates(CONFIG, 40))
+    found = evidence(Red(), raw, [0] * 90 + [1] * 60).find(candidates(CONFIG, (40, 40)))
     assert found.images == 100 and found.readings[2].accuracy == 1.0
 
 
@@ -306,4 +319,4 @@ def test_a_mean_and_std_that_are_worse_than_none_are_refused():
     raw[10:] = 100
     said = Normalisation(mean=(0.1, 0.1, 0.1), std=(0.5, 0.5, 0.5))
     with pytest.raises(UnreadableModelError, match=r"without that mean and std 1\.00; correct them"):
-        evidence(Half(), raw, [0] * 10 + [1] * 10).find(candidates(CONFIG, 40, said))
+        evidence(Half(), raw, [0] * 10 + [1] * 10).find(candidates(CONFIG, (40, 40), said=said))

@@ -78,7 +78,7 @@ def test_what_the_network_expects_is_read_as_plain_keys_and_as_timm_and_hugging_
         ({"img_size_pixels": 10**9}, "img_size_pixels is 1000000000"),
         ({"img_size_pixels": 31}, "img_size_pixels 31 is below cnn_img_size_pixels 32"),
         ({"model_architecture": ["resnet18"]}, "model_architecture"),
-        ({"image_mean": [0.5], "image_std": [0.5]}, "image_mean is [0.5]; a list of three numbers is needed"),
+        ({"image_mean": [], "image_std": [0.5]}, "image_mean is []; a list of a number for each channel is needed"),
         ({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0, 0.5]}, "std is above 0"),
     ],
 )

@@ -144,9 +144,10 @@ def test_doctor_says_what_is_missing_and_what_mends_it(made, tmp_path):
 
 
 def test_doctor_tries_the_images_that_a_scan_would_use(made, tmp_path):
-    """This model knows its examples; the folder's only image is none, which a scan would find out too late."""
-    (tmp_path / "images" / "0").mkdir(parents=True)
-    (tmp_path / "images" / "0" / "x.png").write_bytes(b"no image")
+    """This model knows its examples; the folder's images are none, which a scan would find out too late."""
+    for label in "01":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        (tmp_path / "images" / label / "x.png").write_bytes(b"no image")
     model = shutil.copytree(made[0], tmp_path / "id-00000000")
     shutil.copytree(made[1], model / "clean_example_data")
     case = read_case(model)

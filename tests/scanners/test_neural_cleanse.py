@@ -42,14 +42,14 @@ def test_the_clean_twin_is_clean_and_its_evidence_the_closed_form():
 
 
 def test_score_is_the_log_ratio_to_the_bound_and_its_sign_the_verdict(poisoned):
-    assert poisoned.score == pytest.approx(math.log(pixels_at(SIZE, BOUND) / poisoned.evidence[0].size))
+    assert poisoned.score == pytest.approx(math.log(pixels_at(SIZE**2, BOUND) / poisoned.evidence[0].size))
     assert poisoned.score > 0 > scan(PlantedNet()).score
     assert 0.02 <= poisoned.probability <= 0.98
 
 
 def test_the_bound_scales_with_the_image_area():
-    assert pixels_at(224, 1000) == 1000
-    assert pixels_at(112, 1000) == 250
+    assert pixels_at(224 * 224, 1000) == 1000
+    assert pixels_at(112 * 112, 1000) == 250
 
 
 def test_a_trigger_that_fits_only_its_own_images_shows_in_held_success():

@@ -44,7 +44,7 @@ def trained(adversary, state=0):
     images, labels = faint_images(256, seed=0)
     stream = torch.Generator().manual_seed(0)
     recipe = Recipe(batch=32, rate=1e-2)
-    fit(module, images, labels, SIZE, epochs=15, recipe=recipe, generator=stream, adversary=adversary)
+    fit(module, images, labels, (SIZE, SIZE), epochs=15, recipe=recipe, generator=stream, adversary=adversary)
     return module
 
 
@@ -109,7 +109,7 @@ def test_each_twin_is_trained_adversarially_after_their_shared_start(tmp_path, m
 
     def spy(module, images, labels, size, *, adversary, **rest):
         stages.append(adversary)
-        fit(module, images, labels, size, adversary=adversary, **rest)
+        fit(module, images, labels, (size, size), adversary=adversary, **rest)
 
     monkeypatch.setattr(twin_training, "fit", spy)
     chosen = {

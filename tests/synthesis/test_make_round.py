@@ -272,7 +272,7 @@ def test_fit_learns_depends_on_its_generator_alone_and_leaves_the_module_ready()
         torch.manual_seed(1)
         module = build_architecture("squeezenetv1_1", 2, seed=0)
         stream = torch.Generator().manual_seed(0)
-        fit(module, images, labels, 24, epochs=12, recipe=Recipe(batch=16, rate=1e-3), generator=stream)
+        fit(module, images, labels, (24, 24), epochs=12, recipe=Recipe(batch=16, rate=1e-3), generator=stream)
         assert torch.equal(torch.rand(1), expected), run
         weights.append(module.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -21,7 +21,7 @@ def seen_in_training(**chosen):
     module, stream = Looking(), torch.Generator().manual_seed(0)
     images = np.zeros((8, 9, 9, 3), dtype=np.uint8) + np.array([200, 60, 60], dtype=np.uint8)
     before = torch.get_rng_state()
-    fit(module, images, np.zeros(8, dtype=int), 8, epochs=1, recipe=Recipe(batch=8), generator=stream, **chosen)
+    fit(module, images, np.zeros(8, dtype=int), (8, 8), epochs=1, recipe=Recipe(batch=8), generator=stream, **chosen)
     assert torch.equal(torch.get_rng_state(), before)
     return module.seen[0]
 

@@ -90,7 +90,7 @@ def test_every_row_starts_from_its_own_pair_and_seed(monkeypatch):
     assert len(rows) == 12
     y, seen = planted_images().y, [(pair, seed) for pair in PAIRS[:4] for seed in FASTER.seeds]
     for (victim, target, mask, pattern), (pair, seed) in zip(rows, seen, strict=True):
-        expected = random_start(make_task(y, [pair]), SIZE, seed)
+        expected = random_start(make_task(y, [pair]), (3, SIZE, SIZE), seed)
         assert (victim, target) == pair
         assert torch.equal(mask, expected[0][0]) and torch.equal(pattern, expected[1][0])
 

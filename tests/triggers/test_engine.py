@@ -278,7 +278,7 @@ def test_what_is_found_in_bf16_holds_in_fp32(tmp_path):
     task = make_task(y, [(v, t) for v in range(3) for t in range(3) if v != t])
     engine = Engine(subject, "auto", book=bf16_book(tmp_path / "plans.json", subject))
     settings = InversionSettings(steps=12, precision="auto")
-    result = invert(subject, x, task, settings, random_start(task, 32, 0), engine=engine)
+    result = invert(subject, x, task, settings, random_start(task, (3, 32, 32), 0), engine=engine)
     assert not engine.exact and engine.in_fp32().exact
     success = trigger_success(subject, x, result)
     torch.testing.assert_close(result.success[result.converged], success[result.converged])
@@ -298,7 +298,7 @@ def test_a_trigger_that_fails_in_fp32_is_searched_on_or_given_up(tmp_path, monke
 
     monkeypatch.setattr(Engine, "_gradient", liar)
     settings = InversionSettings(steps=40, precision="auto", initial_cost=10.0)
-    start = tuple(0.01 * part for part in random_start(task, subject.size, 0))
+    start = tuple(0.01 * part for part in random_start(task, subject.shape, 0))
     unchecked = invert(subject, images.x, task, dataclasses.replace(settings, recheck_steps=0), start, engine=engine)
     assert unchecked.converged.all() and not trigger_success(subject, images.x, unchecked).any()
     few = invert(subject, images.x, task, dataclasses.replace(settings, recheck_steps=1), start, engine=engine)
@@ -317,7 +317,7 @@ def test_bf16_is_left_where_it_cannot_tell_classes_apart(tmp_path, constant, bf1
     engine = Engine(subject, "auto", book=bf16_book(tmp_path / "plans.json", subject))
     assert engine.faithful(images.x).exact is not bf16
     task = make_task(images.y, [(0, 1), (1, 2)])
-    settings, start = InversionSettings(steps=40, precision="auto"), random_start(task, subject.size, 0)
+    settings, start = InversionSettings(steps=40, precision="auto"), random_start(task, subject.shape, 0)
     found = invert(subject, images.x, task, settings, start, engine=engine)
     expected = invert(subject, images.x, task, dataclasses.replace(settings, precision="fp32"), start)
     torch.testing.assert_close(found.size, expected.size, rtol=0.1, atol=0.1)

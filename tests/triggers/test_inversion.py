@@ -14,7 +14,7 @@ def run(pairs=PAIRS, settings=SETTINGS, subject=None, images=None, seed=3):
     subject = subject or make_subject(PlantedNet())
     images = images or planted_images()
     task = make_task(images.y, pairs)
-    return invert(subject, images.x, task, settings, random_start(task, SIZE, seed))
+    return invert(subject, images.x, task, settings, random_start(task, (3, SIZE, SIZE), seed))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_model_and_the_start_are_left_alone():
     before = subject.module.rows.detach().clone()
     subject.module.train()
     task = make_task(planted_images().y, PAIRS)
-    start = random_start(task, SIZE, 0)
+    start = random_start(task, (3, SIZE, SIZE), 0)
     copies = [part.clone() for part in start]
     invert(subject, planted_images().x, task, InversionSettings(steps=3), start)
     assert torch.equal(subject.module.rows, before)
@@ -109,7 +109,7 @@ def test_the_model_and_the_start_are_left_alone():
 def test_initial_cost_by_row_changes_that_row_only():
     images, subject = planted_images(), make_subject(PlantedNet())
     task, settings = make_task(images.y, PAIRS), InversionSettings(steps=15)
-    start = random_start(task, SIZE, 0)
+    start = random_start(task, (3, SIZE, SIZE), 0)
     plain = invert(subject, images.x, task, settings, start)
     cost = torch.full((6,), settings.initial_cost)
     cost[2] = 0.5

@@ -59,7 +59,7 @@ class Tap(nn.Module):
 
 def moderate_start(task, seed):
     """A start away from 0 and 1, where an image can be told from its stamped copy."""
-    return tuple(0.2 + 0.6 * part for part in random_start(task, SIZE, seed))
+    return tuple(0.2 + 0.6 * part for part in random_start(task, (3, SIZE, SIZE), seed))
 
 
 def relative(a, b):
@@ -114,7 +114,7 @@ def test_ten_steps_from_one_start_are_the_published_ones(reference, subject):
 def test_all_pairs_at_once_are_the_pairs_alone(subject):
     images, settings = square_images(12, seed=5), InversionSettings(steps=10, patience=100, stall_steps=100)
     task = make_task(images.y, PAIRS)
-    start = random_start(task, SIZE, 2)
+    start = random_start(task, (3, SIZE, SIZE), 2)
     together = invert(subject, images.x, task, settings, start)
     for row, pair in enumerate(PAIRS):
         single = make_task(images.y, [pair])
@@ -129,7 +129,7 @@ def test_the_published_inversion_finds_the_planted_sizes(reference):
         task = make_task(images.y, [(victim, target)])
         own = inversion.one_direction(images.x[images.y == victim], target)
         stream = torch.Generator().manual_seed(0)
-        found = inversion.search(PlantedNet().eval(), own, settings, random_start(task, SIZE, 3), stream)
+        found = inversion.search(PlantedNet().eval(), own, settings, random_start(task, (3, SIZE, SIZE), 3), stream)
         assert found.converged.all()
         assert BRIGHT[victim] - 0.2 <= float(found.size[0]) <= 1.25 * BRIGHT[victim]
 
@@ -141,7 +141,7 @@ def test_both_directions_of_a_pair_are_searched_together(reference):
     task = make_task(images.y, [(0, 1), (1, 0)])
     found = inversion.search(
         PlantedNet().eval(), inversion.Images(both, direction, torch.tensor([1, 0])),
-        inversion.Search(steps=200), random_start(task, SIZE, 3), torch.Generator().manual_seed(0),
+        inversion.Search(steps=200), random_start(task, (3, SIZE, SIZE), 3), torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert found.converged.all()
     for size, wanted in zip(found.size.tolist(), BRIGHT[:2], strict=True):
@@ -170,7 +170,7 @@ def test_triggers_of_before_no_longer_work_after_the_published_hardening(subject
     last, _ = published
     images = square_images(10, seed=77)
     task, settings = make_task(images.y, PAIRS), InversionSettings(steps=200, stall_steps=200)
-    found = invert(subject, images.x, task, settings, random_start(task, SIZE, 3))
+    found = invert(subject, images.x, task, settings, random_start(task, (3, SIZE, SIZE), 3))
     assert found.converged.all() and trigger_success(subject, images.x, found).min() > 0.89
     assert trigger_success(last.subject, images.x, found).mean() < 0.6  # 0.0 to 0.4 for three seeds, one thread and two
     held = square_samples().held

@@ -166,7 +166,7 @@ def test_settings_that_mean_nothing_are_refused(wrong):
 @pytest.mark.parametrize("size", [16, 32, 50, 224])
 def test_the_plain_network_fits_every_size_and_leaves_the_random_stream_alone(size):
     before = torch.get_rng_state()
-    one, again, other = (plain_network(4, size, seed=seed).eval() for seed in (1, 1, 2))
+    one, again, other = (plain_network(4, (3, size, size), seed=seed).eval() for seed in (1, 1, 2))
     x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), before)
     assert one(x).shape == (2, 4) and torch.equal(one(x), again(x)) and not torch.equal(one(x), other(x))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ def distance_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def bounds(
     before: Path, after: Path | None, weights: Path | None, surrogate: bool, out: Path | None, **choices: Any
 ) -> None:
-    """Set the class distances of MODEL_DIR beside what real images and the likeness of the classes allow."""
+    """Set the class distances of MODEL beside what real images and the likeness of the classes allow."""
     groups = given_settings("bounds", **choices)
     from ..core.records import from_dict, to_json
     from ..eval.distance_bounds.bounds import BoundSettings
@@ -58,7 +58,7 @@ def bounds(
     if out:
         write_text(out, to_json(found))
     console = make_console()
-    console.print(bounds_table(found))
+    console.print(bounds_table(found, model.class_names))
     for line in bounds_text(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -96,14 +96,16 @@ def bounds_of(
     )
 
 
-def bounds_table(found: ClassBounds) -> Table:
-    """The pairs with the smallest distances, sizes in pixels."""
+def bounds_table(found: ClassBounds, names: Sequence[str] | None = None) -> Table:
+    """The pairs with the smallest distances, sizes in pixels; names: of the classes."""
+    from ..triggers.trigger import pair_words
+
     columns = ("pair", "before", "after", "pasted", "sign", "surrogate", "similarity", "leakage", "at risk")
     table = make_table(*columns, right=True)
     for pair in found.pairs[:_LISTED]:
         sizes = (_pixels(pair, name) for name in ("before", "after", "pasted", "sign_pixels", "surrogate"))
         shares = (_share(pair, name) for name in ("similarity", "leakage"))
-        table.add_row(f"{pair.victim}->{pair.target}", *sizes, *shares, "at risk" if pair.at_risk else "")
+        table.add_row(pair_words(pair.victim, pair.target, names), *sizes, *shares, "at risk" if pair.at_risk else "")
     return table
 
 

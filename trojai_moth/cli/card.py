@@ -15,7 +15,7 @@ from .base import MESSAGE_OPTIONS, Group
 from .console import make_console, make_table, shown_progress
 from .distance import open_to_measure
 from .model import given_settings, model_options
-from .options import device_option
+from .options import architecture_option, device_option
 
 if TYPE_CHECKING:
     from ..core.messages import Progress
@@ -28,7 +28,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class _CardGroup(Group):
-    """``card MODEL_DIR`` is ``card make MODEL_DIR``."""
+    """``card MODEL`` is ``card make MODEL``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         first = next((word for word in args if word not in MESSAGE_OPTIONS), "--help")
@@ -39,7 +39,7 @@ class _CardGroup(Group):
 
 @click.group(cls=_CardGroup)
 def card() -> None:
-    """Write class distances into a model card: `card MODEL_DIR`; `card diff A B` and `card verify README MODEL_DIR`."""
+    """Write class distances into a model card: `card MODEL`; `card diff A B` and `card verify README MODEL`."""
 
 
 def _require_hub() -> None:
@@ -53,7 +53,7 @@ def _require_hub() -> None:
 @card.command("make")
 @model_options
 @click.option(
-    "--into", type=click.Path(dir_okay=False, path_type=Path), help="The card; README.md of MODEL_DIR if not given."
+    "--into", type=click.Path(dir_okay=False, path_type=Path), help="The card; README.md of MODEL if not given."
 )
 @click.option("--before", type=_FILE, help="Distances of the model, as `trojai-moth distance` made them.")
 @click.option("--after", type=_FILE, help="Distances of the hardened model, as `distance --weights` made them.")
@@ -62,7 +62,7 @@ def _require_hub() -> None:
     "--labels",
     type=_FILE,
     help="Names of the classes: one per line, a JSON list, or a JSON object from numbers to names.  [default: those of "
-    "foregrounds/*.png, if there is one per class]",
+    "model.json, of the images' folders, or of foregrounds/*.png]",
 )
 @click.option("--run", "run_dir", type=_FOLDER, help="A rescan of the model: its weights, accuracies and verdict.")
 @click.option(
@@ -83,13 +83,13 @@ def make_card(
     fast: bool,
     **choices: Any,
 ) -> None:
-    """Write the class distances of MODEL_DIR into its model card; what others wrote there stays as it is.
+    """Write the class distances of MODEL into its model card; what others wrote there stays as it is.
 
     Distances that are not given are measured with the settings of --before, or as `distance` would. Beside the card lie
     class_distances.json and two pictures.
     """
     _require_hub()
-    weights = weights or _weights_of(run_dir, choices["model_dir"].resolve().name)
+    weights = weights or _weights_of(run_dir, choices["model_path"])
     if after and not weights:
         raise SettingsError("--after: needs the hardened weights too; add --weights or --run")
     given = {"before": before, "after": after}
@@ -97,17 +97,17 @@ def make_card(
     groups = given_settings("distance", "bounds", **choices)
     settings = _settings(matrices, fast, groups["distance"])
     from ..eval.cards.card import Origin, make_record, run_outcome
-    from ..eval.cards.class_names import class_names
     from ..eval.cards.text import SIDE_FILE
     from ..eval.distance_bounds.bounds import BoundSettings
+    from ..rounds.class_names import class_names
     from ..runs.hardened_weights import load_named_weights
     from .card_parts import accuracy_outcome, card_bounds, publish
 
     model, images, data = open_to_measure(settings, ("distance", "bounds"), **choices)
     subject = model.subject
-    names = class_names(model.folder, subject.classes, labels)
+    names = class_names(model.folder, subject.classes, labels, model.class_names)
     hardened = load_named_weights(weights, subject) if weights else None
-    path = into or (run_dir / "cards" / subject.model_id if run_dir else choices["model_dir"]) / "README.md"
+    path = into or (run_dir / "cards" / subject.model_id if run_dir else _home(choices["model_path"])) / "README.md"
     with shown_progress() as progress:
         measure = _measurer(model, path, settings, images, data, choices["on"], progress)
         first = matrices.get("before") or measure("before", subject, None)
@@ -116,7 +116,7 @@ def make_card(
         bounds = card_bounds(model, hardened or subject, images, first, last, limits, progress, surrogate=surrogate)
     outcome = (run_outcome(run_dir, subject.model_id) if run_dir else None) or accuracy_outcome(model, hardened)
     origin = Origin(data=model.data, on=choices["on"], seed=choices["seed"])
-    made = make_record(first, last, bounds, outcome, origin, subject.size, names)
+    made = make_record(first, last, bounds, outcome, origin, subject.shape[1:], names)
     publish(made, path, hardened or subject, images)
     for name in ("before", "after"):
         _partial(path, name).unlink(missing_ok=True)
@@ -125,9 +125,16 @@ def make_card(
     )
 
 
-def _weights_of(run_dir: Path | None, model_id: str) -> Path | None:
-    found = run_dir / "weights" / f"{model_id}.safetensors" if run_dir else None
+def _weights_of(run_dir: Path | None, model_path: Path) -> Path | None:
+    """What a rescan kept of the model that a folder or a weights file holds."""
+    name = model_path.stem if model_path.is_file() else model_path.resolve().name
+    found = run_dir / "weights" / f"{name}.safetensors" if run_dir else None
     return found if found and found.exists() else None
+
+
+def _home(model_path: Path) -> Path:
+    """The folder of a model, in which its card lies."""
+    return model_path.parent if model_path.is_file() else model_path
 
 
 def _settings(matrices: dict[str, DistanceMatrix], fast: bool, given: dict[str, Any]) -> DistanceSettings:
@@ -189,7 +196,7 @@ def _value(value: float | str | None) -> str:
 
 @card.command("verify")
 @click.argument("path", metavar="README", type=_FILE)
-@click.argument("model_dir", type=_FOLDER)
+@click.argument("model_path", metavar="MODEL", type=click.Path(exists=True, path_type=Path))
 @click.option("--weights", type=_FILE, help="The hardened weights, where the card is that of a hardened model.")
 @click.option("--pairs", default=3, show_default=True, type=click.IntRange(0), help="Random pairs to measure again.")
 @click.option("--pick", type=click.IntRange(0), help="Seed of the choice of pairs; random if not given.")
@@ -200,9 +207,10 @@ def _value(value: float | str | None) -> str:
     type=click.FloatRange(0),
     help="Largest |ln ratio| of two distances.",
 )
+@architecture_option
 @device_option
 def verify_card(
-    path: Path, model_dir: Path, weights: Path | None, pairs: int, pick: int | None, tolerance: float, device: str
+    path: Path, model_path: Path, weights: Path | None, pairs: int, pick: int | None, tolerance: float, device: str
 ) -> None:
     """Check the card's files against its hashes, and measure some random pairs again. Exit code 1: it does not hold."""
     _require_hub()
@@ -211,7 +219,7 @@ def verify_card(
     findings = check_files(path)
     if all(finding.ok for finding in findings) and pairs:
         known = read_card(path)
-        again, problem = _measure_again(known, model_dir, weights, pairs, pick, device)
+        again, problem = _measure_again(known, model_path, weights, pairs, pick, device)
         findings += [Finding(ok=False, text=problem)] if again is None else compare_pairs(known.last, again, tolerance)
     for finding in findings:
         click.echo(f"{'ok' if finding.ok else 'WRONG'}: {finding.text}")
@@ -219,7 +227,7 @@ def verify_card(
 
 
 def _measure_again(
-    known: CardRecord, model_dir: Path, weights: Path | None, count: int, pick: int | None, device: str
+    known: CardRecord, model_path: Path, weights: Path | None, count: int, pick: int | None, device: str
 ) -> tuple[DistanceMatrix | None, str]:
     """The new measurement, or None and what stands against it."""
     import numpy as np
@@ -235,13 +243,13 @@ def _measure_again(
     chosen = [every[i] for i in np.random.default_rng(derive_seed(seed, "verify")).permutation(len(every))[:count]]
     victims = {victim for victim, _ in chosen}
     model, images, data = open_to_measure(
-        settings, on=known.origin.on, model_dir=model_dir, data=known.origin.data.source,
+        settings, on=known.origin.on, model_path=model_path, data=known.origin.data.source,
         backgrounds=known.origin.data.backgrounds,
         assignments=data_assignments(known.origin.data), seed=known.origin.seed, device=device, only=lambda _: victims,
     )  # fmt: skip
     subject = load_named_weights(weights, model.subject) if weights else model.subject
     if subject.source_sha256 != last.source_sha256:
-        return None, f"{model_dir}: is not the model file that the card was made from"
+        return None, f"{model_path}: is not the model file that the card was made from"
     if known.after is not None and weights is None:
         raise SettingsError("the card is that of a hardened model; give its --weights")
     with shown_progress() as progress:

@@ -42,7 +42,7 @@ _COLUMNS = (
 @click.option(
     "--ablation", is_flag=True, help="Add four rows: MOTH without symmetric, dynamic, warmup and scheduler in turn."
 )
-def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bool, **choices: Any) -> None:
+def compare(model_path: Path, out: Path | None, methods: str | None, ablation: bool, **choices: Any) -> None:
     """Harden one model with several methods and put what each gains and costs side by side.
 
     The first row is the model as it is. Distances are measured roughly by default, alike for every row; --set
@@ -58,7 +58,7 @@ def compare(model_dir: Path, out: Path | None, methods: str | None, ablation: bo
     own = tuple(dict.fromkeys(method.hardener for method in entered))
     names = ("distance", "judge", "robustness", "hardener", *own)
     groups = given_settings(*names, **choices)
-    model = open_model(*names, model_dir=model_dir, **choices)
+    model = open_model(*names, model_path=model_path, **choices)
     entrants = [(method, _hardener(method, groups, entered)) for method in entered]
     out = out or Path(f"{model.name}-comparison")
     comparison = _run(model, _settings(model, groups, choices["seed"]), out, entrants)

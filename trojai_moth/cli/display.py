@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -64,13 +65,21 @@ def verdict_table(rows: pd.DataFrame) -> Table:
         table.add_column(name)
     for row in rows.to_dict("records"):
         verdict = str(row["verdict"])
-        style = _VERDICT_STYLE[verdict]
+        outcome = f"[{_VERDICT_STYLE[verdict]}]{verdict}[/]{_by(row)}"
         found = [_trigger(row, when) for when in ("before", "after")]
-        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), f"[{style}]{verdict}[/]")
+        table.add_row(str(row["model"]), _label(row["label"]), *found, _accuracy(row), outcome)
     fitted = int(rows["fitted_on"].fillna(False).sum())
     if fitted:
         table.caption = f"The calibration was learned from {fitted} of these {len(rows)} models."
     return table
+
+
+_BY = {"bounds": " by bounds", "none": ": no rule"}
+
+
+def _by(row: dict[str, object]) -> str:
+    """Where no learned rule decided, what did; results of earlier versions do not say."""
+    return _BY.get(str(row.get("rule")), "")
 
 
 def calibration_table(metrics: CalibrationMetrics) -> Table:
@@ -111,7 +120,7 @@ _TRIGGERS = (
 LEGEND = _TRIGGERS + "cleared: flagged at first, no longer after hardening. kept: still flagged. clean: never flagged."
 BLIND_LEGEND = _TRIGGERS + (
     "cleared: flagged, but by what looks like a natural backdoor. kept: still flagged. not judged: cannot be told, so "
-    "still flagged if it was. clean: never flagged."
+    "still flagged if it was. clean: never flagged. by bounds, no rule: no learned rule fits the model."
 )
 # More reasons than this would not be read; all are in results.csv.
 _REASONS = 20
@@ -143,9 +152,8 @@ def _trigger(row: dict[str, object], when: str) -> str:
     word = "[red]flagged[/]" if flagged else "clean"
     if pd.isna(size):  # type: ignore[call-overload]
         return f"{word}: no trigger works"
-    victim, held = row[f"victim_{when}"], row[f"held_success_{when}"]
-    source = "any" if pd.isna(victim) else str(int(victim))  # type: ignore[call-overload]
-    text = f"{word} {source}->{int(row[f'target_{when}'])} {size:.0f} px"  # type: ignore[call-overload]
+    held = row[f"held_success_{when}"]
+    text = f"{word} {escape(str(row[f'pair_{when}']))} {size:.0f} px"
     return text if pd.isna(held) else f"{text}, held-out {held:.0%}"  # type: ignore[call-overload]
 
 

@@ -1,9 +1,9 @@
-"""``distance``: the class distances of one model directory, and what became of them after hardening."""
+"""``distance``: the class distances of one model, and what became of them after hardening."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from ..core.errors import SettingsError
 from ..core.files import write_text
 from ..core.records import from_dict, to_json
 from ..triggers.distance_records import (
-    CHANNELS,
     FAST,
     FAST_ERROR,
     DistanceMatrix,
@@ -24,7 +23,15 @@ from ..triggers.distance_records import (
 from .base import command
 from .console import shown_progress
 from .model import given_settings, open_model
-from .options import data_option, device_option, images_options, seed_option, set_option, trust_pickle_option
+from .options import (
+    architecture_option,
+    data_option,
+    device_option,
+    images_options,
+    seed_option,
+    set_option,
+    trust_pickle_option,
+)
 
 if TYPE_CHECKING:
     from ..core.images import ImagePool
@@ -46,6 +53,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         set_option,
         images_options,
         data_option,
+        architecture_option,
         trust_pickle_option,
         click.option(
             "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw a heat map, a .png file."
@@ -69,7 +77,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--compare", type=_FILE, nargs=2, metavar="BEFORE AFTER", help="Compare two measurements instead."
         ),
         click.argument(
-            "model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False, default=None
+            "model_path", metavar="[MODEL]", type=click.Path(exists=True, path_type=Path), required=False, default=None
         ),
     ):
         command = option(command)
@@ -79,19 +87,19 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @command()
 @_options
 def distance(compare: tuple[Path, Path] | None, out: Path | None, plot: Path | None, **choices: Any) -> None:
-    """Measure the class-distance matrix of one model directory, as JSON, or compare two such files.
+    """Measure the class-distance matrix of one model, as JSON, or compare two such files.
 
     With --out an interrupted measurement is taken up where it stopped by the same command.
     """
     if plot and plot.suffix != ".png":
         raise SettingsError(f"--plot {plot}: must end in .png")
     if compare:
-        for name in ("model_dir", "pairs", "fast", "weights"):
+        for name in ("model_path", "pairs", "fast", "weights"):
             if choices[name]:
                 raise SettingsError(f"--compare: takes two finished measurements and nothing to measure ({name})")
         _compare(compare, out, plot)
-    elif choices["model_dir"] is None:
-        raise SettingsError("distance: give a model directory to measure, or --compare with two measurements")
+    elif choices["model_path"] is None:
+        raise SettingsError("distance: give a model to measure, or --compare with two measurements")
     else:
         _measure(out, plot, **choices)
 
@@ -133,7 +141,7 @@ def _measure(out: Path | None, plot: Path | None, fast: bool, pairs: str | None,
     if out and partial:
         write_text(out, to_json(matrix))
         partial.unlink(missing_ok=True)
-    _show(matrix, out, [*([f"--fast: {FAST_ERROR}"] if fast else []), *matrix.warnings])
+    _show(matrix, out, model.class_names, [*([f"--fast: {FAST_ERROR}"] if fast else []), *matrix.warnings])
     if plot:
         matrix.plot(plot)
 
@@ -149,18 +157,24 @@ def open_to_measure(
     return model, model.images_to_measure(on), model.measured_words(on)
 
 
-def _show(matrix: DistanceMatrix, out: Path | None, notes: list[str]) -> None:
-    click.echo(f"{out}: {_summary(matrix)}" if out else to_json(matrix))
+def _show(matrix: DistanceMatrix, out: Path | None, names: Sequence[str] | None, notes: list[str]) -> None:
+    click.echo(f"{out}: {_summary(matrix, names)}" if out else to_json(matrix))
     for note in notes:
         _log.warning("%s", note)
 
 
-def _summary(matrix: DistanceMatrix) -> str:
-    text = f"mean {_pixels(matrix.mean)}, geometric mean {_pixels(matrix.geometric_mean)}"
+def _summary(matrix: DistanceMatrix, names: Sequence[str] | None) -> str:
+    from ..triggers.trigger import pair_words
+
+    text = ", ".join(
+        f"{name} {_pixels(value, matrix.channels)}"
+        for name, value in (("mean", matrix.mean), ("geometric mean", matrix.geometric_mean))
+    )
     found = [pair for pair in matrix.pairs if pair.distance is not None]
     if found:
         least = min(found, key=lambda pair: pair.distance or 0.0)
-        text += f", smallest {least.victim}->{least.target} {_pixels(least.distance)}"
+        pair = pair_words(least.victim, least.target, names)
+        text += f", smallest {pair} {_pixels(least.distance, matrix.channels)}"
     if matrix.spread is not None:
         text += f", spread over seeds {matrix.spread:.3f}"
     text += f"; {matrix.censored} of {len(matrix.pairs)} pairs censored"
@@ -170,8 +184,8 @@ def _summary(matrix: DistanceMatrix) -> str:
     return text
 
 
-def _pixels(size: float | None) -> str:
-    return "none" if size is None else f"{size:.1f} pixels (L1 {CHANNELS * size:.1f})"
+def _pixels(size: float | None, channels: int) -> str:
+    return "none" if size is None else f"{size:.1f} pixels (L1 {channels * size:.1f})"
 
 
 def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> None:
@@ -181,7 +195,7 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
 
     before, after = (read_matrix(file) for file in files)
     change = compare_distances(before, after, names=(str(files[0]), str(files[1])))
-    for line in _change_text(change):
+    for line in _change_text(change, before.channels):
         click.echo(line)
     if out:
         write_text(out / "comparison.json", to_json(change))
@@ -189,11 +203,11 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
         plot_change(before, after, picture)
 
 
-def _change_text(change: DistanceChange) -> list[str]:
+def _change_text(change: DistanceChange, channels: int) -> list[str]:
     gain = change.gain
     lines = [f"{change.model_id}: {gain.pairs} pairs with a distance before and after"]
     if gain.pairs:
-        lines.append(f"mean distance: {_pixels(gain.mean_before)} -> {_pixels(gain.mean_after)}")
+        lines.append(f"mean distance: {_pixels(gain.mean_before, channels)} -> {_pixels(gain.mean_after, channels)}")
         lines.append(f"arithmetic mean gain: {_percent(gain.arithmetic)}")
         interval = f" (95 % interval over pairs {_percent(gain.low)} to {_percent(gain.high)})"
         lines.append(f"geometric mean gain: {_percent(gain.geometric)}{interval if gain.low is not None else ''}")

@@ -13,6 +13,7 @@ import click
 from ..core.errors import MothError, printable
 from .base import command
 from .options import (
+    architecture_option,
     device_option,
     images_options,
     left_to_round,
@@ -61,6 +62,7 @@ _WITHOUT_EXAMPLES = (
 @images_options
 @subset_option
 @set_option
+@architecture_option
 @device_option
 def doctor(
     round_dir: Path,
@@ -89,6 +91,7 @@ def doctor(
     from ..core.parallel import cores, ordered_parallel_map
     from ..core.records import from_dict, to_dict
     from ..eval.round_health import Tally
+    from ..loading.own_code import allowed_architectures
     from ..rounds.data_settings import DataSettings
     from ..rounds.image_choice import images_for
     from ..rounds.model_check import check_model
@@ -103,9 +106,8 @@ def doctor(
     images = from_dict(DataSettings, {**chosen, **groups["data"]}, source="--set")
     labels, problems = _labels(round_dir)
     tally = Tally(labels)
-    for checkup in ordered_parallel_map(
-        partial(check_model, data=images), cases, min(workers or cores(), len(cases)), _lost
-    ):
+    check = partial(check_model, data=images, architectures=allowed_architectures())
+    for checkup in ordered_parallel_map(check, cases, min(workers or cores(), len(cases)), _lost):
         tally.add(checkup)
         click.echo(_json_line("model", to_dict(checkup)) if as_json else model_line(checkup))
     guess = _estimate(tally, (*told, images, EvidenceSettings()), target) if timed and tally.usable else None

@@ -1,9 +1,9 @@
-"""``scan`` and ``harden``: one model directory at a time; what other commands open a model with is here too."""
+"""``scan`` and ``harden``: one model at a time; what other commands open a model with is here too."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,6 +17,7 @@ from .base import command
 from .console import shown_progress
 from .options import (
     allow_fitted_option,
+    architecture_option,
     calibration_option,
     data_option,
     device_option,
@@ -37,15 +38,15 @@ if TYPE_CHECKING:
     from ..rounds.samples import Choice
     from ..scanners.result import Candidate, ScanResult
 
-_model_dir = click.argument("model_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+_model = click.argument("model_path", metavar="MODEL", type=click.Path(exists=True, path_type=Path))
 _EXIT_CODES = {"clean": 0, "flagged": 1, "not judged": 2}
 _log = logging.getLogger(__name__)
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """MODEL_DIR and the options that say with which images, seed and device it is opened."""
-    shared = (device_option, seed_option, settings_option, images_options, data_option, trust_pickle_option)
-    for option in (*shared, _model_dir):
+    """MODEL, a folder or a weights file, and the options that say how it is opened."""
+    shared = (device_option, seed_option, settings_option, images_options, data_option, architecture_option)
+    for option in (trust_pickle_option, *shared, _model):
         command = option(command)
     return command
 
@@ -62,7 +63,7 @@ def given_settings(
 
 
 def open_model(
-    *names: str, model_dir: Path, seed: int, device: str, only: Choice | None = None, **choices: Any
+    *names: str, model_path: Path, seed: int, device: str, only: Choice | None = None, **choices: Any
 ) -> FolderModel:
     """The model and its images, ``only`` of some classes.
 
@@ -72,13 +73,12 @@ def open_model(
     from ..core.device import describe_device, prepare_process, resolve_device
     from ..core.records import from_dict
     from ..rounds.data_settings import DataSettings
-    from ..rounds.model import open_from_folder
-    from ..rounds.reading import read_case
+    from ..rounds.model import open_from_path
 
     target = resolve_device(device)
     prepare_process(target)
     settings = from_dict(DataSettings, groups["data"], source="--set")
-    model = open_from_folder(read_case(model_dir, named=True), settings, target, seed, only)
+    model = open_from_path(model_path, settings, target, seed, only)
     if model.opened.note:
         _log.warning("%s: %s", model.name, model.opened.note)
     found = "; ".join(part.words for part in model.samples.accuracy)
@@ -107,7 +107,7 @@ def scan(
     allow_fitted: bool,
     **choices: Any,
 ) -> None:
-    """Scan one model directory. Exit code 0: clean; 1: flagged; 2: error or not judged."""
+    """Scan one model, a folder or a weights file. Exit code 0: clean; 1: flagged; 2: error or not judged."""
     groups = given_settings("scanner", **choices)
     from ..core.learned_file import refuse_fitted
     from ..core.records import to_json
@@ -117,7 +117,7 @@ def scan(
 
     learned = read_calibration(calibration) if calibration else None
     model = open_model("scanner", **choices)
-    chosen, subject = make_scanner(scanner, groups["scanner"]), model.subject
+    chosen, subject = make_scanner(scanner, groups["scanner"], described=model.described), model.subject
     if learned:
         learned.check(scanner, chosen, model.data)
         refuse_fitted(learned, [] if allow_fitted else [(subject.model_id, subject.source_sha256)])
@@ -126,14 +126,14 @@ def scan(
         verdict = learned.judge(verdict, subject.source_sha256)
     if json_file:
         write_text(json_file, to_json(verdict))
-    for line in _verdict_text(subject.model_id, verdict):
+    for line in _verdict_text(subject.model_id, verdict, model.class_names):
         click.echo(line)
     raise SystemExit(_EXIT_CODES[verdict.outcome])
 
 
-def _verdict_text(model_id: str, verdict: ScanResult) -> list[str]:
+def _verdict_text(model_id: str, verdict: ScanResult, names: Sequence[str] | None) -> list[str]:
     lines = [f"{model_id}: {verdict.outcome.upper()} by {verdict.scanner}: {verdict.reason}"]
-    lines += [f"  {_candidate_text(candidate)}" for candidate in verdict.evidence[:5]]
+    lines += [f"  {_candidate_text(candidate, names)}" for candidate in verdict.evidence[:5]]
     if verdict.calibrated and verdict.probability is not None:
         lines.append(f"  probability {verdict.probability:.2f}, as learned")
     if verdict.calibrated and verdict.calibrated.fitted_on:
@@ -141,8 +141,10 @@ def _verdict_text(model_id: str, verdict: ScanResult) -> list[str]:
     return [*lines, f"  {verdict.seconds:.0f} seconds"]
 
 
-def _candidate_text(candidate: Candidate) -> str:
-    pair = f"{'any' if candidate.victim is None else candidate.victim}->{candidate.target}"
+def _candidate_text(candidate: Candidate, names: Sequence[str] | None) -> str:
+    from ..triggers.trigger import pair_words
+
+    pair = pair_words(candidate.victim, candidate.target, names)
     if candidate.scanner is not None:
         pair = f"{candidate.scanner} {pair}"
     if candidate.size is None:
@@ -189,7 +191,9 @@ def harden_model(
     without: tuple[str, ...],
     **choices: Any,
 ) -> None:
-    """Harden one model directory, with MOTH unless told otherwise; the trace goes beside the weights as .json.
+    """Harden one model, a folder or a weights file, with MOTH unless told otherwise.
+
+    The trace goes beside the weights as .json.
 
     Where the folder has poisoned example images, it also prints how many of them still get their trigger's target,
     before and after. That is ground truth: it is printed, and no hardener, weights or trace ever hold it.

@@ -77,16 +77,16 @@ _READING = f"{__name__}.reading"
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
-    """Kept as a setting that ``--set`` then hands to the command: one number for all channels, or three."""
+    """Kept as a setting that ``--set`` then hands to the command: one number for all channels, or one for each."""
     if text is None:
         return
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, 3):
-        raise click.BadParameter(f"{text}: write one number, or three with commas between them", ctx, param)
-    _keep(ctx, f"data.{param.name}={json.dumps(numbers * (3 // len(numbers)))}")
+    if not numbers:
+        raise click.BadParameter(f"{text}: write one number, or one for each channel with commas between", ctx, param)
+    _keep(ctx, f"data.{param.name}={json.dumps(numbers)}")
 
 
 def _share(ctx: click.Context, param: click.Parameter, share: float | None) -> None:
@@ -121,7 +121,7 @@ def images_options(command: F) -> F:
         click.option(
             "--mean", metavar="R,G,B", is_eager=True, expose_value=False, callback=_numbers,
             help="Mean that the network expects to be taken off its input in [0, 1], with --std. By default what its "
-            "configuration says, or what is found by trying: none, ImageNet's, CIFAR-10's and 0.5.",
+            "configuration says, or what is found by trying: none, ImageNet's, CIFAR-10's, MNIST's and 0.5.",
         ),
         click.option(
             "--backgrounds", type=click.Path(exists=True, file_okay=False),
@@ -148,6 +148,25 @@ trust_pickle_option = click.option(
     callback=_trust_pickle,
     help="DANGEROUS: hand model files that are no stock networks to torch's own unpickler, which runs whatever code "
     "they contain. For research architectures of your own. Results say for which models that was done.",
+)
+
+
+def _architectures(ctx: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
+    """For as long as the command runs; nothing else lets a name of code be imported."""
+    if names:
+        from ..loading.own_code import allowing_architectures
+
+        ctx.with_resource(allowing_architectures(names))
+
+
+architecture_option = click.option(
+    "--architecture",
+    multiple=True,
+    metavar="NAME",
+    expose_value=False,
+    callback=_architectures,
+    help="Network of weights files that do not say theirs: a name of torchvision or timm, or package.module:factory, "
+    "your own code, which is imported. A file may name such code only where it is named here, too. Repeatable.",
 )
 set_option = click.option(
     "--set",
@@ -195,7 +214,7 @@ def shared_options(command: F, data: Callable[[F], F] = data_option) -> F:
     """The options of every command that examines models; ``data``: the one for images."""
     options = (
         *(scanner_option, hardener_option, data, images_options, set_option, seed_option, device_option),
-        trust_pickle_option,
+        *(architecture_option, trust_pickle_option),
     )
     for option in reversed(options):
         command = option(command)

@@ -81,10 +81,10 @@ def has_bf16(device: torch.device) -> bool:
     return supported
 
 
-def default_batch(device: torch.device, size: int) -> int:
-    """Images of size x size pixels per forward pass to begin with; where that is too many it is halved."""
+def default_batch(device: torch.device, area: int) -> int:
+    """Images of ``area`` pixels per forward pass to begin with; where that is too many it is halved."""
     most, at = (1024, 224) if device.type == "cuda" else (64, 64)
-    return max(8, min(4 * most if device.type == "cuda" else most, int(most * (at / size) ** 2)))
+    return max(8, min(4 * most if device.type == "cuda" else most, int(most * at**2 / area)))
 
 
 def compiled(module: nn.Module, device: torch.device) -> nn.Module:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import UnreadableModelError
 from .files import is_passed_over, open_regular
@@ -21,13 +21,13 @@ from .files import is_passed_over, open_regular
 # Left to guess, Pillow would hand what is called .png to any decoder it has, one of which starts a program.
 FORMATS = {
     **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".webp": "WEBP"},
-    **{".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"},
+    **{".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM"},
 }
-KINDS = "PNG, JPEG, WebP, BMP and TIFF"
+KINDS = "PNG, JPEG, WebP, BMP, TIFF and PPM"
 """The kinds of images that are read, in words."""
 _BEGINNINGS = {
     **{b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP", b"BM": "BMP"},
-    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF"},
+    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF", b"P5": "PPM", b"P6": "PPM"},
 }
 LONGEST_SIDE = 1024
 """The most pixels a side of a model's own images may have, and so of its input: networks see 32 to 600."""
@@ -40,6 +40,7 @@ _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _WHITE, _WHITE_16 = 255, 65535
 _WHITE_IS_ZERO = 262  # the TIFF tag whose value 0 says so
+_ON_ITS_SIDE = range(5, 9)  # EXIF's orientations that swap height and width
 
 
 class RefusedImage(Exception):
@@ -99,6 +100,13 @@ def read_rgb(path: Path, *, longest: int | None = None, side: int | None = None)
         return found.reduce(factor) if factor > 1 else found
 
 
+def read_shape(path: Path) -> tuple[int, int]:
+    """Height and width in pixels, turned as the camera says, asked before it is decoded; as :func:`read_rgb`."""
+    with open_image(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def _identified(path: Path, file: BinaryIO) -> Image.Image:
     if not is_image(path):
         raise RefusedImage(f"only {KINDS} are read; save it as one of them")
@@ -155,7 +163,8 @@ def _as_eight_bit(image: Image.Image) -> np.ndarray:
     if getattr(image, "tag_v2", {}).get(_WHITE_IS_ZERO) == 0:
         raise RefusedImage("zero is white in it; save it as an 8-bit image")
     values = np.asarray(image)
-    if image.mode in _SIXTEEN_BIT or image.format == "PNG":  # older Pillow calls 16 bits of a PNG 32
+    # Older Pillow calls 16 bits of a PNG 32, and it brings every depth of a PGM to 16 bits, which it calls 32.
+    if image.mode in _SIXTEEN_BIT or image.format == "PNG" or (image.format, image.mode) == ("PPM", "I"):
         return _divided(values)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if image.mode == "F" and 0 <= low <= high <= 1:

@@ -26,11 +26,12 @@ _NUMBERED_NAME = re.compile(rf"(\d{{1,18}}){SUFFIXES}", re.IGNORECASE)
 # times that, and more while it is found out how they are read.
 _MOST_BYTES = 256 << 20
 _LABEL_BYTES = 64
+_COLOURS = 3
 
 
 @dataclass(frozen=True)
 class ImagePool:
-    """Images x (N, 3, H, W) float32 in [0, 1] with labels y (N,) int64."""
+    """Images x (N, C, H, W) float32 in [0, 1] with labels y (N,) int64."""
 
     x: Tensor
     y: Tensor
@@ -81,6 +82,14 @@ def class_words(labels: Sequence[int]) -> str:
 def concatenate(pools: Sequence[ImagePool]) -> ImagePool:
     """All images of several pools, in order."""
     return ImagePool(torch.cat([pool.x for pool in pools]), torch.cat([pool.y for pool in pools]))
+
+
+def as_colours(image: np.ndarray) -> np.ndarray:
+    """An image (C, H, W) of any number of channels as one of three colours to look at, (3, H, W).
+
+    Of three channels the image itself; of others their mean as grey.
+    """
+    return image if len(image) == _COLOURS else np.repeat(image.mean(0, keepdims=True), _COLOURS, axis=0)
 
 
 def read_image(path: Path) -> Tensor:

@@ -109,7 +109,7 @@ class _Course:
         task = make_task(images.y.cpu(), directed)
         if "dynamic" in settings.without:
             fresh = derive_seed(self.seed, "start", number, turn)
-            start = random_start(task, self.subject.size, fresh)
+            start = random_start(task, self.subject.shape, fresh)
             steps, costs = settings.first_steps, [settings.first_cost] * len(directed)
         elif last is not None:
             start, steps, costs = (last.mask, last.pattern), settings.turn_steps, [settings.later_cost] * len(directed)
@@ -138,7 +138,7 @@ class _Course:
 
     def _to_stamp(self, result: InversionResult) -> list[Trigger]:
         """All that leave something to recognise, whether they work yet or not: the weights have just moved."""
-        largest = self.settings.largest_share * self.subject.size**2
+        largest = self.settings.largest_share * self.subject.area
         rows = torch.nonzero(result.size < largest).flatten().tolist()
         return [result.row_trigger(row) for row in rows]
 
@@ -153,7 +153,7 @@ class _Course:
 
     def _train_on_universal(self) -> float | None:
         """One training step per target whose universal trigger works, on images of every other class."""
-        triggers = small_enough(self.warm.universal(), self.subject.size, self.settings.largest_share)
+        triggers = small_enough(self.warm.universal(), self.subject.area, self.settings.largest_share)
         losses = [self.trainer.fit(partial(self.trainer.stamped_batch, [trigger]), 1) for trigger in triggers]
         return sum(losses) / len(losses) if losses else None
 
@@ -168,7 +168,7 @@ def _sizes(directed: list[Pair], result: InversionResult) -> dict[Pair, float | 
 class WarmUp:
     """What is known of the pairs before hardening.
 
-    speed (K, K): u[i, t] in (-inf, 1], 0 on the diagonal; starts: a mask (1, H, W) and a pattern (3, H, W) for each
+    speed (K, K): u[i, t] in (-inf, 1], 0 on the diagonal; starts: a mask (1, H, W) and a pattern (C, H, W) for each
     (victim, target), with victim None for a universal trigger; working: those of starts that work.
     """
 
@@ -210,7 +210,7 @@ def _invert(
     pairs: Sequence[AnyPair],
 ) -> WarmUp:
     task = make_task(images.y.cpu(), pairs)
-    result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed), engine=engine)
+    result = invert(subject, images.x, task, settings, random_start(task, subject.shape, seed), engine=engine)
     starts = {pair: (result.mask[row], result.pattern[row]) for row, pair in enumerate(pairs)}
     working = frozenset(pair for row, pair in enumerate(pairs) if result.converged[row])
     return WarmUp(loss_change(result, images.y, subject.classes), starts, working)

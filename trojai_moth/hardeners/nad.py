@@ -102,7 +102,7 @@ def attention_places(subject: Subject, count: int) -> tuple[Place, ...]:
         last[size] = name
 
     with subject.frozen() as module, torch.no_grad(), _watched(dict(module.named_modules()), note):
-        module(torch.zeros(1, 3, subject.size, subject.size, device=subject.device))
+        module(torch.zeros(1, *subject.shape, device=subject.device))
     return tuple((name, *size) for size, name in last.items())[-count:]
 
 

@@ -63,7 +63,7 @@ class Pairwise(Hardener):
             images = trainer.per_class(sorted({victim for victim, _ in both}), settings.images_per_direction)
             fresh = derive_seed(seed, self.name, number)
             visits, triggers = fresh_triggers(work, images, both, settings.inversion, fresh)
-            small = small_enough(triggers, work.size, settings.largest_share)
+            small = small_enough(triggers, work.area, settings.largest_share)
             return visits, trainer.fit(partial(trainer.stamped_batch, small), settings.sgd_steps) if small else None
 
         return trainer.run(len(order), play, progress)

@@ -62,16 +62,16 @@ def fresh_triggers(
     The size is None for a pair without a trigger that works, which is then neither stamped nor counted as a size.
     """
     task = make_task(images.y.cpu(), pairs)
-    result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed))
+    result = invert(subject, images.x, task, settings, random_start(task, subject.shape, seed))
     converged = result.converged.tolist()
     found = [result.trigger(row) if works else None for row, works in enumerate(converged)]
     visits = [(v, t, trigger.size if trigger else None) for (v, t), trigger in zip(pairs, found, strict=True)]
     return visits, [trigger for trigger in found if trigger]
 
 
-def small_enough(triggers: Sequence[Trigger], size: int, share: float) -> list[Trigger]:
-    """Those of less than this share of a size x size image: under a larger one there is nothing left to recognise."""
-    return [trigger for trigger in triggers if trigger.size < share * size**2]
+def small_enough(triggers: Sequence[Trigger], area: int, share: float) -> list[Trigger]:
+    """Those of less than this share of an image of ``area`` pixels: a larger one leaves nothing to recognise."""
+    return [trigger for trigger in triggers if trigger.size < share * area]
 
 
 def turns(items: Sequence[T], per_round: int, passes: int, stream: torch.Generator) -> list[list[T]]:

@@ -42,7 +42,7 @@ class UniversalPerturbation:
 
     def __init__(self, subject: Subject, epsilon: float, step: float) -> None:
         self.subject, self.epsilon, self.step = subject, epsilon, step
-        self.value = torch.zeros(3, subject.size, subject.size, device=subject.device)
+        self.value = torch.zeros(subject.shape, device=subject.device)
 
     def on(self, pool: ImagePool) -> ImagePool:
         """The same images with the change, in [0, 1], under their labels."""

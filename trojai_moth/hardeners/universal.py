@@ -57,7 +57,7 @@ class Universal(Hardener):
             pairs = [(None, target) for target in order[number - 1]]
             fresh = derive_seed(seed, self.name, number)
             visits, triggers = fresh_triggers(work, images, pairs, settings.inversion, fresh)
-            small = small_enough(triggers, work.size, settings.largest_share)
+            small = small_enough(triggers, work.area, settings.largest_share)
             return visits, trainer.fit(partial(trainer.stamped_batch, small), settings.sgd_steps) if small else None
 
         return trainer.run(len(order), play, progress)

@@ -108,7 +108,7 @@ def load_weights(path: Path, subject: Subject, *, sha256: str | None = None) -> 
     state.update(stored.tensors)
     module.load_state_dict(state, strict=True)
     hardened.module.eval()
-    grey = torch.full((1, 3, subject.size, subject.size), 0.5)
+    grey = torch.full((1, *subject.shape), 0.5)
     if not bool(torch.isfinite(hardened.logits(grey)).all()):
         raise UnreadableModelError(f"{path}: its network answers with infinite or undefined numbers; {_AGAIN}")
     return hardened

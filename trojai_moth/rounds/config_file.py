@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..core.channels import Normalisation, Triple, normalisation
+from ..core.channels import Channels, Normalisation, normalisation
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.files import read_bytes
 from ..core.image_file import LONGEST_SIDE
@@ -26,9 +26,23 @@ class CaseConfig:
     stored_size: int | None = None
     """Side of the stored images in pixels."""
     size: int | None = None
-    """Side of the network's input in pixels."""
+    """Height of the network's input in pixels, its side where no width is said."""
     normalisation: Normalisation | None = None
     """What the network expects of its input's channels."""
+    width: int | None = None
+    """Width of the network's input in pixels, where it is not square."""
+    channels: int | None = None
+    """Channels of the network's input."""
+    class_names: tuple[str, ...] | None = None
+    """A name for every class, in their order."""
+    entry: str | None = None
+    """The entry of a checkpoint that is the network."""
+    images: str | None = None
+    """Path of labelled images that come with a described model."""
+    expect_accuracy: float | None = None
+    """Share of images that the network is known to get right."""
+    described: bool = False
+    """Whether it is no round's model: what its owner says of it, in model.json or on the command line."""
 
 
 def read_config(path: Path) -> CaseConfig:
@@ -74,7 +88,7 @@ def _normalisation(data: dict[str, Any], path: Path) -> Normalisation | None:
     said = {**(_lower(nested, path) if isinstance(nested, dict) else {}), **data}
     for names in (("mean", "std"), ("image_mean", "image_std")):
         if all(isinstance(said.get(name), list | int | float) for name in names):
-            mean, std = (_triple(said, name, path) for name in names)
+            mean, std = (_channels(said, name, path) for name in names)
             try:
                 return normalisation(mean, std, str(path))
             except SettingsError as error:
@@ -82,12 +96,12 @@ def _normalisation(data: dict[str, Any], path: Path) -> Normalisation | None:
     return None
 
 
-def _triple(data: dict[str, Any], key: str, path: Path) -> Triple:
+def _channels(data: dict[str, Any], key: str, path: Path) -> Channels:
     value = data[key]
-    numbers = value if isinstance(value, list) else [value] * 3  # one for all channels
-    if len(numbers) != 3 or not all(type(one) in (int, float) for one in numbers):
-        raise UnreadableModelError(f"{path}: {key} is {value!r:.60}; a list of three numbers is needed")
-    return tuple(map(float, numbers))  # type: ignore[return-value]
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or not all(type(one) in (int, float) for one in numbers):
+        raise UnreadableModelError(f"{path}: {key} is {value!r:.60}; a list of a number for each channel is needed")
+    return tuple(map(float, numbers))
 
 
 def read_config_text(path: Path) -> dict[str, Any]:

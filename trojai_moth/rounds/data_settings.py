@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..core.channels import Normalisation, Triple, normalisation
+from ..core.channels import Channels, Normalisation, normalisation
 from ..core.errors import SettingsError
 from ..core.records import Field, record
 
@@ -23,7 +23,7 @@ class DataSettings:
         description="examples; composed, i.e. from foregrounds/; folder, i.e. data.folder; or several in equal parts, "
         "with + between them",
     )
-    folder: str | None = Field(default=None, description="folder of labelled images, of any size")
+    folder: str | None = Field(default=None, description="folder or file of labelled images, of any size")
     train_per_class: int = Field(
         default=200, gt=0, le=_MOST_IMAGES, description="images per class to invert on and to harden with"
     )
@@ -38,12 +38,15 @@ class DataSettings:
     backgrounds: str | None = Field(
         default=None, description="folder of background images for composing (default: procedural)"
     )
-    mean: Triple | None = Field(
+    mean: Channels | None = Field(
         default=None,
-        description="what the network expects to be taken off its input's channels, of values in [0, 1] (default: what "
-        "its configuration says, or what is found by trying)",
+        description="what the network expects to be taken off its input's channels, of values in [0, 1]; one number is "
+        "for all of them (default: what its configuration says, or what is found by trying)",
     )
-    std: Triple | None = Field(default=None, description="what the channels are divided by then")
+    std: Channels | None = Field(default=None, description="what the channels are divided by then")
+    entry: str | None = Field(
+        default=None, description="entry of a weights file that is used where several fit, such as state_dict_ema"
+    )
     expect_accuracy: float | None = Field(
         default=None,
         ge=0,
@@ -77,18 +80,18 @@ _SOURCES = ("examples", "composed")
 
 
 def source_settings(data: str, backgrounds: str | None = None) -> dict[str, str | None]:
-    """The fields that ``--data`` and ``--backgrounds`` stand for; SettingsError for what is neither known nor a folder.
+    """The fields that ``--data`` and ``--backgrounds`` stand for; SettingsError for what is neither known nor there.
 
     >>> source_settings("examples+composed")
     {'source': 'examples+composed', 'folder': None, 'backgrounds': None}
     """
-    parts = [data] if os.path.isdir(data) and data not in _SOURCES else data.split("+")
+    parts = [data] if os.path.exists(data) and data not in _SOURCES else data.split("+")
     folders = [part for part in parts if part not in _SOURCES]
-    wrong = next((part for part in folders if not os.path.isdir(part)), None)
+    wrong = next((part for part in folders if not os.path.exists(part)), None)
     if wrong is not None or len(folders) > 1:
         raise SettingsError(
             f"--data {data}: {wrong if wrong is not None else folders[1]} is neither examples, composed nor the only "
-            "folder; write one of them, or several with + between them"
+            "folder or file of images; write one of them, or several with + between them"
         )
     source = "+".join(part if part in _SOURCES else "folder" for part in parts)
     return {"source": source, "folder": folders[0] if folders else None, "backgrounds": backgrounds}

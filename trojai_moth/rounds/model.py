@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.classifier import classes_of, find_output, measure_batch_norms
 from ..core.device import prepare_process, resolve_device
 from ..core.errors import SettingsError
 from ..core.images import ImagePool
@@ -19,24 +22,28 @@ from ..core.records import from_dict
 from ..core.seeding import derive_seed, generator
 from ..core.subject import Preprocessing, Subject
 from ..loading import load_model
+from ..loading.own_code import allowing_architectures
 from ..triggers.distance import weights_hash
 from .class_accuracy import check_images
 from .data_settings import DataSettings, source_settings
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder, open_folder
-from .preprocessing import find_normalisation
-from .reading import read_case
+from .preprocessing import few_of, find_normalisation, read_as
+from .reading import read_case, read_weights
 from .samples import Choice, Samples, collect_samples, held_back, with_unseen
 
 # The images that hardening holds back, or those that it trains on.
 On = Literal["held", "train"]
+_WHITE = 255.0
+# Of grey images without a dimension for their channel.
+_GREY_DIMENSIONS = 3
 
 
 @dataclass(frozen=True, repr=False)
 class Model:
-    """A network and its images; made by :func:`open_model`.
+    """A network and its images; made by :func:`open_model` and :func:`wrap`.
 
-    subject: the network, images x (N, 3, H, W) in [0, 1] -> logits (N, K). samples: images to invert on and to harden
+    subject: the network, images x (N, C, H, W) in [0, 1] -> logits (N, K). samples: images to invert on and to harden
     with, and others held back. seed: of this model; scans and hardening derive theirs from it.
     """
 
@@ -44,6 +51,12 @@ class Model:
     samples: Samples
     seed: int = 0
     data: DataSettings = field(default_factory=DataSettings)
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def described(self) -> bool:
+        """Whether it is a network of somebody's own, and of no round, so that nobody knows its kind of backdoors."""
+        return True
 
     @property
     def name(self) -> str:
@@ -112,6 +125,11 @@ class FolderModel(Model):
     opened: OpenedFolder
 
     @property
+    def described(self) -> bool:
+        """Whether its folder has a model.json, or it is a weights file by itself."""
+        return self.folder.config.described
+
+    @property
     def signs(self) -> Sequence[Path]:
         """Its foregrounds, in the order of the classes."""
         return self.folder.signs
@@ -149,11 +167,12 @@ def open_model(
 ) -> Model:
     """A network with the images to examine it with, loaded without running anything that its file holds.
 
-    source: a model folder of a round (``id-########``), whose images are ``data``: examples, composed, a folder, or
-    several with + between them; or a weights file of a known ``architecture``; or a module. The latter two need
-    ``images`` x (N, 3, H, H) in [0, 1] and ``labels`` (N,); of each class a share is held back. settings: further
-    fields of DataSettings, such as mean and std where the network expects another normalisation than the usual ones,
-    which are tried. device: auto, cpu or cuda:N. The same seed gives the same images.
+    source: a model folder of a round (``id-########``) or one with a model.json; or a weights file of a known
+    ``architecture``, which may be ``package.module:factory``, code that is then imported. data: where the images come
+    from: examples, composed, a folder or file of labelled images, or several with + between them. A weights file may
+    have ``images`` x (N, C, H, W) in [0, 1] and ``labels`` (N,) instead, and a module must: see :func:`wrap`. settings:
+    further fields of DataSettings, such as mean and std where the network expects another normalisation than the usual
+    ones, which are tried. device: auto, cpu or cuda:N. The same seed gives the same images.
 
     Raises UnreadableModelError for what cannot be read or loaded safely, SettingsError for arguments that do not fit.
 
@@ -163,15 +182,75 @@ def open_model(
     >>> tm.open_model(PlantedNet(), images=pool.x, labels=pool.y, device="cpu")
     <Model PlantedNet: PlantedNet, 3 classes, 16 pixels, cpu; 21 images to train on, 9 held back>
     """
+    if isinstance(source, nn.Module):
+        if images is None or labels is None:
+            raise SettingsError("open_model: a module needs images= and labels= as well")
+        return wrap(source, images, labels, device=device, seed=seed, settings=settings)
     target = resolve_device(device)
     prepare_process(target)
-    if isinstance(source, nn.Module) or architecture is not None:
-        chosen = from_dict(DataSettings, dict(settings or {}), source="open_model: settings")
-        return _own(source, images, labels, architecture, target, seed, chosen)
-    if images is not None or labels is not None:
-        raise SettingsError("open_model: images and labels belong to a module or to weights with architecture=")
-    chosen = from_dict(DataSettings, {**source_settings(data, backgrounds), **(settings or {})}, source="open_model")
-    return open_from_folder(read_case(Path(source), named=True), chosen, target, seed)
+    with allowing_architectures([architecture] if architecture else []):
+        if images is not None and labels is not None and architecture is not None:
+            loaded = load_model(Path(os.path.realpath(source)), architecture=architecture)
+            own = _Network(loaded.module, Path(source).stem, loaded.architecture, loaded.sha256)
+            return _own(own, images, labels, target, seed, _data(settings))
+        if images is not None or labels is not None:
+            raise SettingsError(
+                "open_model: images= and labels= go together, and belong to a module or to weights with architecture="
+            )
+        chosen = _data({**source_settings(data, backgrounds), **(settings or {})})
+        return open_from_path(Path(source), chosen, target, seed)
+
+
+def wrap(
+    module: nn.Module,
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | Sequence[int],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Model:
+    """A classifier of one's own with labelled images of its classes, to scan, harden and measure; it stays as it is.
+
+    module: takes (N, C, H, W) and gives logits or probabilities (N, K); also in a tuple, list or dictionary, and one
+    number for two classes. images: (N, C, H, W) or (N, H, W), in [0, 1] or uint8, before any mean is taken off; labels:
+    (N,) from 0 to K - 1. Of each class a share is held back. mean, std: what the module expects to be taken off the
+    channels, of values in [0, 1]; without them none and the usual ones are tried. class_names: of the K classes.
+    settings: fields of DataSettings. The same seed gives the same split.
+
+    Raises SettingsError for arguments that do not fit, UnreadableModelError for images that are not of its classes.
+
+    >>> import trojai_moth as tm
+    >>> from trojai_moth.testing import PlantedNet, planted_images
+    >>> pool = planted_images(10)
+    >>> tm.wrap(PlantedNet(), pool.x, pool.y, class_names=["stop", "yield", "go"], device="cpu").class_names
+    ('stop', 'yield', 'go')
+    """
+    target = resolve_device(device)
+    prepare_process(target)
+    given = {key: tuple(value) for key, value in (("mean", mean), ("std", std)) if value is not None}
+    kind = type(module).__name__
+    own = _Network(copy.deepcopy(module), name or kind, kind, "")
+    model = _own(own, images, labels, target, seed, _data({**(settings or {}), **given}))
+    if class_names is not None and len(class_names) != model.classes:
+        raise SettingsError(f"wrap: {len(class_names)} class_names for {model.classes} classes; name every class once")
+    return replace(model, class_names=tuple(map(str, class_names)) if class_names is not None else None)
+
+
+def _data(settings: Mapping[str, Any] | None) -> DataSettings:
+    return from_dict(DataSettings, dict(settings or {}), source="settings")
+
+
+def open_from_path(
+    source: Path, data: DataSettings, device: torch.device, seed: int, only: Choice | None = None
+) -> FolderModel:
+    """The model of a folder, or of a weights file whose network the user named; errors as of open_model."""
+    folder = read_weights(source) if source.is_file() else read_case(source, named=True)
+    return open_from_folder(folder, data, device, seed, only)
 
 
 def open_from_folder(
@@ -181,60 +260,67 @@ def open_from_folder(
     opened = open_folder(folder, device, data)
     own = derive_seed(seed, folder.model_id)
     samples = collect_samples(folder, opened, data, derive_seed(own, "images"), only)
-    return FolderModel(opened.subject, samples, own, data, folder=folder, opened=opened)
+    names = opened.class_names or folder.config.class_names
+    return FolderModel(opened.subject, samples, own, data, names, folder=folder, opened=opened)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A module with its name, its architecture, and the hash of the file it is from; empty where there is none."""
+
+    module: nn.Module
+    name: str
+    architecture: str
+    sha256: str
 
 
 def _own(
-    source: str | Path | nn.Module,
-    images: Tensor | None,
-    labels: Tensor | None,
-    architecture: str | None,
+    own: _Network,
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | Sequence[int],
     device: torch.device,
     seed: int,
     data: DataSettings,
 ) -> Model:
-    """A module, or weights of a known architecture, with images of the caller's."""
-    if images is None or labels is None:
-        raise SettingsError("open_model: a module, or weights with architecture=, needs images= and labels= as well")
+    """A network with images of the caller's."""
     pool = _checked(images, labels)
-    if isinstance(source, nn.Module):
-        module, name, sha256 = source, type(source).__name__, ""
-        kind = name
-    else:
-        loaded = load_model(Path(os.path.realpath(source)), architecture=architecture)
-        module, name, sha256, kind = loaded.module, Path(source).stem, loaded.sha256, loaded.architecture
-    size = int(pool.x.shape[-1])
-    module = module.to(device).eval()
-    with torch.no_grad():
-        classes = int(module(pool.x[:1].to(device)).shape[-1])
-    if int(pool.y.max()) >= classes:
-        raise SettingsError(f"open_model: labels go to {int(pool.y.max())}, but the network has {classes} classes")
-    plain = Preprocessing(stored_size=size, size=size)
-    subject = Subject(name, module, kind, classes, plain, device, sha256)
+    channels, height, width = pool.x.shape[1:]
+    plain = Preprocessing.whole(channels, height, width)
+    network, few = own.module.float().to(device).eval(), few_of(pool).x.to(device)
+    measure_batch_norms(network, [few])
+    output = find_output(network, few, where=own.name)
+    classes = classes_of(network, few, output)
+    subject = Subject(own.name, network, own.architecture, classes, plain, device, own.sha256, output=output)
+    if int(pool.y.max()) >= subject.classes:
+        raise SettingsError(f"labels go to {int(pool.y.max())}, but the network has {subject.classes} classes")
     normalisation = data.normalisation or find_normalisation(subject, pool)
-    subject = subject.reading(replace(plain, normalisation=normalisation))
+    subject = read_as(subject, replace(plain, normalisation=normalisation), [few])
     check_images(
         subject,
         pool,
-        "open_model: images",
+        "images",
         order="labels",
         mend="give images of its classes under their labels",
         expected=data.expect_accuracy,
     )
-    if not sha256:
+    if not own.sha256:
         subject = replace(subject, source_sha256=weights_hash(subject))
-    return Model(subject, _split(pool, data.held_fraction, seed), derive_seed(seed, name), data)
+    return Model(subject, _split(pool, data.held_fraction, seed), derive_seed(seed, own.name), data)
 
 
-def _checked(images: Tensor, labels: Tensor) -> ImagePool:
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[0] or tuple(labels.shape) != shape[:1]:
+def _checked(images: Tensor | np.ndarray, labels: Tensor | np.ndarray | Sequence[int]) -> ImagePool:
+    x, y = torch.as_tensor(images).detach().cpu(), torch.as_tensor(labels).detach().long().cpu()
+    x = x.float() / _WHITE if x.dtype == torch.uint8 else x.float()
+    x = x[:, None] if x.dim() == _GREY_DIMENSIONS else x
+    shape = tuple(x.shape)
+    if len(shape) != _GREY_DIMENSIONS + 1 or not all(shape) or tuple(y.shape) != shape[:1]:
         raise SettingsError(
-            f"open_model: images of shape {shape} and labels of shape {tuple(labels.shape)}; give (N, 3, H, H) and (N,)"
+            f"images of shape {tuple(images.shape)} and labels of shape {tuple(y.shape)}; give (N, C, H, W) and (N,)"
         )
-    x, y = images.detach().float().cpu(), labels.detach().long().cpu()
     if not bool(((x >= 0) & (x <= 1)).all()) or int(y.min()) < 0:
-        raise SettingsError("open_model: images must be in [0, 1] and labels at least 0")
+        raise SettingsError(
+            "images must be in [0, 1], or uint8, before a mean is taken off (mean=, std=), and labels at least 0"
+        )
     return ImagePool(x, y)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 
 from ..core.errors import MothError, one_line
 from ..core.records import Field, record
+from ..loading.own_code import allowing_architectures
 from .class_accuracy import ClassAccuracy, class_accuracy
 from .data_settings import DataSettings
 from .model_folder import ModelFolder, SkippedModel
@@ -32,6 +34,8 @@ class ModelCheck:
     architecture: str | None = None
     classes: int | None = None
     size: int | None = None
+    width: int | None = Field(default=None, description="of the input, where it is not square")
+    channels: int | None = None
     examples: int = 0
     accuracy: float | None = None
     """Share of all example images that are given their label; without any, of the images that stood in for them."""
@@ -47,18 +51,20 @@ class ModelCheck:
         return not self.problem
 
 
-def check_model(case: ModelFolder | SkippedModel, data: DataSettings | None = None) -> ModelCheck:
+def check_model(
+    case: ModelFolder | SkippedModel, data: DataSettings | None = None, architectures: Collection[str] = ()
+) -> ModelCheck:
     """Load one model and try how it reads its images; whatever goes wrong is the answer, not an exception.
 
     data: the images that a scan would use. What they name beside the examples is tried too, and stands in for examples
-    that are not there.
+    that are not there. architectures: code that the user named, for a process that has not been told.
     """
     if isinstance(case, SkippedModel):
         return ModelCheck(model_id=case.model_id, problem=case.reason)
     started = time.perf_counter()
     missing: tuple[str, ...] = ()
     try:
-        with unpacked(case) as there:
+        with allowing_architectures(architectures), unpacked(case) as there:
             opened = open_folder(there, torch.device("cpu"), data)
             given = check_examples(there, opened, data or DataSettings()) if len(opened.examples) else None
             if data and data.sources != ("examples",):
@@ -94,6 +100,8 @@ def _healthy(case: ModelFolder, opened: OpenedFolder, given: ClassAccuracy | Non
         architecture=subject.architecture,
         classes=subject.classes,
         size=subject.size,
+        width=subject.preprocessing.width,
+        channels=subject.shape[0],
         examples=len(examples),
         accuracy=given.overall if given else opened.convention.accuracy,
         least_of=given.least_words if given else "",
@@ -106,6 +114,8 @@ def _healthy(case: ModelFolder, opened: OpenedFolder, given: ClassAccuracy | Non
 
 def _missing(case: ModelFolder, classes: int, present: int) -> tuple[str, ...]:
     signs = len(case.signs)
+    if case.config.described:
+        return ()
     found = {
         "configuration": not case.names.configured,
         "published logits": not case.logits_file.exists(),

@@ -96,6 +96,13 @@ def find_names(there: Collection[str]) -> FolderNames:
     )
 
 
+def find_weights(there: Collection[str]) -> str | None:
+    """The weights file among these: one that is called as models are, else the only one; None for none or several."""
+    named = [name for name in MODEL_NAMES if name in there]
+    others = [name for name in there if name.lower().endswith((*_WEIGHTS, ".tar")) and not name.startswith(".")]
+    return (named[:1] or (others if len(others) == 1 else [None]))[0]
+
+
 def why_no_model(there: Collection[str]) -> str:
     """Why a folder that directly holds these has no model file to take, and what to do; empty if it has one."""
     found = [name for name in MODEL_NAMES if name in there]

@@ -5,22 +5,22 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..core.errors import SettingsError, UnreadableModelError
+from ..core.errors import UnreadableModelError
 from ..core.files import open_text, separator
-from ..core.images import ImagePool, ImageReader, list_examples, read_small
+from ..core.images import ImagePool, ImageReader, list_examples
 from ..core.seeding import derive_seed
 from ..core.subject import Preprocessing, Subject
 from ..loading import LoadedModel, load_model
 from ..synthesis.compose import as_stored, compose_stored
+from .config_file import CaseConfig
 from .data_settings import DataSettings
-from .image_folder import list_labelled, read_stored
+from .labelled_images import LabelledImages, open_labelled
 from .model_folder import ModelFolder
 from .preprocessing import PreprocessingChoice, PreprocessingSearch, candidates
 
@@ -40,7 +40,9 @@ class OpenedFolder:
     check: str
     convention: PreprocessingChoice
     note: str = ""
-    """What a reader of results must know of how the model was loaded, see LoadedModel."""
+    """What a reader of results must know of how the model was loaded, see LoadedModel, and how its output is read."""
+    class_names: tuple[str, ...] | None = None
+    """A name for every class, where the model's description or its images say them."""
 
 
 def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | None = None) -> OpenedFolder:
@@ -49,34 +51,54 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
     Where there are no examples, the preprocessing is found on images that ``data`` names; without any of these the
     model is refused. The case must be on disk: see :func:`packs.unpacked`.
     """
-    loaded = load_model(case.model_file, architecture=case.config.architecture, classes=case.config.classes)
-    listed = list_examples(case.examples)
+    config = case.config
+    loaded = load_model(
+        case.model_file,
+        architecture=config.architecture,
+        classes=config.classes,
+        channels=config.channels,
+        entry=(data.entry if data else None) or config.entry,
+    )
+    listed = [] if config.described else list_examples(case.examples)
     if not listed:
         return _open_by_trial(case, loaded, device, data)
     raw = _read_examples(listed, case, loaded.classes)
     y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
-    tried = candidates(case.config, int(raw.shape[-1]), data.normalisation if data else None)
+    tried = candidates(config, raw.shape[2:], _channels(loaded, config), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
-    found = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits).find(tried)
-    subject = subject.reading(found.chosen)
+    search = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits)
+    found = search.find(tried)
+    subject = search.read(found.chosen)
     examples = ImagePool(found.chosen(raw), y)
-    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=loaded.note)
+    return OpenedFolder(subject, raw, examples, names, found.reason, found, note=_note(loaded, subject))
 
 
 def _open_by_trial(
     case: ModelFolder, loaded: LoadedModel, device: torch.device, data: DataSettings | None
 ) -> OpenedFolder:
     trial = trial_images(case, loaded.classes, data)
-    tried = candidates(case.config, int(trial.raw.shape[-1]), data.normalisation if data else None)
+    channels = _channels(loaded, case.config)
+    tried = candidates(case.config, trial.raw.shape[2:], channels, data.normalisation if data else None, cut=trial.cut)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
-    found = PreprocessingSearch(
-        subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words
-    ).find(tried)
-    nothing = ImagePool(torch.empty(0, 3, found.chosen.size, found.chosen.size), torch.empty(0, dtype=torch.long))
-    subject = subject.reading(found.chosen)
-    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=loaded.note)
+    search = PreprocessingSearch(subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words)
+    found = search.find(tried)
+    nothing = ImagePool(torch.empty(0, *found.chosen.shape), torch.empty(0, dtype=torch.long))
+    subject, names = search.read(found.chosen), trial.names
+    note = _note(loaded, subject)
+    return OpenedFolder(subject, trial.raw[:0], nothing, (), found.reason, found, note=note, class_names=names)
+
+
+def _note(loaded: LoadedModel, subject: Subject) -> str:
+    return "; ".join(filter(None, [loaded.note, subject.output.note]))
+
+
+def _channels(loaded: LoadedModel, config: CaseConfig) -> int:
+    """Channels of the input: what is said, or else what the first convolution takes; 3 where there is none."""
+    layers = (part for part in loaded.module.modules() if isinstance(part, nn.Conv2d))
+    first = next(layers, None)
+    return config.channels or (first.in_channels if first else _COLOURS)
 
 
 def _subject(case: ModelFolder, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
@@ -153,6 +175,9 @@ def _number(text: str, mark: str) -> float:
 _TRIED = 100
 # What rounds store where nothing says so; larger pictures are made smaller.
 _USUAL_SIZE = 256
+# By which the shown square is larger than the input that is cut out of it, for networks of ImageNet.
+_MORE = _USUAL_SIZE / 224
+_COLOURS = 3
 
 
 class NoImagesError(UnreadableModelError):
@@ -161,11 +186,15 @@ class NoImagesError(UnreadableModelError):
 
 @dataclass(frozen=True)
 class TrialImages:
-    """raw (N, 3, s, s) uint8 as a round would store them, y (N,) labels; ``words`` say where they come from."""
+    """raw (N, C, h, w) uint8 as a round would store them, y (N,) labels; ``words`` say where they come from."""
 
     raw: Tensor
     y: Tensor
     words: str
+    names: tuple[str, ...] | None = None
+    """Of the classes, where they are known."""
+    cut: bool = False
+    """Whether they were larger than this, of several sizes, as photographs are."""
 
 
 def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None) -> TrialImages:
@@ -174,10 +203,12 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
     NoImagesError where it names none but the model's own examples, or composed images of a model without signs;
     SettingsError for a folder that holds no labelled images of these classes.
     """
-    sources = settings.sources if settings else ()
+    sources = settings.sources if settings else ("examples",)
     per_class = math.ceil(_TRIED / classes)
     if settings and settings.folder and "folder" in sources:
         return _of_folder(case, Path(settings.folder), classes, per_class)
+    if case.config.images is not None and "examples" in sources:
+        return _of_folder(case, Path(case.config.images), classes, per_class)
     signs = case.signs
     if settings and signs and "composed" in sources:
         return _composed(case, signs, per_class, settings)
@@ -189,14 +220,33 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
 
 
 def _of_folder(case: ModelFolder, folder: Path, classes: int, per_class: int) -> TrialImages:
-    listed = list_labelled(folder, classes)
-    by_class = groupby(listed, lambda pair: pair[1])
-    chosen = [pair for _, pairs in by_class for pair in islice(pairs, per_class)]
-    if len({label for _, label in chosen}) < 2:
-        raise SettingsError(f"{folder}: images of one class alone; a scan needs two classes or more")
-    stored = _stored_size(case) or min(_USUAL_SIZE, *read_small(chosen[0][0], _USUAL_SIZE).shape[1:])
-    y = torch.tensor([label for _, label in chosen])
-    return TrialImages(read_stored([path for path, _ in chosen], stored), y, f"images of {folder}")
+    images = open_labelled(folder, classes, case.config.class_names)
+    chosen = [index for label in range(classes) for index in images.first(label, per_class)]
+    y, shape = torch.tensor([images.labels[index] for index in chosen]), _stored_shape(case, images, chosen[0])
+    raw, cut = images.read(chosen, shape), images.shape != shape
+    return TrialImages(raw, y, f"images of {folder}", images.names or case.config.class_names, cut)
+
+
+def _stored_shape(case: ModelFolder, images: LabelledImages, first: int) -> tuple[int, int]:
+    """Height and width that images of a folder are brought to before they are read in one way or another.
+
+    A round's are square. Others are taken as they are where they have one size, and photographs of several sizes as
+    networks of ImageNet are shown them: a square somewhat larger than the input, of which the middle is cut out.
+    """
+    config, side = case.config, _stored_size(case)
+    if not config.described:
+        square = side or min(_USUAL_SIZE, *images.shape_of(first))
+        return square, square
+    whole = images.shape
+    if side is None:
+        if whole is not None and max(whole) <= _USUAL_SIZE:
+            return whole
+        square = min(_USUAL_SIZE, *images.shape_of(first))
+        return square, square
+    wanted = (side, config.width or side)
+    if config.width not in (None, side) or whole == wanted or min(images.shape_of(first)) <= side:
+        return wanted
+    return (round(side * _MORE),) * 2
 
 
 def _composed(case: ModelFolder, signs: list[Path], per_class: int, settings: DataSettings) -> TrialImages:

@@ -6,7 +6,7 @@ proves nothing. The order in which candidates are tried is :func:`candidates`'s,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.channels import USUAL, Normalisation
+from ..core.channels import Normalisation, usual
+from ..core.classifier import UnusableNetworkError, find_output, measure_batch_norms
 from ..core.errors import UnreadableModelError
 from ..core.images import ImagePool
+from ..core.outputs import OutputReading
 from ..core.records import Field, record
 from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
 from .class_accuracy import class_accuracy
@@ -41,8 +43,11 @@ _WORSE = 0.1
 _CLEARER = 0.02
 # Images that every candidate is tried on: enough to tell them apart, and round 1 has 500.
 _PROBE = 100
+# So many of them at a time where batch norms are measured.
+_MEASURED = 50
 # Networks halve their input five times, and rounds crop to the next size that allows it: 224 of 256, 64 of 72.
 _STRIDE = 32
+_ORDERS: tuple[Colours, ...] = ("RGB", "BGR")
 
 
 @record
@@ -82,41 +87,69 @@ class PreprocessingChoice:
         return next((one.accuracy for one in self.readings if one.preprocessing == self.chosen), None)
 
 
-def candidates(config: CaseConfig, stored: int, said: Normalisation | None = None) -> list[Preprocessing]:
-    """Ways to read images of ``stored`` pixels, the likeliest first.
+def candidates(
+    config: CaseConfig,
+    stored: tuple[int, int],
+    channels: int = 3,
+    said: Normalisation | None = None,
+    *,
+    cut: bool = False,
+) -> list[Preprocessing]:
+    """Ways to read images of ``stored`` height and width for an input of so many channels, the likeliest first.
 
     Sizes: what the configuration says. Where it says no input size, the whole image and then a crop to the next lower
     multiple of 32 pixels; where there is no configuration at all the crop comes first, since rounds without any store
-    more than they crop to (224 of 256) except round 1, whose crop is the whole image. Then the whole image, the crop
-    and the shrunk image, where not tried yet. For each of them RGB before BGR, and /255 before min-max.
+    more than they crop to (224 of 256) except round 1, whose crop is the whole image; so, too, for images that were
+    ``cut`` to one size. Then the whole image, the crop and the shrunk image, where not tried yet. For each of them RGB
+    before BGR, and /255 before min-max; images of other than three channels have no such orders.
 
     Then the same in RGB and /255 with the usual means and standard deviations taken off. With ``said``, or where the
     configuration says one, all are with that and no other.
     """
-    whole: tuple[Fit, int] = ("crop", stored)
-    lower = max(_STRIDE, (stored - 1) // _STRIDE * _STRIDE)
-    crop: tuple[Fit, int] = ("crop", lower if lower < stored and stored > _STRIDE else stored)
-    first: tuple[Fit, int] = ("crop", config.size) if config.size is not None else whole
-    if replace(config, normalisation=None) == CaseConfig() and stored % (_STRIDE * 7):  # 224 is whole as it is
+    whole: tuple[Fit, tuple[int, int]] = ("crop", stored)
+    crop: tuple[Fit, tuple[int, int]] = ("crop", (_lower(stored[0]), _lower(stored[1])))
+    first = whole if config.size is None else ("crop", (config.size, config.width or config.size))
+    unsaid = replace(config, normalisation=None) == CaseConfig() or (cut and config.size is None)
+    if unsaid and stored[0] % (_STRIDE * 7):  # 224 is whole as it is
         first = crop
-    small: Fit = "resize"
-    fits = list(dict.fromkeys([first, whole, crop, (small, first[1] if first[1] < stored else crop[1])]))
+    small = ("resize", first[1] if _is_less(first[1], stored) else crop[1])
+    fits = list(dict.fromkeys([first, whole, crop, small]))
+    orders: tuple[Colours, ...] = _ORDERS if channels == len("RGB") else ("grey" if channels == 1 else "as stored",)
     plain = [
-        Preprocessing(stored_size=stored, size=size, fit=fit, colours=colours, scaling=scaling)
+        Preprocessing(
+            stored_size=stored[0], stored_width=_wide(stored), size=size[0], width=_wide(size),
+            channels=channels, fit=fit, colours=colours, scaling=scaling,
+        )
         for fit, size in fits
-        if fit == "crop" or size < stored
-        for colours, scaling in product(get_args(Colours), get_args(Scaling))
-    ]
+        if fit == "crop" or _is_less(size, stored)
+        for colours, scaling in product(orders, get_args(Scaling))
+    ]  # fmt: skip
     expected = said or config.normalisation
     if expected:
         return [replace(one, normalisation=expected) for one in plain]
-    usual = [one for one in plain if (one.colours, one.scaling) == ("RGB", "/255")]
-    return plain + [replace(one, normalisation=known) for known in USUAL.values() for one in usual]
+    common = [one for one in plain if (one.colours, one.scaling) == (orders[0], "/255")]
+    return plain + [replace(one, normalisation=known) for known in usual(channels).values() for one in common]
+
+
+def _lower(side: int) -> int:
+    """The next lower multiple of 32, or the side itself where there is none."""
+    lower = max(_STRIDE, (side - 1) // _STRIDE * _STRIDE)
+    return lower if side > _STRIDE and lower < side else side
+
+
+def _is_less(shape: tuple[int, int], whole: tuple[int, int]) -> bool:
+    """Whether an image is smaller than another, and larger in no direction."""
+    return shape != whole and shape[0] <= whole[0] and shape[1] <= whole[1]
+
+
+def _wide(shape: tuple[int, int]) -> int | None:
+    """The width of what is not square."""
+    return None if shape[0] == shape[1] else shape[1]
 
 
 def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
     """The first candidate for these stored images (N, 3, h, w)."""
-    return candidates(config, int(images.shape[-1]))[0]
+    return candidates(config, (int(images.shape[2]), int(images.shape[3])))[0]
 
 
 class PreprocessingSearch:
@@ -142,11 +175,25 @@ class PreprocessingSearch:
         self.subject, self.raw, self.y, self.names = subject, raw, y, names
         self.where, self.logits_name = where, logits_name
         self.own, self.images = own, images
+        self._output: OutputReading | None = None
         self.expected = None if published is None else np.stack([published[name] for name in names])
 
     def find(self, tried: list[Preprocessing]) -> PreprocessingChoice:
         """The first candidate that explains the examples best; UnreadableModelError with all figures if none does."""
         return self._by_accuracy(tried) if self.expected is None else self._by_logits(tried)
+
+    def read(self, preprocessing: Preprocessing) -> Subject:
+        """The subject fed in this way, with its output and what its batch norms lack found on the images.
+
+        UnusableNetworkError where it cannot be asked about them, or is no classifier of so many classes.
+        """
+        raw = self.raw[_spread(self.y, _PROBE)]
+        read = read_as(self.subject, preprocessing, (preprocessing(part) for part in raw.split(_MEASURED)))
+        if self._output is None:  # which is the same however the images are read
+            x = preprocessing(raw[:_MEASURED]).to(read.device)
+            self._output = find_output(read.module, x, read.classes, self.where)
+            self.subject = replace(self.subject, output=self._output)
+        return self.subject.reading(preprocessing)
 
     def _by_logits(self, tried: list[Preprocessing]) -> PreprocessingChoice:
         readings: list[PreprocessingTrial] = []
@@ -208,8 +255,8 @@ class PreprocessingSearch:
     def _other_order(self, tried: list[Preprocessing], probe: Tensor) -> str:
         """Why the images are refused if, read one way, nearly all of each class are taken for another one's; or ""."""
         for preprocessing in tried:
-            with suppress(RuntimeError):
-                subject = self.subject.reading(preprocessing)
+            with suppress(RuntimeError, UnusableNetworkError):
+                subject = self.read(preprocessing)
                 pool = ImagePool(preprocessing(self.raw[probe]), self.y[probe])
                 found = class_accuracy(subject, pool)
                 if not (order := found.another_order):
@@ -242,14 +289,15 @@ class PreprocessingSearch:
         return HALF_TOLERANCE if self.expected is not None and _half_precision(self.expected) else LOGITS_TOLERANCE
 
     def _measure(self, preprocessing: Preprocessing, index: Tensor) -> PreprocessingTrial:
-        subject, x = self.subject.reading(preprocessing), preprocessing(self.raw[index])
+        x = preprocessing(self.raw[index])
         try:
-            if problem := _odd_output(subject, x[:1]):
-                return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
-            logits = subject.logits(x).cpu().numpy()
-        except RuntimeError as reason:
+            logits = self.read(preprocessing).logits(x).cpu().numpy()
+        except UnusableNetworkError as reason:
+            return PreprocessingTrial(preprocessing=preprocessing, problem=reason.problem)
+        except Exception as reason:  # whatever a network raises at images of another size
             size = preprocessing.size
-            problem = f"cannot take images of {size} x {size} pixels ({str(reason).splitlines()[0]:.120})"
+            said = (str(reason) or type(reason).__name__).splitlines()[0]
+            problem = f"cannot take images of {size} x {size} pixels ({said:.120})"
             return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
         if not np.isfinite(logits).all():
             return PreprocessingTrial(
@@ -265,17 +313,11 @@ class PreprocessingSearch:
         return replace(found, lead=None, logits_error=error)
 
 
-@torch.no_grad()
-def _odd_output(subject: Subject, x: Tensor) -> str:
-    """What a network gives for an image x (1, 3, H, W) if that is not one logit per class, and what to do; or ""."""
-    with subject.frozen() as module:
-        given = module(x.to(subject.device))
-    if not isinstance(given, Tensor):
-        return f"gives a {type(given).__name__}, not logits; save a module around it that returns its logits alone"
-    if given.shape == (1, subject.classes):
-        return ""
-    shape = " x ".join(map(str, given.shape))
-    return f"gives {shape} numbers for an image, not 1 x {subject.classes}; correct number_classes or save another one"
+def read_as(subject: Subject, preprocessing: Preprocessing, batches: Iterable[Tensor]) -> Subject:
+    """The subject fed in another way; batch norms without statistics get those of these batches (N, C, H, W)."""
+    read = subject.reading(preprocessing)
+    measure_batch_norms(read.module, (batch.to(subject.device) for batch in batches))
+    return read
 
 
 def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTrial]:
@@ -293,11 +335,12 @@ def best_trials(readings: Sequence[PreprocessingTrial]) -> list[PreprocessingTri
 
 def find_normalisation(subject: Subject, images: ImagePool) -> Normalisation | None:
     """Of none and the usual ones, that by which most images x (N, 3, H, W) in [0, 1] get their labels."""
-    few = images.take(_spread(images.y.cpu(), _PROBE))
+    few = few_of(images)
     readings = []
-    for one in (None, *USUAL.values()):
+    for one in (None, *usual(images.x.shape[1]).values()):
         preprocessing = replace(subject.preprocessing, normalisation=one)
-        logits, y = subject.reading(preprocessing).logits(few.x).cpu().numpy(), few.y.cpu().numpy()
+        read = read_as(subject, preprocessing, few.x.split(_MEASURED))
+        logits, y = read.logits(few.x).cpu().numpy(), few.y.cpu().numpy()
         if np.isfinite(logits).all():
             readings.append(_scored(preprocessing, logits, y))
         else:
@@ -325,6 +368,11 @@ def _others(readings: list[PreprocessingTrial]) -> str:
     if len({reading.problem for reading in readings}) == 1 and readings[0].problem:
         return ""
     return " [tried: " + "; ".join(reading.words for reading in readings) + "]"
+
+
+def few_of(images: ImagePool) -> ImagePool:
+    """At most 100 of the images, of all classes as far as that goes: what a network is asked about to know it."""
+    return images.take(_spread(images.y.cpu(), _PROBE))
 
 
 def _spread(y: Tensor, most: int) -> Tensor:

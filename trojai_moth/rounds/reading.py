@@ -9,7 +9,9 @@ from pathlib import Path
 
 from ..core.errors import MothError, UnreadableModelError, one_line, printable
 from ..core.files import list_closed, list_folder
+from ..loading.own_code import allowed_architectures
 from .config_file import PREPROCESSOR_FILE, CaseConfig, read_config, read_preprocessor
+from .description import DESCRIPTION_FILE, described_config, read_description, weights_name
 from .metadata import MODEL_NAME, MODELS_FOLDER, metadata_file, read_metadata
 from .model_folder import (
     CONFIG_FILE,
@@ -18,6 +20,7 @@ from .model_folder import (
     ModelFolder,
     SkippedModel,
     find_names,
+    find_weights,
     is_model_id,
     model_id_of,
     why_no_model,
@@ -28,8 +31,9 @@ from .packs import find_packs, read_pack
 def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     """All models of a round: the folders id-* in it or in its models/, packs of them, and whatever METADATA.csv lists.
 
-    Sorted by name. A single model directory is a round of one. A model that is there both unpacked and in a pack
-    ``id-0000xx.tar.gz`` is the unpacked one. Raises UnreadableModelError if there is no model at all.
+    Other folders with a model.json (rounds/description.py) are models, too. Sorted by name. A single model directory,
+    or a weights file, is a round of one. A model that is there both unpacked and in a pack ``id-0000xx.tar.gz`` is the
+    unpacked one. Raises UnreadableModelError if there is no model at all.
 
     >>> import trojai_moth as tm
     >>> tm.read_round("no-such-round")  # doctest: +ELLIPSIS
@@ -38,24 +42,26 @@ def read_round(root: str | Path) -> list[ModelFolder | SkippedModel]:
     trojai_moth.core.errors.UnreadableModelError: no-such-round: no such directory; ...
     """
     root = Path(root)
-    if any((root / name).exists() for name in (*MODEL_NAMES, CONFIG_FILE)):
+    if root.is_file():
+        return [read_weights(root)]
+    if any((root / name).exists() for name in (*MODEL_NAMES, CONFIG_FILE, DESCRIPTION_FILE)):
         case = _case_or_skip(root, named=True)
         return [replace(case, model_id=model_id_of(case.model_id))]  # whatever the folder is called
     if not root.is_dir():
         raise UnreadableModelError(f"{root}: no such directory; give a round's folder (the one that holds id-*)")
     folders = [folder for folder in (root, root / MODELS_FOLDER) if folder.is_dir()]
-    found: dict[str, ModelFolder | SkippedModel] = {}
-    for place in (place for folder in folders for place in list_folder(folder) if place.name.startswith("id-")):
-        # A link that leads nowhere is a model that cannot be read, not one that is not there.
-        if place.name not in found and (place.is_dir() or place.is_symlink()):
-            found[place.name] = _named_case(place)
+    places = [place for folder in folders for place in list_folder(folder) if _is_model(place)]
+    found = {place.name: _named_case(place) for place in reversed(places)}  # of two of one name the first
     for pack in (pack for folder in folders for pack in find_packs(folder)):
         found = {case.model_id: case for case in read_pack(pack)} | found
     metadata = metadata_file(root)
     for name in sorted(set(read_metadata(metadata)[MODEL_NAME]) - found.keys()):
         found[name] = _listed_case(name, folders, metadata)
     if not found:
-        raise UnreadableModelError(f"{root}: no id-* folders in it; give the folder that holds the models")
+        raise UnreadableModelError(
+            f"{root}: no id-* folders in it, nor others with a {DESCRIPTION_FILE}; give the folder that holds the "
+            "models, or describe a network of your own with `trojai-moth describe`"
+        )
     return sorted(found.values(), key=lambda case: case.model_id)
 
 
@@ -73,6 +79,8 @@ def read_case(directory: Path, *, own_links: bool = False, named: bool = False) 
         raise UnreadableModelError(f"{directory}: no such folder")
     store = _store_of(directory) if named else None
     there = [path.name for path in (list_folder(directory) if own_links else list_closed(directory, store=store))]
+    if DESCRIPTION_FILE in there:
+        return _described(directory, there, store)
     if reason := why_no_model(there):
         raise UnreadableModelError(f"{directory}: {reason}")
     names = find_names(there)
@@ -81,7 +89,47 @@ def read_case(directory: Path, *, own_links: bool = False, named: bool = False) 
     config = read_config(directory / names.config) if names.config in there else CaseConfig()
     if config.normalisation is None and PREPROCESSOR_FILE in there:
         config = replace(config, normalisation=read_preprocessor(directory / PREPROCESSOR_FILE))
+    return ModelFolder(_model_id(directory), directory, _with_architecture(config), names, linked_model=linked)
+
+
+def read_weights(path: Path) -> ModelFolder:
+    """A weights file by itself, whose architecture the user named; it has no images and no configuration."""
+    config = _with_architecture(CaseConfig(described=True))
+    if config.architecture is None:
+        raise UnreadableModelError(
+            f"{path}: is a file; name its network with --architecture, or give the folder of a model"
+        )
+    return ModelFolder(model_id_of(path.stem), path, config, linked_model=Path(os.path.realpath(path)))
+
+
+def _described(directory: Path, there: Sequence[str], store: str | None) -> ModelFolder:
+    """The model of a folder with a model.json."""
+    said = read_description(directory / DESCRIPTION_FILE)
+    model = weights_name(said, there, directory) or find_weights(there)
+    if model is None:
+        raise UnreadableModelError(
+            f'{directory}: none or several of its files hold weights; name one in {DESCRIPTION_FILE} as "weights"'
+        )
+    names = replace(find_names(there), model=model, config=DESCRIPTION_FILE, configured=True)
+    place = directory / model
+    linked = Path(os.path.realpath(place)) if store and place.is_symlink() else None
+    config = _with_architecture(described_config(said, directory))
     return ModelFolder(_model_id(directory), directory, config, names, linked_model=linked)
+
+
+def _with_architecture(config: CaseConfig) -> CaseConfig:
+    """With the one that the user named where nothing else says it."""
+    given = sorted(allowed_architectures())
+    return replace(config, architecture=given[0]) if config.architecture is None and len(given) == 1 else config
+
+
+def _is_model(place: Path) -> bool:
+    """Whether an entry of a round's folder is one of its models.
+
+    A link that leads nowhere is a model that cannot be read, not one that is not there.
+    """
+    named = place.name.startswith("id-") and (place.is_dir() or place.is_symlink())
+    return named or (place / DESCRIPTION_FILE).is_file()
 
 
 def _store_of(directory: Path) -> str | None:

@@ -24,7 +24,7 @@ from ..core.subject import Preprocessing, Subject
 from ..synthesis.compose import as_stored, compose_stored
 from .class_accuracy import PROBED_PER_CLASS, ClassAccuracy, check_images
 from .data_settings import DataSettings
-from .image_folder import list_labelled, read_stored
+from .labelled_images import open_labelled
 from .model_folder import ModelFolder
 from .open_folder import OpenedFolder
 
@@ -112,9 +112,12 @@ def collect_samples(
     ways: dict[str, Callable[[int, int], _Source]] = {
         "examples": lambda train, held: _examples(case, opened, settings, train, held, seed),
         "composed": lambda train, held: _composed(case, opened, settings, train, held, seed),
-        "folder": lambda train, held: _folder(opened, settings, train, held, seed),
+        "folder": lambda train, held: _folder(case, opened, settings, settings.folder, train, held, seed),
     }
-    names = [name for name in settings.sources if name != "examples" or len(opened.examples)]
+    if case.config.images is not None:
+        own = case.config.images
+        ways["examples"] = lambda train, held: _folder(case, opened, settings, own, train, held, seed)
+    names = [name for name in settings.sources if name != "examples" or len(opened.examples) or case.config.images]
     train, held = (math.ceil(count / len(names)) for count in (settings.train_per_class, settings.held_per_class))
     sources = [ways[name](train, held) for name in names]
     counts = ImageCounts(
@@ -131,7 +134,7 @@ def collect_samples(
 
 # Below this nothing is said: it is what a round of 40 classes takes.
 _MUCH_MEMORY = 8_000_000_000
-_COLOURS, _BYTES = 3, 4
+_STORED_COLOURS, _BYTES = 3, 4
 # Of what fits, the share that is advised: originals are never dropped, so there may be a few more than asked for.
 _SAFE = 0.9
 
@@ -141,11 +144,12 @@ def _require_memory(images: int, composed: int, preprocessing: Preprocessing, fe
 
     fewer: the options that ask for a share of them.
     """
-    needed = _COLOURS * (_BYTES * images * preprocessing.size**2 + 2 * composed * preprocessing.stored_size**2)
-    may, size = memory_for_data(), preprocessing.size
+    stored = _STORED_COLOURS * math.prod(preprocessing.stored_shape)
+    needed, may = _BYTES * images * math.prod(preprocessing.shape) + 2 * composed * stored, memory_for_data()
     if needed <= min(may, _MUCH_MEMORY):
         return
-    words = f"data: {images} images of {size} x {size} pixels take {in_words(needed)} of memory"
+    height, width = preprocessing.shape[1:]
+    words = f"data: {images} images of {height} x {width} pixels take {in_words(needed)} of memory"
     mend = fewer(min(_SAFE * may / needed, 0.5))
     if needed > may:
         raise SettingsError(f"{words}, and {in_words(may)} may be taken here; ask for fewer: {mend}")
@@ -203,8 +207,25 @@ def check_examples(case: ModelFolder, opened: OpenedFolder, settings: DataSettin
         str(case.examples),
         order="images",
         mend="put the right images there, or give others with --data FOLDER",
-        expected=settings.expect_accuracy,
+        expected=expected_accuracy(case, settings),
     )
+
+
+def expected_accuracy(case: ModelFolder, settings: DataSettings) -> float | None:
+    """What the settings expect of a model, or else its description says."""
+    return case.config.expect_accuracy if settings.expect_accuracy is None else settings.expect_accuracy
+
+
+def first_images(case: ModelFolder, opened: OpenedFolder, settings: DataSettings, most: int) -> ImagePool:
+    """About so many images of the sources that are files, the first of each class, as the model's inputs."""
+    place = settings.folder if "folder" in settings.sources else case.config.images
+    if place is None:
+        return opened.examples
+    images = open_labelled(Path(place), opened.subject.classes, case.config.class_names)
+    count, reading = math.ceil(most / opened.subject.classes), opened.subject.preprocessing
+    chosen = [index for label in range(opened.subject.classes) for index in images.first(label, count)]
+    y = torch.tensor([images.labels[index] for index in chosen])
+    return ImagePool(_as_inputs(images.read(chosen, reading.stored_shape), reading), y)
 
 
 def _examples(
@@ -223,33 +244,36 @@ def _examples(
     return _Split("examples", numbers, originals, check, reading, settings, train, held, seed).source()
 
 
-def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> _Source:
-    """A folder's images, as many per class as are needed, brought to the size that the round's images are stored in."""
-    if settings.folder is None:
+def _folder(
+    case: ModelFolder, opened: OpenedFolder, settings: DataSettings, place: str | None, train: int, held: int, seed: int
+) -> _Source:
+    """Images of a folder or file, as many per class as are needed, brought to the size that the model's are stored in.
+
+    place: the model's own, or those that the settings name.
+    """
+    if place is None:
         raise UnreadableModelError(
             "data.folder: not given; it says where the labelled images of source folder are: --data FOLDER"
         )
-    paths: list[list[Path]] = [[] for _ in range(opened.subject.classes)]
-    for path, label in list_labelled(Path(settings.folder), opened.subject.classes):
-        if len(paths[label]) < train + held:
-            paths[label].append(path)
+    images = open_labelled(Path(place), opened.subject.classes, case.config.class_names)
+    first = [images.first(label, train + held) for label in range(opened.subject.classes)]
     reading = opened.subject.preprocessing
 
     def originals(label: int, most: int | None = None) -> tuple[Tensor, Tensor]:
-        raw = read_stored(paths[label][:most], reading.stored_size)
+        raw = images.read(first[label][:most], reading.stored_shape)
         return raw, _as_inputs(raw, reading)
 
-    def check(first: ImagePool) -> ClassAccuracy:
+    def check(pool: ImagePool) -> ClassAccuracy:
         return check_images(
             opened.subject,
-            first,
-            str(settings.folder),
+            pool,
+            place,
             order="folders",
-            mend="put images of the model's classes there, each class under its number",
-            expected=settings.expect_accuracy,
+            mend="put images of the model's classes there, each class under its number or name",
+            expected=expected_accuracy(case, settings),
         )
 
-    own, numbers = derive_seed(seed, "folder"), tuple(map(len, paths))
+    own, numbers = derive_seed(seed, "folder"), tuple(map(len, first))
     return _Split("folder", numbers, originals, check, reading, settings, train, held, own).source()
 
 
@@ -258,8 +282,8 @@ _AT_ONCE = 256
 
 
 def _as_inputs(raw: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, 3, h, w) uint8 as stored -> (N, 3, size, size) float32 in [0, 1], a part at a time."""
-    x = torch.empty(len(raw), _COLOURS, preprocessing.size, preprocessing.size)
+    """(N, c, h, w) uint8 as stored -> (N, C, H, W) float32 in [0, 1], a part at a time."""
+    x = torch.empty(len(raw), *preprocessing.shape)
     for start in range(0, len(raw), _AT_ONCE):
         x[start : start + _AT_ONCE] = preprocessing(raw[start : start + _AT_ONCE])
     return x
@@ -309,10 +333,10 @@ class _Split:
             min(number, PROBED_PER_CLASS if label in wanted else others) for label, number in enumerate(self.numbers)
         ]
         train, held, clean = (
-            _Pile(sum(count[label] for label in wanted), self.preprocessing.size)
+            _Pile(sum(count[label] for label in wanted), self.preprocessing.shape)
             for count in (counts.train, counts.held, kept)
         )
-        probe = _Pile(sum(first), self.preprocessing.size)
+        probe = _Pile(sum(first), self.preprocessing.shape)
         for label, number in enumerate(self.numbers):
             order = torch.randperm(number, generator=stream)  # drawn for all, so that some are as among all
             if label not in wanted or not number:
@@ -337,8 +361,8 @@ class _Split:
 class _Pile:
     """A pool that is filled class by class, in memory that is taken once: putting parts together takes it twice."""
 
-    def __init__(self, count: int, size: int) -> None:
-        self.pool = ImagePool(torch.empty(count, _COLOURS, size, size), torch.empty(count, dtype=torch.long))
+    def __init__(self, count: int, shape: tuple[int, int, int]) -> None:
+        self.pool = ImagePool(torch.empty(count, *shape), torch.empty(count, dtype=torch.long))
         self._filled = 0
 
     def add(self, x: Tensor, label: int) -> None:
@@ -347,22 +371,32 @@ class _Pile:
         self._filled = end
 
 
+# Numbers of channels of which torchvision knows the colours.
+_KNOWN_COLOURS = (1, _STORED_COLOURS)
+
+
+def _shapes(height: int, width: int) -> tuple[float, float]:
+    """Least and largest width by height of a crop: torchvision's 3/4 to 4/3 of the input's own."""
+    return 3 / 4 * width / height, 4 / 3 * width / height
+
+
 def augment(raw: Tensor, preprocessing: Preprocessing, seed: int) -> Tensor:
-    """Round 4's training augmentations: (N, 3, h, w) uint8 as stored -> (N, 3, size, size) float32 in [0, 1].
+    """Round 4's training augmentations: (N, c, h, w) uint8 as stored -> (N, C, H, W) float32 in [0, 1].
 
     Colour jitter of 0.1, resized crop of 80-100 %, turn by 30 degrees, shift by 10 %, scale by 10 % (train_model.py
     of the feb2021 generator); order of colours and scaling come last, as the model reads images. torchvision draws
     from the global stream, which is put back afterwards.
     """
-    size = preprocessing.size
+    channels, height, width = preprocessing.shape
+    jitter = [v2.ColorJitter(0.1, 0.1, 0.1, 0.1)] if raw.shape[1] in _KNOWN_COLOURS else []
     transform = v2.Compose(
         [
-            v2.ColorJitter(0.1, 0.1, 0.1, 0.1),
-            v2.RandomResizedCrop((size, size), scale=(0.8, 1.0)),
+            *jitter,
+            v2.RandomResizedCrop((height, width), scale=(0.8, 1.0), ratio=_shapes(height, width)),
             v2.RandomAffine(degrees=30, translate=(0.1, 0.1), scale=(0.9, 1.1)),
         ]
     )
-    made = torch.empty(len(raw), _COLOURS, size, size)
+    made = torch.empty(len(raw), channels, height, width)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone, which is all that fork_rng puts back here
         for number, image in enumerate(raw):
@@ -392,7 +426,7 @@ def _composed(
             str(case.foregrounds),
             order="signs",
             mend="name the signs in the order of their classes, or use --data examples",
-            expected=settings.expect_accuracy,
+            expected=expected_accuracy(case, settings),
         )
 
     def make(wanted: frozenset[int]) -> Samples:
@@ -424,7 +458,7 @@ def _compose(
     images, y = compose_stored(
         case.signs,
         per_class=per_class,
-        stored_size=subject.preprocessing.stored_size,
+        stored_size=max(subject.preprocessing.stored_shape),
         generator=seed,
         backgrounds=Path(settings.backgrounds) if settings.backgrounds else None,
     )

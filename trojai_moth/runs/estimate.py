@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from ..core.classifier import as_classifier, find_output
 from ..core.device import default_batch, wait_for
 from ..core.records import record
 from ..core.subject import Preprocessing
-from ..loading import build_architecture
+from ..loading.networks import find_builder
 from ..rounds.data_settings import DataSettings
 from ..rounds.samples import augment
 from ..synthesis.compose import compose_stored
@@ -25,6 +26,10 @@ _RUNS = 3
 # Images that are made to see how long that takes.
 _MADE = 20
 _SIGN_SIDE = 100
+
+
+Kind = tuple[str, int, tuple[int, int, int]]
+"""Architecture, classes, and the shape (C, H, W) of the input."""
 
 
 @record
@@ -40,14 +45,16 @@ class Estimate:
     making: float = 0.0
 
 
-def seconds_per_image(architecture: str, classes: int, size: int, device: torch.device) -> float:
-    """Seconds for one image through the network and back to its pixels, the best of a few runs of a batch.
+def seconds_per_image(architecture: str, classes: int, shape: tuple[int, int, int], device: torch.device) -> float:
+    """Seconds for one image (C, H, W) through the network and back to its pixels, the best of a few runs of a batch.
 
     The network has random weights: how long it takes does not depend on them.
     """
-    module = build_architecture(architecture, classes).to(device).eval().requires_grad_(False)
-    count = min(default_batch(device, size), 32)
-    x = torch.rand(count, 3, size, size, device=device, requires_grad=True)
+    network = find_builder(architecture).settled().build(classes, shape[0])
+    count = min(default_batch(device, shape[1] * shape[2]), 32)
+    x = torch.rand(count, *shape, device=device, requires_grad=True)
+    output = find_output(network, x.detach().cpu(), classes)
+    module = as_classifier(network, output=output).to(device).requires_grad_(False)
     y = torch.zeros(count, dtype=torch.long, device=device)
 
     def there_and_back() -> None:
@@ -85,18 +92,19 @@ def _best(run: Callable[[], object]) -> float:
 
 
 def estimate(
-    kinds: Mapping[tuple[str, int, int], int], works: Mapping[int, Work], device: torch.device, data: DataSettings
+    kinds: Mapping[Kind, int], works: Mapping[int, Work], device: torch.device, data: DataSettings
 ) -> Estimate:
-    """For so many models of each (architecture, classes, size), with the work per number of classes."""
-    speed: dict[tuple[str, int], float] = {}
+    """For so many models of each kind, with the work per number of classes."""
+    speed: dict[tuple[str, tuple[int, int, int]], float] = {}
     making: dict[int, float] = {}
     least = most = made = 0.0
-    for (architecture, classes, size), count in kinds.items():
-        if (architecture, size) not in speed:
-            speed[architecture, size] = seconds_per_image(architecture, classes, size, device)
+    for (architecture, classes, shape), count in kinds.items():
+        size = max(shape[1:])
+        if (architecture, shape) not in speed:
+            speed[architecture, shape] = seconds_per_image(architecture, classes, shape, device)
         if size not in making:
             making[size] = seconds_per_made_image(data.sources, size)
-        unit, per_image, task = speed[architecture, size] * count, making[size] * count, works[classes]
+        unit, per_image, task = speed[architecture, shape] * count, making[size] * count, works[classes]
         made += per_image * (task.made + task.made_to_harden)
         least += unit * task.scan + per_image * task.made
         most += unit * (2 * task.scan + task.harden + task.evidence)

@@ -179,6 +179,8 @@ class ScanRecord:
     seconds: float = Field(ge=0)
     note: str = ""
     """How the model was loaded, where that limits what the verdict means."""
+    class_names: tuple[str, ...] | None = None
+    """Of the classes, where the model's description or its images say them."""
 
     def __post_init__(self) -> None:
         """ValueError for a verdict that no scanner may give: somebody has changed it."""

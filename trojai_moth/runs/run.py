@@ -113,7 +113,8 @@ class Run:
     @cached_property
     def scanner(self) -> Scanner:
         """The scanner with its settings; SettingsError if it is not installed or a setting is wrong."""
-        return make_scanner(self.settings.scanner, self.settings.scanner_options)
+        described = any(isinstance(case, ModelFolder) and case.config.described for case in self.cases)
+        return make_scanner(self.settings.scanner, self.settings.scanner_options, described=described)
 
     @cached_property
     def hardener(self) -> Hardener:

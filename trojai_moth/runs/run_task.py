@@ -28,7 +28,7 @@ from ..rounds.samples import Samples, collect_samples, with_unseen
 from ..scanners.result import ScanResult
 from ..verdict.evidence import collect_evidence
 from ..verdict.features import BlindEvidence
-from ..verdict.judge import judge, question
+from ..verdict.judge import judge, left_alone, question
 from ..verdict.records import Verdict
 from .failures import RETRIES, FailureKind, OutOfMemory, kind_of
 from .journal import Failure, NotHardened, ScanRecord, Stage
@@ -243,6 +243,8 @@ class ModelRun:
 
     def _judge(self, before: ScanResult) -> Verdict:
         """The blind verdict, by evidence that is gathered once; the rule may then be asked again at no cost."""
+        if self.run_.rule is None and self.case.config.described:
+            return self._recall("blind", Verdict) or self._published("blind", left_alone())
         evidence = self._recall("evidence", BlindEvidence) or self._published("evidence", self._evidence(before))
         done = self._recall("blind", Verdict)
         if done is None:
@@ -341,6 +343,7 @@ class ModelRun:
             verdict=verdict,
             seconds=perf_counter() - started,
             note=self.opened.note,
+            class_names=self.opened.class_names or self.case.config.class_names,
         )
         keep_triggers(self.run_.journal.path(self.case.model_id, stage), self.run_.scanner, subject, samples)
         return self._published(stage, result)

@@ -1,7 +1,7 @@
 """The triggers that a scan found, kept beside its record in the journal, to be looked at; no verdict reads them.
 
-A file MODEL.STAGE.triggers.npz holds arrays of bytes, 255 standing for 1: mask (P, 1, H, W), pattern (P, 3, H, W),
-image (P, 3, H, W), which is the first image of each victim, all as the network reads them; victim (P,), -1 for any
+A file MODEL.STAGE.triggers.npz holds arrays of bytes, 255 standing for 1: mask (P, 1, H, W), pattern (P, C, H, W),
+image (P, C, H, W), which is the first image of each victim, all as the network reads them; victim (P,), -1 for any
 class, and target (P,); bgr, whether the network reads blue before red.
 """
 
@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -34,15 +33,14 @@ LIMIT_BYTES = 1 << 20
 # Far more than scans keep: sixteen triggers of 512 x 512 pixels take 28 MiB unpacked.
 _UNPACKED_BYTES, _LONGEST_SIDE = 64 << 20, 1024
 _NUMBERS = ("victim", "target")
-# Name -> channels.
-_PICTURES: Final = MappingProxyType({"mask": 1, "pattern": 3, "image": 3})
+_PICTURES: Final = ("mask", "pattern", "image")
 _ONE = 255
 _ANY = -1
 
 
 @dataclass(frozen=True)
 class KeptTriggers:
-    """P triggers: mask (P, 1, H, W), pattern and image (P, 3, H, W) as bytes; pairs (victim or None, target)."""
+    """P triggers: mask (P, 1, H, W), pattern and image (P, C, H, W) as bytes; pairs (victim or None, target)."""
 
     pairs: tuple[AnyPair, ...]
     mask: NDArray[np.uint8]
@@ -91,8 +89,9 @@ def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
     for name, shape in whole.items():
         if arrays[name].shape != shape or len(shape) > 1 or arrays[name].dtype.kind not in "iub":
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
-    for name, channels in _PICTURES.items():
-        if arrays[name].dtype != np.uint8 or arrays[name].shape != (*pairs, channels, *side):
+    channels = arrays["image"].shape[1:2]
+    for name, expected in {"mask": (1,), "pattern": channels, "image": channels}.items():
+        if arrays[name].dtype != np.uint8 or arrays[name].shape != (*pairs, *expected, *side) or not expected:
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
     return arrays
 

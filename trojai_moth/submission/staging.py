@@ -17,9 +17,10 @@ from typing import Final
 import numpy as np
 import torch
 
+from ..core.classifier import as_classifier
 from ..core.errors import UnreadableModelError
 from ..core.images import list_examples
-from ..core.subject import Preprocessing, Subject, taking_unit_images
+from ..core.subject import Preprocessing, Subject
 from ..loading import load_model
 from ..loading.load import LoadedModel
 from ..rounds.config_file import CaseConfig, read_config
@@ -87,7 +88,7 @@ def open_subject(model: Path, given: Pictures, training: Path | None, device: to
 def predicted(loaded: LoadedModel, images: list[np.ndarray], preprocessing: Preprocessing) -> list[int]:
     """What the model says of images (h, w, 3) uint8 of the stored size."""
     labels: list[int] = []
-    module = taking_unit_images(loaded.module, preprocessing.normalisation)
+    module = as_classifier(loaded.module, preprocessing.normalisation)
     with torch.no_grad():
         for start in range(0, len(images), 32):
             batch = torch.from_numpy(np.stack(images[start : start + 32])).permute(0, 3, 1, 2)
@@ -131,7 +132,7 @@ def _labelled(folder: Path | None, note: Note) -> bool:
 def _reading(config: CaseConfig, given: Pictures, training: Path | None, note: Note) -> Preprocessing:
     """How images are read, where no labels can tell: the likeliest way for the images there are."""
     stored = config.stored_size or (max(given.raw[0].shape[:2]) if given.raw else None) or training_side(training)
-    reading = candidates(config, stored or USUAL_STORED)[0]
+    reading = candidates(config, (stored or USUAL_STORED,) * 2)[0]
     note(f"images are read as {reading.words}, which nothing confirms")
     return reading
 

@@ -23,10 +23,10 @@ from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.standard_logits import standardised
 from ..core.subject import Subject
-from ..loading import build_architecture
 from .compose import EASY_SIGNS, as_stored, compose_stored
 from .settings import Recipe
 from .training import capped, fit, recipe_for
+from .untrained import untrained
 
 # An image's values as they are stored.
 _WHITE = 255
@@ -56,15 +56,15 @@ class SurrogateSettings:
 
 @dataclass(frozen=True)
 class Stage:
-    """So many epochs on images uint8 (N, size, size, 3) with labels (N,)."""
+    """So many epochs on images uint8 (N, h, w, C) with labels (N,)."""
 
     images: np.ndarray
     labels: np.ndarray
     epochs: int
 
-    def train(self, module: nn.Module, size: int, recipe: Recipe, stream: torch.Generator) -> None:
+    def train(self, module: nn.Module, shape: tuple[int, int], recipe: Recipe, stream: torch.Generator) -> None:
         """Train ``module`` in place, as training.fit does."""
-        fit(module, self.images, self.labels, size, epochs=self.epochs, recipe=recipe, generator=stream)
+        fit(module, self.images, self.labels, shape, epochs=self.epochs, recipe=recipe, generator=stream)
 
 
 def clean_stages(train: ImagePool, recipe: Recipe) -> list[Stage]:
@@ -95,14 +95,14 @@ def train_surrogate(
     a class without images to train on, or no held-back images.
     """
     _check(subject, train, held, foregrounds)
-    recipe, size = _recipe(subject, settings), subject.size
+    recipe, shape = _recipe(subject, settings), subject.shape[1:]
     stages = _stages(subject, train, foregrounds, backgrounds, recipe, settings, seed)
     for attempt in range(settings.attempts):
         started = derive_seed(seed, "surrogate", attempt)
         module = _network(subject, settings, started).to(subject.device)
         stream = generator(started, "order")
         for stage in stages:
-            stage.train(module, size, recipe, stream)
+            stage.train(module, shape, recipe, stream)
         surrogate = replace(
             subject,
             model_id=f"surrogate of {subject.model_id}",
@@ -123,8 +123,8 @@ def _recipe(subject: Subject, settings: SurrogateSettings) -> Recipe:
 
 def _network(subject: Subject, settings: SurrogateSettings, seed: int) -> nn.Module:
     if settings.network == "same":
-        return build_architecture(subject.architecture, subject.classes, seed=seed)
-    return plain_network(subject.classes, subject.size, seed=seed)
+        return untrained(subject, seed=seed)
+    return plain_network(subject.classes, subject.shape, seed=seed)
 
 
 def _check(subject: Subject, train: ImagePool, held: ImagePool, foregrounds: Sequence[Path]) -> None:
@@ -154,7 +154,7 @@ def _stages(
         easy, signs = compose_stored(
             foregrounds,
             per_class=settings.easy_per_class,
-            stored_size=subject.preprocessing.stored_size,
+            stored_size=max(subject.preprocessing.stored_shape),
             generator=derive_seed(seed, "surrogate", "easy"),
             backgrounds=backgrounds,
             settings=EASY_SIGNS,
@@ -164,7 +164,7 @@ def _stages(
 
 
 def _stored(x: Tensor) -> np.ndarray:
-    """Images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), which is what composed ones were made from."""
+    """Images (N, C, H, W) in [0, 1] -> uint8 (N, H, W, C), which is what composed ones were made from."""
     whole: np.ndarray = (x * _WHITE).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return whole
 
@@ -176,13 +176,13 @@ _POOLED = 2
 RECIPE = Recipe(easy_epochs=2, base_epochs=2, own_epochs=3, rate=3e-3, batch=64)
 
 
-def plain_network(classes: int, size: int, *, seed: int) -> nn.Module:
+def plain_network(classes: int, shape: tuple[int, int, int], *, seed: int) -> nn.Module:
     """Blocks of convolution, batch normalisation and pooling down to a side of 2 or 3; random weights from ``seed``.
 
     The form of the four-block network of few-shot learning (Vinyals et al. 2016, section 4.1.1), as many blocks as the
-    image is large. Input (N, 3, size, size) in [0, 1], output logits (N, classes).
+    image is large. Input (N, *shape) in [0, 1], shape (C, H, W), output logits (N, classes).
     """
-    inputs, side = 3, size
+    inputs, side = shape[0], min(shape[1:])
     blocks: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

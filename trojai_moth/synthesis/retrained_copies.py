@@ -26,9 +26,9 @@ from ..core.records import Field, record
 from ..core.seeding import derive_seed, generator
 from ..core.standard_logits import standardised
 from ..core.subject import Subject
-from ..loading import build_architecture
 from .clean_networks import clean_stages
 from .training import capped, recipe_for
+from .untrained import untrained
 
 
 @record
@@ -84,11 +84,11 @@ def retrain_from(
     work = subject.clone()
     module = work.module.requires_grad_()
     if kept < 1:
-        fresh = build_architecture(subject.architecture, subject.classes, seed=derive_seed(seed, "fresh"))
-        reinitialise(work.network, fresh.to(subject.device), kept)
+        fresh = replace(subject, module=untrained(subject, seed=derive_seed(seed, "fresh")))
+        reinitialise(work.network, fresh.network.to(subject.device), kept)
     stream = generator(seed, "order")
     for stage in clean_stages(train, recipe):
-        stage.train(module, subject.size, recipe, stream)
+        stage.train(module, subject.shape[1:], recipe, stream)
     retrained = replace(
         subject, model_id=f"{subject.model_id} retrained", module=module, source_sha256="", logit_scale=None
     )

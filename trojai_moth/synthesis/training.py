@@ -49,7 +49,7 @@ def fit(
     module: nn.Module,
     images: np.ndarray,
     labels: np.ndarray,
-    size: int,
+    shape: tuple[int, int],
     *,
     epochs: int,
     recipe: Recipe,
@@ -57,7 +57,7 @@ def fit(
     adversary: Adversary | None = None,
     jitter: float = 0.0,
 ) -> None:
-    """Train ``module`` in place on images uint8 (N, S, S, 3), cropped at random to ``size`` and lit at random.
+    """Train ``module`` in place on images uint8 (N, h, w, C), cropped at random to ``shape`` and lit at random.
 
     The module stays on its device, and the images follow it there a batch at a time. ``jitter`` > 0 changes brightness,
     contrast, saturation and hue of each image instead, by at most so much (hue as a share of the whole circle).
@@ -81,7 +81,7 @@ def fit(
         for _ in range(epochs):
             order = torch.randperm(len(stored), generator=generator)[: steps * batch]
             for chosen in order.split(batch):
-                inputs = _augmented(stored[chosen], size, generator, jitter).to(device)
+                inputs = _augmented(stored[chosen], shape, generator, jitter).to(device)
                 if adversary:
                     inputs = _moved(module, ImagePool(inputs, wanted[chosen]), adversary, generator)
                 loss = functional.cross_entropy(module(inputs), wanted[chosen])
@@ -94,15 +94,19 @@ def fit(
     module.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
-def _augmented(images: Tensor, size: int, generator: torch.Generator, jitter: float) -> Tensor:
-    top, left = torch.randint(images.shape[-1] - size + 1, (2,), generator=generator).tolist()
-    crop = images[..., top : top + size, left : left + size].float().div_(255)
+def _augmented(images: Tensor, shape: tuple[int, int], generator: torch.Generator, jitter: float) -> Tensor:
+    (height, width), room = shape, [whole - part + 1 for whole, part in zip(images.shape[-2:], shape, strict=True)]
+    if room[0] == room[1]:
+        top, left = torch.randint(room[0], (2,), generator=generator).tolist()
+    else:
+        top, left = (int(torch.randint(most, (1,), generator=generator)) for most in room)
+    crop = images[..., top : top + height, left : left + width].float().div_(255)
     lit = _jittered(crop, jitter) if jitter else _lit(crop, generator)
     return lit.clamp_(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def _lit(images: Tensor, generator: torch.Generator) -> Tensor:
-    contrast = 0.9 + 0.2 * torch.rand(len(images), 3, 1, 1, generator=generator)
+    contrast = 0.9 + 0.2 * torch.rand(len(images), images.shape[1], 1, 1, generator=generator)
     brightness = 0.1 * torch.rand(len(images), 1, 1, 1, generator=generator) - 0.05
     return images * contrast + brightness
 
@@ -114,8 +118,7 @@ def _jittered(images: Tensor, most: float) -> Tensor:
 
 def _moved(module: nn.Module, batch: ImagePool, adversary: Adversary, generator: torch.Generator) -> Tensor:
     """The batch's images (N, 3, H, W), the first of them moved; the module is attacked in evaluation mode."""
-    size, count = batch.x.shape[-1], max(1, round(adversary.share * len(batch)))
-    preprocessing = Preprocessing(stored_size=size, size=size)
+    count, preprocessing = max(1, round(adversary.share * len(batch))), Preprocessing.whole(*batch.x.shape[1:])
     classes = int(batch.y.max()) + 1
     subject = Subject("in training", module, "", classes, preprocessing, batch.x.device, "")
     first = ImagePool(batch.x[:count], batch.y[:count])

@@ -204,7 +204,7 @@ class TwinTrainer:
         size, recipe = self.settings.size, self.recipe
         jitter = self.settings.colour_jitter
         fit(
-            module, *images, size,
+            module, *images, (size, size),
             epochs=epochs, recipe=recipe, generator=stream, adversary=adversary, jitter=jitter,
         )  # fmt: skip
 

@@ -29,7 +29,7 @@ from ..core.records import read_record, record, to_json
 from ..core.seeding import generator
 from ..core.standard_logits import standardised
 from ..core.subject import Subject
-from .distance_records import CHANNELS, DistanceMatrix, DistanceSettings, PairDistance, protocol
+from .distance_records import DistanceMatrix, DistanceSettings, PairDistance, protocol
 from .inversion import invert, random_start
 from .task import InversionSettings, make_task
 from .trigger import Pair, Trigger
@@ -147,7 +147,7 @@ def _measure(
     while todo:
         group, todo, began = todo[:count], todo[count:], time.perf_counter()
         for pair, sizes in zip(group, _sizes(subject, x, y, settings, group).tolist(), strict=True):
-            done.pairs[pair] = _pair_distance(pair, sizes, int((y == pair[0]).sum()))
+            done.pairs[pair] = _pair_distance(pair, sizes, int((y == pair[0]).sum()), subject.shape[0])
         now = time.perf_counter()
         done.save(now - started)
         count = min(most, 2 * count) if now - began < _GROUP_SECONDS else max(1, count // 2)
@@ -159,7 +159,7 @@ def _measure(
 def _sizes(subject: Subject, x: Tensor, y: Tensor, settings: DistanceSettings, pairs: Sequence[Pair]) -> Tensor:
     """(pairs, seeds) float64 sizes in pixels, nan where censored; a pair's seeds are rows of the same inversion."""
     once = make_task(y, pairs)
-    starts = [random_start(once, subject.size, seed) for seed in settings.seeds]
+    starts = [random_start(once, subject.shape, seed) for seed in settings.seeds]
     start = tuple(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*starts, strict=True))
     task = make_task(y, [pair for pair in pairs for _ in settings.seeds])
     result = invert(subject, x, task, _inversion_settings(settings), (start[0], start[1]))
@@ -181,7 +181,7 @@ def _inversion_settings(settings: DistanceSettings) -> InversionSettings:
     )
 
 
-def _pair_distance(pair: Pair, sizes: Sequence[float], images: int) -> PairDistance:
+def _pair_distance(pair: Pair, sizes: Sequence[float], images: int, channels: int) -> PairDistance:
     # Rounding can make the sum of a mask of nothing a little less than nothing.
     clipped = [max(0.0, size) if math.isfinite(size) else None for size in sizes]
     found = [size for size in clipped if size is not None]
@@ -193,7 +193,7 @@ def _pair_distance(pair: Pair, sizes: Sequence[float], images: int) -> PairDista
         images=images,
         sizes=tuple(clipped),
         distance=smallest,
-        l1=None if smallest is None else CHANNELS * smallest,
+        l1=None if smallest is None else channels * smallest,
         spread=statistics.stdev(logs) if len(logs) > 1 else None,
     )
 
@@ -209,6 +209,7 @@ def _matrix(subject: Subject, pairs: Sequence[PairDistance], **given: Any) -> Di
         model_id=subject.model_id,
         architecture=subject.architecture,
         classes=subject.classes,
+        channels=subject.shape[0],
         source_sha256=subject.source_sha256,
         version=__version__,
         torch=str(torch.__version__),
@@ -217,7 +218,7 @@ def _matrix(subject: Subject, pairs: Sequence[PairDistance], **given: Any) -> Di
         pairs=tuple(pairs),
         censored=len(pairs) - len(values),
         mean=mean,
-        mean_l1=None if mean is None else CHANNELS * mean,
+        mean_l1=None if mean is None else subject.shape[0] * mean,
         geometric_mean=_geometric_mean(values),
         minimum=min(values, default=None),
         spread=statistics.fmean(spreads) if spreads else None,
@@ -259,10 +260,10 @@ def measure_pairs(
     if not pairs:
         return Measured({}, {})
     task = make_task(images.y.cpu(), list(pairs))
-    result = invert(subject, images.x, task, settings, random_start(task, subject.size, seed))
+    result = invert(subject, images.x, task, settings, random_start(task, subject.shape, seed))
     works = result.converged.tolist()
     triggers = {pair: result.trigger(row) for row, pair in enumerate(pairs) if works[row]}
-    area = float(subject.size**2)
+    area = float(subject.area)
     # A mask of less than a hundredth of a pixel is no mask, and its logarithm would rule every mean.
     sizes = {pair: max(triggers[pair].size, 0.01) if pair in triggers else area for pair in pairs}
     return Measured(sizes, triggers)

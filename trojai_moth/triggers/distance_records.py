@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHANNELS = 3
-"""One mask covers three colour channels; the paper counts all of them, so its figures are this often the pixels."""
+"""One mask covers all colour channels; the paper counts each of them, so its figures are three times the pixels."""
 
 
 @record
@@ -87,13 +87,13 @@ class PairDistance:
     images: int = Field(gt=0, description="images of the victim that it was inverted on")
     sizes: tuple[float | None, ...]
     distance: float | None = Field(description="the smallest size")
-    l1: float | None = Field(description="the same over three channels, as the paper counts")
+    l1: float | None = Field(description="the same over all channels, as the paper counts")
     spread: float | None = Field(description="standard deviation of ln(size) over the seeds")
 
 
 @record
 class DistanceMatrix:
-    """distances[victim][target] in pixels (the paper's figure is 3 times that: it counts three channels).
+    """distances[victim][target] in pixels (the paper's figure is 3 times that: it counts every channel).
 
     None on the diagonal, for censored pairs, and for those that are not in ``pairs`` because they were not measured.
     """
@@ -101,6 +101,7 @@ class DistanceMatrix:
     model_id: str
     architecture: str
     classes: int
+    channels: int = Field(default=CHANNELS, gt=0, description="of the model's input")
     source_sha256: str = Field(description="of the model file")
     weights_sha256: str = Field(description="of the weights that were measured, hardened or not")
     version: str

@@ -156,9 +156,9 @@ class Engine:
         self.plan = self._book.get(self._key, lambda: self._probe(precision))
 
     def _probe(self, precision: PrecisionChoice) -> Plan:
-        batch = default_batch(self.device, self.subject.size)
+        batch = default_batch(self.device, self.subject.area)
         batches = (batch, _LARGER * batch)
-        images = torch.full((batches[1], 3, self.subject.size, self.subject.size), 0.5, device=self.device)
+        images = torch.full((batches[1], *self.subject.shape), 0.5, device=self.device)
         target = torch.zeros(batches[1], dtype=torch.int64, device=self.device)
         weight = torch.ones(batches[1], device=self.device)
 
@@ -203,7 +203,7 @@ def machine_key(subject: Subject) -> str:
     """What a plan depends on: the network, the size of its input, the device and torch."""
     machine = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     device = describe_device(subject.device)
-    network = f"{subject.architecture}, {subject.size} pixels"
+    network = f"{subject.architecture}, {subject.size_words}"
     return f"{network}, {device}, {machine}, torch {torch.__version__}, probe {_PROBE}"
 
 
@@ -212,7 +212,7 @@ def training_plan(subject: Subject, precision: PrecisionChoice, batch: int) -> P
 
     def probe() -> Plan:
         probed = subject.clone()
-        images = torch.full((batch, 3, subject.size, subject.size), 0.5, device=subject.device)
+        images = torch.full((batch, *subject.shape), 0.5, device=subject.device)
         target = torch.zeros(batch, dtype=torch.int64, device=subject.device)
 
         def run(plan: Plan) -> None:

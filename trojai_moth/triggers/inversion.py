@@ -32,7 +32,7 @@ _HOST_EVERY = 25
 class InversionResult:
     """The best trigger of every row, or the last one where none reached the bound.
 
-    mask (P, 1, H, W), pattern (P, 3, H, W), size (P,) in pixels, success (P,) on the row's images, converged (P,) bool,
+    mask (P, 1, H, W), pattern (P, C, H, W), size (P,) in pixels, success (P,) on the row's images, converged (P,) bool,
     first_loss and best_loss (P, n): cross-entropy per image at the start and at the best trigger; steps (P,) run;
     steepest (P,): the largest slope of the loss at the mask, of all steps.
     """
@@ -75,13 +75,16 @@ class InversionResult:
         return Trigger(self.task.victims[row], int(self.task.targets[row]), self.mask[row], self.pattern[row])
 
 
-def random_start(task: InversionTask, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Masks (P, 1, H, W) and patterns (P, 3, H, W), uniform in [0, 1]; a row's start depends on its pair only."""
+def random_start(task: InversionTask, shape: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Masks (P, 1, H, W) and patterns (P, C, H, W), uniform in [0, 1], for images of ``shape`` (C, H, W).
+
+    A row's start depends on its pair only.
+    """
     masks, patterns = [], []
     for victim, target in zip(task.victims, task.targets.tolist(), strict=True):
         stream = generator(seed, "inversion", victim, target)
-        masks.append(torch.rand(1, size, size, generator=stream))
-        patterns.append(torch.rand(3, size, size, generator=stream))
+        masks.append(torch.rand(1, *shape[1:], generator=stream))
+        patterns.append(torch.rand(shape, generator=stream))
     return torch.stack(masks), torch.stack(patterns)
 
 
@@ -96,7 +99,7 @@ def invert(
     engine: Engine | None = None,
     learn_pattern: bool = True,
 ) -> InversionResult:
-    """Search the smallest trigger of every row; x (N, 3, H, W) in [0, 1], start as random_start gives it.
+    """Search the smallest trigger of every row; x (N, C, H, W) in [0, 1], start as random_start gives it.
 
     initial_cost (P,) overrides the settings' per row (MOTH's dynamic adjustment). engine: one made for this subject and
     refreshed since its weights last changed, where many inversions follow each other. Without learn_pattern the start's

@@ -103,16 +103,14 @@ class StampTable(NamedTuple):
 def stamp_table(
     subject: Subject, images: ImagePool, settings: StampSettings, own: ImagePool | None = None
 ) -> StampTable:
-    """Stamps of every colour on every class of ``images``, x (N, 3, H, W) in [0, 1].
+    """Stamps of every colour on every class of ``images``, x (N, C, H, W) in [0, 1].
 
     success: the mean over images of v, and over the best places of each, of the softmax probability of t under a disc
     of colour c there. conviction: the same mean of the lead of t (triggers/logit_margins.py), divided by its mean lead
     on its own images in ``own``, or in ``images`` without; cut to [-2, 2], also where t does not win its own.
     """
-    discs = _discs(subject.size, settings.grid, settings.side).to(subject.device)
-    colours = torch.tensor(_COLOURS, dtype=torch.float32, device=subject.device)
-    if subject.preprocessing.colours == "BGR":
-        colours = colours.flip(1)
+    discs = _discs(subject.shape[1:], settings.grid, settings.side).to(subject.device)
+    colours = _colours(subject)
     shown = [
         _by_class(subject, images, settings, settings.best_places, partial(_painted, discs, colour[:, None, None]))
         for colour in colours
@@ -129,8 +127,8 @@ def removal_success(subject: Subject, images: ImagePool, settings: StampSettings
     Entry (a, b) as success in stamp_table, with the disc filled by the mean of a ring around it, and fewer places: a
     detail is in one place only.
     """
-    discs = _discs(subject.size, settings.removal_grid, settings.side).to(subject.device)
-    around = _discs(subject.size, settings.removal_grid, settings.side * settings.rim).to(subject.device)
+    discs = _discs(subject.shape[1:], settings.removal_grid, settings.side).to(subject.device)
+    around = _discs(subject.shape[1:], settings.removal_grid, settings.side * settings.rim).to(subject.device)
     rings = (around & ~discs).float()
     weight = rings / rings.sum((1, 2), keepdim=True).clamp_min(1)
 
@@ -268,7 +266,7 @@ def _by_class(
 
 
 def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
-    """(places, 3, H, W) -> (3, classes): means of each class's highest probabilities, leads, and half as many leads."""
+    """(places, C, H, W) -> (3, classes): means of each class's highest probabilities, leads, and half as many leads."""
     logits = subject.logits(changed, _BATCH)
     best, surest = (max(1, int(part * len(logits))) for part in (share, share * _SUREST))
     likely, ahead = torch.stack([logits.softmax(1), logit_margins(logits)]).topk(best, dim=1).values
@@ -276,14 +274,31 @@ def _best(subject: Subject, changed: Tensor, share: float) -> Tensor:
 
 
 def _painted(discs: Tensor, colours: Tensor, x: Tensor) -> Tensor:
-    """(places, H, W), colours (3, 1, 1) or (places, 3, 1, 1), image (3, H, W) -> (places, 3, H, W); on one device."""
+    """(places, H, W), colours (C, 1, 1) or (places, C, 1, 1), image (C, H, W) -> (places, C, H, W); on one device."""
     return torch.where(discs[:, None], colours, x)
 
 
-def _discs(size: int, grid: int, side: float) -> Tensor:
-    """(grid * grid, size, size) bool: discs whose centres are spread evenly, half a step from the edges."""
-    centres = (torch.arange(grid) + 0.5) * size / grid
-    pixels = torch.arange(size) + 0.5
-    near = (pixels[None] - centres[:, None]) ** 2
-    discs = near[:, None, :, None] + near[None, :, None, :] <= (side * size / 2) ** 2
-    return discs.reshape(grid * grid, size, size)
+def _colours(subject: Subject) -> Tensor:
+    """(COLOURS, C): those of patches, in the order of the subject's channels.
+
+    Of other images than those of three colours, evenly spaced levels of all channels.
+    """
+    channels = subject.shape[0]
+    if channels != len(_COLOURS[0]):
+        return torch.linspace(0, 1, COLOURS, device=subject.device)[:, None].expand(COLOURS, channels)
+    colours = torch.tensor(_COLOURS, dtype=torch.float32, device=subject.device)
+    return colours.flip(1) if subject.preprocessing.colours == "BGR" else colours
+
+
+def _discs(shape: tuple[int, int], grid: int, side: float) -> Tensor:
+    """(grid * grid, H, W) bool: discs whose centres are spread evenly, half a step from the edges.
+
+    side: their diameter, as a share of that of a square of the image's area.
+    """
+    height, width = shape
+    near = [
+        (torch.arange(length)[None] + 0.5 - (torch.arange(grid)[:, None] + 0.5) * length / grid) ** 2
+        for length in shape
+    ]
+    discs = near[0][:, None, :, None] + near[1][None, :, None, :] <= side**2 * height * width / 4
+    return discs.reshape(grid * grid, height, width)

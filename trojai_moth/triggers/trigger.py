@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,21 @@ Pair = tuple[int, int]
 AnyPair = tuple[int | None, int]
 
 
+def pair_words(victim: int | None, target: int, names: Sequence[str] | None = None) -> str:
+    """A pair in words, by name where the classes have names.
+
+    >>> pair_words(3, 5), pair_words(None, 1, ["cat", "dog"])
+    ('3->5', 'any->dog')
+    """
+    shown = [str(label) if names is None else names[label] for label in ([] if victim is None else [victim]) + [target]]
+    return "->".join(shown if victim is not None else ["any", *shown])
+
+
 @dataclass(frozen=True)
 class Trigger:
     """A trigger for images of ``victim`` (None: of any class) towards ``target``.
 
-    mask (1, H, W) in [0, 1], one channel shared by the three colours; pattern (3, H, W) in [0, 1].
+    mask (1, H, W) in [0, 1], one for all channels; pattern (C, H, W) in [0, 1].
     """
 
     victim: int | None
@@ -41,7 +52,7 @@ class Trigger:
 
 
 def stamp(x: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:
-    """X' = (1 - m) x + m q. x (..., 3, H, W) in [0, 1]; mask (..., 1, H, W); pattern (..., 3, H, W); broadcast."""
+    """X' = (1 - m) x + m q. x (..., C, H, W) in [0, 1]; mask (..., 1, H, W); pattern (..., C, H, W); broadcast."""
     return x + mask * (pattern - x)
 
 
@@ -60,6 +71,6 @@ def unsquash(value: Tensor, margin: float = 1e-3) -> Tensor:
     return torch.atanh((value.clamp(margin, 1 - margin) - 0.5) * (2 - _STRETCH))
 
 
-def pixels_at(size: int, pixels_at_224: float) -> float:
-    """A bound published for 224 x 224 images, scaled with the area of size x size images."""
-    return pixels_at_224 * (size / 224.0) ** 2
+def pixels_at(area: int, pixels_at_224: float) -> float:
+    """A bound published for 224 x 224 images, scaled with the ``area`` of an image in pixels."""
+    return pixels_at_224 * area / 224.0**2

@@ -23,7 +23,7 @@ from ..scanners.result import Candidate, ScanResult
 from ..synthesis.clean_networks import train_surrogate
 from ..synthesis.retrained_copies import retrained_copies
 from ..triggers.distance import Measured, measure_pairs
-from ..triggers.known_filters import FilterTable, filter_success, filter_table
+from ..triggers.known_filters import COLOUR_CHANNELS, FilterTable, filter_success, filter_table
 from ..triggers.stamps import StampTable, StampTables, mean_conviction, stamp_gap
 from ..triggers.success import held_success
 from ..triggers.trigger import Pair
@@ -174,7 +174,12 @@ class _Evidence:
         }
 
     def _try_filters(self) -> None:
-        """The known filters; clean networks and retrained copies are asked where they could still explain it."""
+        """The known filters; clean networks and retrained copies are asked where they could still explain it.
+
+        Nothing for a network that sees no colours, which no filter changes.
+        """
+        if self.subject.shape[0] != COLOUR_CHANNELS:
+            return
         settings, relearning = self.settings.filters, self.settings.relearning
         with self._timed(FILTERS):
             self.progress(f"evidence: {FILTERS}")

@@ -21,8 +21,16 @@ from .filter_evidence import FILTERS, FilterCheckSettings, FilterEvidence
 from .learned_rule import LearnedRule, Term, contributions, read_rule
 from .records import Contribution, Outcome, Verdict, measured, strongest
 from .threshold_rule import FALLBACK_BOUNDS, NO_CANDIDATES, bounds_question, judge_by_bounds
+from .threshold_rule import NAME as BOUNDS
 
 NAME: Final = "learned rule"
+# Said of every verdict by bounds, whose safety nobody measured there.
+BY_BOUNDS: Final = "by fixed bounds, since no learned rule fits"
+NO_RULE_NAME: Final = "none"
+NO_RULE: Final = (
+    "no rule fits: none was learned with networks and images like these, so the flag stays; learn one with "
+    "calibrate-rule and give it with --rule"
+)
 # Learned by benchmarks/learn_rule.py; what from stands in the file.
 SHIPPED: Final = Path(__file__).parent / "default_rule.json"
 # A flag that is kept for what is known so far is looked into further while its probability could be smaller than this.
@@ -80,7 +88,8 @@ def judge(
     be cleared is kept where a known photo filter is found to be a trigger (verdict/judge.py).
     """
     if rule is None:
-        return keep_if_filter_trigger(judge_by_bounds(evidence, fallback), evidence)
+        found = keep_if_filter_trigger(judge_by_bounds(evidence, fallback), evidence)
+        return replace(found, reason=f"{found.reason}; {BY_BOUNDS}") if found.rule == BOUNDS else found
     return keep_if_filter_trigger(_judge_by_rule(evidence, rule, sha256), evidence)
 
 
@@ -106,6 +115,15 @@ def _judge_by_rule(evidence: BlindEvidence, rule: LearnedRule, sha256: str | Non
         rule_sha256=identity,
         fitted_on=known,
     )
+
+
+def left_alone() -> Verdict:
+    """The verdict on a flagged network of which no rule says what natural triggers look like: its flag stays.
+
+    The bounds were set on rounds with polygons of one colour. Others' backdoors, such as a grid on any class, lie
+    beyond all of them and would be cleared.
+    """
+    return Verdict(outcome="not judged", reason=NO_RULE, rule=NO_RULE_NAME, rule_sha256="")
 
 
 def question(rule: LearnedRule | None, fallback: StampBounds = FALLBACK_BOUNDS) -> Question:

@@ -9,7 +9,7 @@ from ..core.seeding import derive_seed
 from ..rounds.model import Model
 from ..scanners.result import ScanResult
 from .evidence import collect_evidence
-from .judge import judge, question, shipped_rule
+from .judge import judge, left_alone, question, shipped_rule
 from .learned_rule import LearnedRule
 from .records import Verdict
 from .settings import EvidenceSettings
@@ -26,7 +26,8 @@ def judge_model(
     """Whether the flag on a model is removed (cleared) or stays (kept), how sure, and why; labels are never looked at.
 
     result: what :func:`scan` said of this model, which must be flagged. rule: a learned one; by default the package's
-    own where scanner, images and settings are those it was learned with, else fixed bounds. Needs images enough to
+    own where scanner, images and settings are those it was learned with, else fixed bounds. A flagged network that is
+    no round's is not judged without a rule of its own. Needs images enough to
     train clean networks of the same classes on, best ``data="composed"``; without them hardly a flag is removed.
 
     Raises SettingsError for a result that is not flagged, or a rule that was learned with something else.
@@ -43,6 +44,8 @@ def judge_model(
     """
     if not result.flagged:
         raise SettingsError(f"judge: {model.name} is not flagged, so there is nothing to judge")
+    if rule is None and model.described:
+        return left_alone()
     chosen = settings or EvidenceSettings()
     if rule is None:
         rule = shipped_rule(result.scanner, model.data.source, to_dict(chosen))

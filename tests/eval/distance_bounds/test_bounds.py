@@ -102,7 +102,7 @@ def test_the_record_survives_json_and_carries_its_definitions(found):
 
 def given(before, after=None, size=224, **measured):
     more = {"weights_sha256": "", "seed": 0, "data": "", "features": ""}
-    return combine(before, after, measured, size=size, settings=BoundSettings(), **more)
+    return combine(before, after, measured, area=size**2, settings=BoundSettings(), **more)
 
 
 def test_a_pair_is_at_risk_while_its_last_distance_is_below_the_scanners_bound():

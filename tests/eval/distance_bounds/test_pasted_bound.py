@@ -25,7 +25,7 @@ def bounds(module, pairs=((VICTIM, TARGET),), images=None, settings=SETTINGS, in
 
 def free_size(module):
     task = make_task(planted_images().y, [(VICTIM, TARGET)])
-    result = invert(make_subject(module), planted_images().x, task, INVERSION, random_start(task, SIZE, 0))
+    result = invert(make_subject(module), planted_images().x, task, INVERSION, random_start(task, (3, SIZE, SIZE), 0))
     return float(result.size[0])
 
 
@@ -79,7 +79,7 @@ def test_more_images_of_the_target_never_make_the_bound_larger():
 
 def test_the_pattern_stays_what_it_was():
     task, settings = make_task(planted_images().y, [(VICTIM, TARGET)]), InversionSettings(steps=10)
-    mask, _ = random_start(task, SIZE, 0)
+    mask, _ = random_start(task, (3, SIZE, SIZE), 0)
     pattern = torch.full((1, 3, SIZE, SIZE), 0.5)
     arguments = (make_subject(PlantedNet()), planted_images().x, task, settings, (mask, pattern))
     kept, learned = (invert(*arguments, learn_pattern=learn) for learn in (False, True))

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from ...core.device import prepare_process
 from ...core.errors import RunDirectoryError
 from ...core.messages import debugging, handed_to, level, traceback_text
+from ...loading.own_code import allowed_architectures, allowing_architectures
 from ...loading.trusted import pickles_are_trusted, trusting_pickles
 from ..run import Run
 from ..run_task import run_task
@@ -39,19 +40,21 @@ class Inherited:
 
     overtime: float
     trust: bool
+    architectures: frozenset[str]
     level: int
     debug: bool
 
     @classmethod
     def from_here(cls, overtime: float) -> Inherited:
         """What holds in this process."""
-        return cls(overtime, pickles_are_trusted(), level(), debugging())
+        return cls(overtime, pickles_are_trusted(), allowed_architectures(), level(), debugging())
 
     @contextmanager
     def in_force(self, send: Callable[[logging.LogRecord], None]) -> Iterator[None]:
         """Here, too; what is logged meanwhile is sent to the driver instead of being shown."""
         trust = trusting_pickles() if self.trust else nullcontext()
-        with handed_to(_Sender(send), self.level, self.debug), trust:
+        own = allowing_architectures(self.architectures)
+        with handed_to(_Sender(send), self.level, self.debug), trust, own:
             yield
 
 

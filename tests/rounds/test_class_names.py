@@ -3,7 +3,7 @@ import json
 import pytest
 
 from trojai_moth.core.errors import SettingsError
-from trojai_moth.eval.cards.class_names import class_names, read_names, said
+from trojai_moth.rounds.class_names import class_names, read_names, said
 from trojai_moth.rounds.config_file import CaseConfig
 from trojai_moth.rounds.model_folder import ModelFolder
 

@@ -6,25 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import SettingsError
-from ...core.files import read_text
-from ...core.records import parse_json
-from ...rounds.model_folder import ModelFolder
+from ..core.errors import SettingsError
+from ..core.files import read_text
+from ..core.records import parse_json
+from .model_folder import ModelFolder
 
 # Longer names make no table.
 _LONGEST = 80
 _LIMIT_BYTES = 1 << 20
 
 
-def class_names(case: ModelFolder, classes: int, file: Path | None = None) -> tuple[str, ...]:
+def class_names(
+    case: ModelFolder, classes: int, file: Path | None = None, said: Sequence[str] | None = None
+) -> tuple[str, ...]:
     """A name for every class, in their order.
 
-    file: a name per line, a JSON list of names, or a JSON object from numbers to names. Without it the names of the
-    model's sign files, of which there must be one per class; they are sorted as the classes are. SettingsError for a
-    file that does not name every class once.
+    file: a name per line, a JSON list of names, or a JSON object from numbers to names. Without it those that are
+    ``said``, by the model's description or its images. Else the names of the model's sign files, of which there must
+    be one per class; they are sorted as the classes are. SettingsError for a file that does not name every class once.
     """
     if file is not None:
         return read_names(file, classes)
+    if said is not None and len(said) == classes:
+        return tuple(map(_short, said))
     signs = case.signs
     if len(signs) == classes:
         return tuple(_short(path.stem) for path in signs)
