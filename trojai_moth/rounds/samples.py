@@ -224,10 +224,10 @@ def _examples(
 
 
 def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int, seed: int) -> _Source:
-    """A folder's images, as many per class as are needed, brought to the size that the round's images are stored in."""
+    """The images of data.folder, as many per class as are needed, in the size that the round's images are stored in."""
     if settings.folder is None:
         raise UnreadableModelError(
-            "data.folder: not given; it says where the labelled images of source folder are: --data FOLDER"
+            "data.folder: not given; it says where the labelled images of source folder are: --data PATH"
         )
     images = open_labelled(Path(settings.folder), opened.subject.classes)
     first = [images.first(label, train + held) for label in range(opened.subject.classes)]
@@ -242,8 +242,8 @@ def _folder(opened: OpenedFolder, settings: DataSettings, train: int, held: int,
             opened.subject,
             pool,
             str(settings.folder),
-            order="folders",
-            mend="put images of the model's classes there, each class under its number",
+            order="images",
+            mend="give images of the model's classes there, each under its class's number or name",
             expected=settings.expect_accuracy,
         )
 
