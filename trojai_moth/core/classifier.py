@@ -26,7 +26,7 @@ _NOISE_SEED: Final = 0
 # By which share of the largest logit one image's may change with the others in its batch: reduced precision of GPUs.
 _ALONE_TOLERANCE: Final = 1e-2
 # Names of logits in outputs that are dictionaries, in the order in which they are looked for.
-_NAMES: Final = tuple(name for name in get_args(Place) if name not in ("whole", "first", "last"))
+_NAMES: Final[tuple[Place, ...]] = tuple(name for name in get_args(Place) if name not in ("whole", "first", "last"))
 _BatchNorm = nn.modules.batchnorm._BatchNorm  # torch has no public name for batch norm of any dimension
 
 
