@@ -178,7 +178,8 @@ def _parts(given: Any) -> list[tuple[Place, Tensor]]:
     if isinstance(given, Tensor):
         parts = [("whole", given)]
     elif isinstance(given, Mapping):
-        parts = [(name, given[name]) for name in _NAMES if name in given][:1]
+        named: list[tuple[Place, Any]] = [(name, given[name]) for name in _NAMES if name in given]
+        parts = named[:1]
     elif isinstance(given, tuple | list) and given:
         parts = [("first", given[0]), ("last", given[-1])][: len(given)]
     return [(place, part) for place, part in parts if isinstance(part, Tensor) and part.is_floating_point()]
