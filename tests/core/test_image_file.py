@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from trojai_moth.core import image_file
 from trojai_moth.core.errors import UnreadableModelError
-from trojai_moth.core.image_file import find_files, read_rgb
+from trojai_moth.core.image_file import find_files, read_rgb, read_shape
 from trojai_moth.core.images import ImageReader, read_image, read_small
 
 GREY = np.arange(256).reshape(16, 16)
@@ -45,7 +45,7 @@ def refused(path, **limits):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.TIFF", "a.webp"])
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.TIFF", "a.webp", "a.ppm"])
 def test_every_kind_is_read_by_its_name(tmp_path, name):
     Image.fromarray(RGB).save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
     assert np.array_equal(read(tmp_path / name), RGB)
@@ -63,6 +63,29 @@ def test_every_kind_is_read_by_its_name(tmp_path, name):
 def test_sixteen_bits_of_a_png_are_scaled_and_opacity_is_dropped(tmp_path, colour_type, values):
     (tmp_path / "a.png").write_bytes(png(values, colour_type))
     assert np.array_equal(read(tmp_path / "a.png"), RGB)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5\n16 16\n255\n" + GREY.astype(np.uint8).tobytes(),
+        b"P5\n16 16\n65535\n" + (GREY * 257).astype(">u2").tobytes(),
+        b"P2\n# by hand\n16 16\n255\n" + " ".join(map(str, GREY.flatten())).encode(),
+    ],
+)
+def test_grey_maps_of_every_depth(tmp_path, content):
+    (tmp_path / "a.pgm").write_bytes(content)
+    assert np.array_equal(read(tmp_path / "a.pgm"), RGB)
+    (tmp_path / "dark.pgm").write_bytes(b"P5\n1 1\n65535\n\0\xff")
+    assert read(tmp_path / "dark.pgm").max() == 1  # 255 of 65535
+
+
+def test_the_shape_is_known_before_an_image_is_decoded(tmp_path):
+    camera = Image.Exif()
+    for orientation, shape in ((1, (20, 30)), (3, (20, 30)), (6, (30, 20)), (8, (30, 20))):
+        camera[0x0112] = orientation
+        Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=camera)
+        assert read_shape(tmp_path / "a.jpg") == shape == read(tmp_path / "a.jpg").shape[:2]
 
 
 def test_sixteen_bits_are_rounded_to_the_nearest(tmp_path):

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -40,6 +41,7 @@ def test_what_data_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "a+b").mkdir()
+    (tmp_path / "images.npz").touch()
 
     def source(text):
         return from_dict(DataSettings, source_settings(text, None))
@@ -47,6 +49,7 @@ def test_what_data_says(tmp_path, monkeypatch):
     assert source("examples") == DataSettings() and source("composed").sources == ("composed",)
     assert (source("mine").source, source("mine").folder) == ("folder", "mine")
     assert source("a+b").folder == "a+b"
+    assert (source("examples+images.npz").source, source("images.npz").folder) == ("examples+folder", "images.npz")
     assert (source("examples+composed").sources, source("composed+mine").folder) == (("examples", "composed"), "mine")
     for wrong in ("nothing", "examples+nothing", "mine+mine", "", "examples+"):
         with pytest.raises(SettingsError, match="--data"):
@@ -87,6 +90,21 @@ def test_a_folder_is_split_and_filled_up_like_examples(opened, grey):
     assert originals <= {10 + 80 * label + number for label in range(3) for number in range(6)}
     few = DataSettings(source="folder", folder=str(grey), train_per_class=2, held_per_class=1)
     assert "folder, 3-3 per class" in collect_samples(*opened, few, 3).description  # no more are read than are wanted
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_other_forms_of_the_same_images_give_the_same_samples(opened, grey, tmp_path):
+    settings = DataSettings(source="folder", folder=str(grey), train_per_class=4, held_per_class=2)
+    expected = collect_samples(*opened, settings, 3)
+    files = [path for label in range(3) for path in sorted((grey / f"{label}").iterdir())]
+    lines = [f"{path},{path.parent.name}\n" for path in files]
+    (tmp_path / "list.csv").write_text("".join(["file,label\n", *lines]))
+    values = np.array([[10 + 80 * (number // 6) + number % 6] * 3 for number in range(len(files))], dtype=np.uint8)
+    pixels = np.broadcast_to(values[:, None, None], (len(files), 50, 50, 3))
+    np.savez(tmp_path / "list.npz", x=pixels, y=[number // 6 for number in range(len(files))])
+    for name in ("list.csv", "list.npz"):
+        found = collect_samples(*opened, replace(settings, folder=str(tmp_path / name)), 3)
+        assert torch.equal(found.train.x, expected.train.x) and torch.equal(found.clean.x, expected.clean.x)
 
 
 def test_a_folder_source_needs_a_folder(opened):

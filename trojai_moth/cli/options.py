@@ -53,17 +53,17 @@ hardener_option = click.option(
 )
 _IMAGES = (
     "Images for trigger inversion and hardening. examples: those of the model, and augmentations of them. composed: "
-    "new ones of the model's foregrounds/ (needs trojai). FOLDER: labelled images of any size. Several in equal parts: "
-    "examples+composed."
+    "new ones of the model's foregrounds/ (needs trojai). PATH: labelled images of any size, in a folder, a table "
+    "(.csv) or .npz, or CIFAR, MNIST or GTSRB as torchvision stores them. Several in equal parts: examples+composed."
 )
 data_option = click.option(
-    "--data", default="examples", show_default=True, metavar="examples|composed|FOLDER", help=_IMAGES
+    "--data", default="examples", show_default=True, metavar="examples|composed|PATH", help=_IMAGES
 )
 round_data_option = click.option(
     "--data",
     default=AUTO,
     show_default=True,
-    metavar="auto|examples|composed|FOLDER",
+    metavar="auto|examples|composed|PATH",
     help=f"{_IMAGES} auto: composed where most models have foregrounds/ and trojai is installed, else examples.",
 )
 subset_option = click.option(

@@ -69,6 +69,10 @@ TIMM_ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 _TIMM_MENDING = "needs timm; pip install 'trojai-moth[timm]'"
 _TIMM_PARTS = frozenset({"cls_token", "pos_embed", "patch_embed.proj.weight"})
 
+STOCK_CHANNELS = 3
+TASK = "classification:"
+"""What the configurations of round 11 write before the name."""
+
 _EVERY = MappingProxyType({**ARCHITECTURES, **TIMM_ARCHITECTURES})
 _BY_FACTORY = MappingProxyType({entry.factory: name for name, entry in _EVERY.items()})
 
@@ -85,9 +89,19 @@ class Variant:
 
 def canonical_name(name: str) -> str | None:
     """The TrojAI name for a name as round configurations write it ("classification:mobilenet_v2"), or None."""
-    plain = name.rpartition(":")[2].lower()
+    plain = name.removeprefix(TASK).lower()
     plain = _BY_FACTORY.get(plain, plain)
     return plain if plain in _EVERY else None
+
+
+def factory_of(name: str) -> str:
+    """How the library calls the network of a TrojAI name."""
+    return _EVERY[name].factory
+
+
+def auxiliary_of(name: str) -> str:
+    """How the names of auxiliary classifiers begin in the network of a TrojAI name; empty where it has none."""
+    return _EVERY[name].auxiliary
 
 
 def build_architecture(name: str, classes: int, *, seed: int = 0) -> nn.Module:

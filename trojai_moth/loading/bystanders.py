@@ -93,10 +93,10 @@ def not_stock(symbol: Name) -> ForeignCode:
     what = f"asks for {quote(symbol)}, which no stock network needs; nothing of it was run"
     if symbol.module == "__main__":
         return ForeignCode(
-            f"{what}; save the state_dict() of a stock network, or move that class into a module of its own, import "
-            "it from there, save the model again, and give --trust-pickle"
+            f"{what}; move that class into a module of its own and name what builds it, --architecture "
+            "module:factory, or save the state_dict() of a stock network"
         )
     return ForeignCode(
-        f"{what}; save a stock network alone or its state_dict(), or, where you know its maker, give --trust-pickle, "
-        "which runs the file"
+        f"{what}; name the code that builds it, --architecture package.module:factory, save a stock network alone or "
+        "its state_dict(), or, where you know its maker, give --trust-pickle, which runs the file"
     )

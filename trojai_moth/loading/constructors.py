@@ -35,6 +35,12 @@ def _tensor(arguments: tuple[object, ...]) -> object:
     return tensor_claim(*arguments[:4])
 
 
+def _old_tensor(arguments: tuple[object, ...]) -> object:
+    if len(arguments) != 4:
+        raise Refusal("describes a tensor in an impossible way")
+    return tensor_claim(*arguments)
+
+
 def _parameter(arguments: tuple[object, ...]) -> object:
     if len(arguments) != 3 or not isinstance(arguments[0], TensorClaim) or arguments[2] != {}:
         raise Refusal("has a parameter with hooks or extra state")
@@ -64,6 +70,7 @@ CONSTRUCTORS: Mapping[Name, Callable[[tuple[object, ...]], object]] = MappingPro
         Name("collections", "OrderedDict"): _ordered_dict,
         Name("__builtin__", "set"): _set,
         Name("builtins", "set"): _set,
+        Name("torch._utils", "_rebuild_tensor"): _old_tensor,  # torch before 0.4
         Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
         Name("torch._utils", "_rebuild_parameter"): _parameter,
         Name("torch", "device"): _device,

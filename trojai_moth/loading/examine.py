@@ -12,6 +12,7 @@ from .architectures import Shapes, Variant, build_skeleton, canonical_name, iden
 from .attestation import attest, attest_wrapper
 from .container import Container
 from .open_file import take_apart
+from .other_models import by_name
 from .refusal import ForeignCode, Refusal, quote
 from .steady_file import SteadyFile
 from .structure import Weights, several
@@ -21,11 +22,15 @@ _TRIED_GROUPS = 8
 _SHORT = frozenset({"float16", "bfloat16"})
 """Every number of these types is one of float32 as well."""
 _BARE_MEND = (
-    "weights alone do not say what a network computes: save those of a stock network, or another network's whole "
-    "module, which --trust-pickle runs where you know its maker"
+    "weights alone do not say what a network computes: name what does, --architecture with a name of torchvision or "
+    "timm or with package.module:factory of your own code"
 )
 _OF_CHANNELS = ("mean", "std")
 _TWO_MODELS = "one of the two belongs to another model"
+
+
+class NotStock(ForeignCode):
+    """Bare weights that are no stock network's."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,21 @@ class Examined:
         return self.weights.root is not None
 
 
-def examine(file: SteadyFile, architecture: str | None = None, classes: int | None = None) -> Examined:
-    """Every check of :func:`~trojai_moth.loading.load_model`; raises Refusal with the first that fails."""
-    hint = _configured(architecture)
-    container, sets = take_apart(file)
-    weights, variant = _the_network(sets, hint)
+def examine(
+    file: SteadyFile, architecture: str | None = None, classes: int | None = None, entry: str | None = None
+) -> Examined:
+    """Every check of a stock network's file; raises Refusal with the first that fails.
+
+    ``architecture`` is a name that :func:`~trojai_moth.loading.architectures.canonical_name` knows, or None.
+    """
+    hint = architecture and canonical_name(architecture)
+    container, sets = take_apart(file, entry)
+    try:
+        weights, variant = _the_network(sets, hint)
+    except ForeignCode as refusal:
+        kind = NotStock if all(it.root is None for it in sets) else ForeignCode
+        names = [name for it in sets for name in it.claims]
+        raise by_name(kind(refusal.reason), container.content.names, names) from None
     _cross_check(variant, hint, classes)
     skeleton = build_skeleton(variant)
     short = _check_dtypes(skeleton, weights)
@@ -60,6 +75,7 @@ def examine(file: SteadyFile, architecture: str | None = None, classes: int | No
         attest(weights.root, skeleton)
     check_numbers(container, weights)
     notes = [f"read was its entry {weights.entry}, the only stock network of {len(sets)}"] if len(sets) > 1 else []
+    notes += [f"read was its entry {weights.entry}"] if entry is not None else []
     notes += [f"its weights are stored as {short} and were made float32"] if short else []
     return Examined(container, weights, variant, skeleton, "; ".join(notes))
 
@@ -116,19 +132,6 @@ def _explained(reason: str, weights: Weights, shapes: Shapes, hint: str | None) 
             reason = refusal.reason
     begin = f"; every name begins with {quote(weights.prefix)}" if weights.prefix else ""
     return ForeignCode(f"{reason}{begin}; {_BARE_MEND}")
-
-
-def _configured(architecture: str | None) -> str | None:
-    if architecture is None:
-        return None
-    hint = canonical_name(architecture)
-    if hint is None:
-        raise ForeignCode(
-            f"is a {quote(architecture)} by its configuration, which is not an architecture this tool knows; "
-            "correct or take out model_architecture there, or, for a network of your own, give --trust-pickle, which "
-            "runs the file, where you know its maker"
-        )
-    return hint
 
 
 def _transforms(weights: Weights) -> bool:

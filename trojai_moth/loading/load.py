@@ -9,11 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..core.errors import UnreadableModelError
-from .architectures import is_counter
+from ..core.errors import MothError, UnreadableModelError
+from .architectures import STOCK_CHANNELS, canonical_name, is_counter
 from .container import Container
-from .examine import examine
+from .examine import NotStock, check_numbers, examine
 from .files import open_regular
+from .networks import find_builder
+from .open_file import take_apart
+from .other_models import by_name
+from .own_weights import fill, fit
 from .refusal import ForeignCode, Refusal, shown, unreadable
 from .steady_file import SteadyFile
 from .structure import Weights
@@ -26,10 +30,14 @@ class LoadedModel:
     """A classifier that consists of this installation's code and a file's weights."""
 
     module: nn.Module
-    """On the CPU, float32, in evaluation mode; maps (N, 3, H, W) to logits (N, classes)."""
+    """On the CPU, float32, in evaluation mode; maps (N, 3, H, W) to logits (N, classes).
+
+    A network that the user named may take other channels and return what its code returns.
+    """
     architecture: str
-    """TrojAI name, a key of ARCHITECTURES."""
+    """TrojAI name, a key of ARCHITECTURES; for other networks the name as it was given."""
     classes: int
+    """For a network of the user's own with a fixed number of outputs it is their word, or the last weight's length."""
     sha256: str
     """Hexadecimal digest of the file's bytes."""
     container: str
@@ -40,26 +48,48 @@ class LoadedModel:
     """Whether the file was run because the user trusts it; then its code is its own."""
 
     remark: str = ""
-    """Which of a checkpoint's weights were read, and whether their numbers had to be converted."""
+    """Which of a checkpoint's weights were read, what is not as the network's library makes it, what was converted."""
+    described: bool = False
+    """Whether a file that is not attested describes a structure, which was not looked at."""
 
     @property
     def note(self) -> str:
         """What a reader of results must know of how this was loaded; empty when there is nothing."""
         if self.unpickled:
             return "loaded by --trust-pickle: the file's own code was run, and its structure is its own"
-        notes = [] if self.attested else ["structure not attested: the file holds weights only"]
+        why = "what the file says of it was not looked at" if self.described else "the file holds weights only"
+        notes = [] if self.attested else [f"structure not attested: {why}"]
         return "; ".join([*notes, self.remark] if self.remark else notes)
 
 
-def load_model(path: Path, *, architecture: str | None = None, classes: int | None = None) -> LoadedModel:
-    """Load a known architecture's whole module, state dict or safetensors file; nothing the file asks for is run.
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked for beside the file, see :func:`load_model`."""
 
-    ``architecture`` and ``classes`` are what the round's configuration says; a file that disagrees is refused.
+    architecture: str | None
+    classes: int | None
+    channels: int | None
+    entry: str | None
+
+
+def load_model(
+    path: Path,
+    *,
+    architecture: str | None = None,
+    classes: int | None = None,
+    channels: int | None = None,
+    entry: str | None = None,
+) -> LoadedModel:
+    """Load a whole module, state dict or safetensors file as data; nothing that the file asks for is run.
+
+    ``architecture`` names what the weights belong to, see :func:`~trojai_moth.loading.networks.find_builder`; without
+    it the file must hold a stock network. ``classes`` and ``channels`` (of its images) are what is known of it; a file
+    that disagrees is refused. ``entry`` is the part of a checkpoint that is read, where several are networks.
     Raises UnreadableModelError, and nothing else, with one line that names the file and the reason.
     """
     try:
         with open_regular(path) as file:
-            return _load(file, architecture, classes)
+            return _load(file, _Wish(architecture, classes, channels, entry))
     except Refusal as refusal:
         raise UnreadableModelError(f"{shown(path)}: {refusal}") from None
     except OSError as error:
@@ -69,14 +99,29 @@ def load_model(path: Path, *, architecture: str | None = None, classes: int | No
         raise UnreadableModelError(f"{shown(path)}: {unreadable(error)}") from error
 
 
-def _load(file: SteadyFile, architecture: str | None, classes: int | None) -> LoadedModel:
-    digest = file.sha256
+def _load(file: SteadyFile, wish: _Wish) -> LoadedModel:
     try:
-        found = examine(file, architecture, classes)
+        stock = wish.architecture is None or canonical_name(wish.architecture) is not None
+        return _stock(file, wish) if stock else _own(file, wish)
     except ForeignCode:
         if not pickles_are_trusted():
             raise
-        return _run(file, architecture, classes, digest)
+        return _run(file, wish.architecture, wish.classes, file.sha256)
+
+
+def _stock(file: SteadyFile, wish: _Wish) -> LoadedModel:
+    """A network of TrojAI's, or one that the user says is such and whose head or channels are others."""
+    try:
+        found = examine(file, wish.architecture, wish.classes, wish.entry)
+    except NotStock:
+        if wish.architecture is None:
+            raise
+        return _own(file, wish)
+    if wish.channels not in (None, STOCK_CHANNELS):
+        raise Refusal(
+            f"takes {STOCK_CHANNELS} input channels, but {wish.channels} are asked for; one of the two belongs to "
+            "another model"
+        )
     state = found.skeleton.state_dict()  # for its layers' version numbers, which torchvision's mnasnet insists on
     state.update({name: torch.zeros((), dtype=value.dtype) for name, value in state.items() if is_counter(name)})
     state.update(_read_weights(found.container, found.weights))
@@ -85,10 +130,36 @@ def _load(file: SteadyFile, architecture: str | None, classes: int | None) -> Lo
         module=found.skeleton,
         architecture=found.variant.name,
         classes=found.variant.classes,
-        sha256=digest,
+        sha256=file.sha256,
         container=found.container.kind,
         attested=found.attested,
         remark=found.note,
+    )
+
+
+def _own(file: SteadyFile, wish: _Wish) -> LoadedModel:
+    """The network that the user named, with the file's tensors, whatever class they belonged to."""
+    assert wish.architecture is not None
+    container, sets = take_apart(file, wish.entry, any_class=True)
+    try:
+        builder = find_builder(wish.architecture)
+    except MothError as error:
+        raise ForeignCode(f"cannot be read as its configuration or --architecture says: {error}") from None
+    try:
+        fitted = fit(builder, sets, wish.classes, wish.channels, named=wish.entry is not None)
+    except Refusal as refusal:
+        raise by_name(refusal, container.content.names, [name for it in sets for name in it.claims]) from None
+    chosen = Weights(fitted.claims, None)
+    check_numbers(container, chosen)
+    return LoadedModel(
+        module=fill(fitted, read_weights(container, chosen)),
+        architecture=wish.architecture,
+        classes=fitted.classes,
+        sha256=file.sha256,
+        container=container.kind,
+        attested=False,
+        remark=fitted.note,
+        described=fitted.weights.root is not None,
     )
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from .container import Container, ZipContainer
 from .legacy import LegacyContainer
-from .refusal import Refusal
+from .other_models import by_name
+from .refusal import ForeignCode, Refusal
 from .steady_file import SteadyFile
 from .structure import Weights, find_weights
 from .tensor_file import TensorFile, looks_like_tensor_file
 
 
-def take_apart(file: SteadyFile) -> tuple[Container, list[Weights]]:
-    """The file's container and the weights in it, of which a checkpoint may have several; raises Refusal."""
+def take_apart(
+    file: SteadyFile, entry: str | None = None, *, any_class: bool = False
+) -> tuple[Container, list[Weights]]:
+    """The file's container and the weights in it, of which a checkpoint may have several; raises Refusal.
+
+    ``entry`` and ``any_class`` as in :func:`~trojai_moth.loading.structure.find_weights`.
+    """
     container = open_container(file)
-    return container, find_weights(container.content)
+    try:
+        return container, find_weights(container.content, entry, any_class=any_class)
+    except ForeignCode as refusal:
+        raise by_name(refusal, container.content.names) from None
 
 
 def open_container(file: SteadyFile, *, tolerant: bool = False) -> Container:

@@ -30,10 +30,14 @@ _UNDECODABLE = "is cut short or damaged (its pickle cannot be decoded)"
 
 @dataclass(frozen=True)
 class PickleContent:
-    """A pickle's symbols, and the first thing in it that a stock network's whole module does not have, if any."""
+    """A pickle's symbols, and the first thing in it that a stock network's whole module does not have, if any.
+
+    ``names`` are all those that it mentions, in the order of their first use.
+    """
 
     root: object
     foreign: Refusal | None
+    names: tuple[Name, ...] = ()
 
 
 def run_pickle(
@@ -49,7 +53,7 @@ def run_pickle(
     for _ in range(MAX_OPERATIONS):
         opcode, argument = _next_instruction(stream)
         if opcode == "STOP":
-            return PickleContent(machine.result(), machine.foreign)
+            return PickleContent(machine.result(), machine.foreign, tuple(machine.names))
         machine.step(opcode, argument)
     raise Refusal(f"has a pickle of more than {MAX_OPERATIONS} instructions")
 
@@ -84,6 +88,7 @@ class _Machine:
         self._below: list[list[object]] = []
         self._memo: dict[int, object] = {}
         self.foreign: Refusal | None = None
+        self.names: dict[Name, None] = {}
 
     def step(self, opcode: str, argument: object) -> None:
         """Carry out one instruction of those in _KNOWN."""
@@ -196,6 +201,7 @@ class _Machine:
         symbol = any_name(argument) if self._tolerant else parse_name(argument)
         if not is_stock(symbol):
             self._note(not_stock(symbol))
+        self.names[symbol] = None
         self._stack.append(symbol)
 
     def persistent_id(self, _: object) -> None:

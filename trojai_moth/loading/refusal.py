@@ -26,8 +26,8 @@ class ForeignCode(Refusal):
     """The file may be sound, but it needs code other than that of the stock networks."""
 
     mend = (
-        "only stock networks are rebuilt: save such a one or its state_dict(), or give --trust-pickle, which runs the "
-        "file, where you know its maker"
+        "name the code that builds it, --architecture package.module:factory, save a stock network or its "
+        "state_dict(), or, where you know its maker, give --trust-pickle, which runs the file"
     )
 
 

@@ -20,6 +20,7 @@ _MOST_WRAPPERS = 6
 _MOST_SETS = 8
 _DEEPEST_SET = 3
 _FEWEST_TENSORS = 4
+_MOST_VISITS = 50_000
 _NO_MODEL = "holds neither a whole model nor a state_dict"
 
 
@@ -38,47 +39,101 @@ class Weights:
     entry: str = ""
 
 
-def find_weights(content: PickleContent) -> list[Weights]:
+def find_weights(content: PickleContent, entry: str | None = None, *, any_class: bool = False) -> list[Weights]:
     """The weights of a whole module, of a state dict, or of each state dict in a checkpoint's dictionary; at least one.
 
-    Raises Refusal where there are none, and for a module that comes with anything but stock classes.
+    ``entry`` is the one that is wanted: its place in the checkpoint, or the first part of its names where several
+    networks share one state dict. ``any_class`` reads modules of unknown classes as well, for the tensors that they
+    name. Raises Refusal where there are none, and else for a module that comes with anything but stock classes.
     """
     root = content.root
     if isinstance(root, Instance):
-        return [_of_module(root, content.foreign)]
-    if not isinstance(root, dict) or not root:
+        sets = [_of_module("", root, content.foreign, any_class)]
+    elif not isinstance(root, dict) or not root:
         raise Refusal(f"{_NO_MODEL}; {STATE_DICT_MEND}")
-    if _is_state(root):
-        return [_of_state("", root)]
-    states = _states(root)
-    modules = {str(key): value for key, value in root.items() if isinstance(value, Instance) and _is_network(value)}
-    if len(modules) + bool(states) > 1:
-        raise several([*modules, *(place for place, _ in states)])
-    if modules:
-        return [_of_module(module, content.foreign) for module in modules.values()]
-    if states:
-        return _different([_of_state(place, state) for place, state in states])
+    elif _is_state(root):
+        sets = [_of_state("", root)]
+    else:
+        sets = _in_checkpoint(root, content.foreign, entry, any_class)
+    return sets if entry is None else [_chosen(sets, entry)]
+
+
+def _in_checkpoint(
+    root: dict[object, object], foreign: Refusal | None, entry: str | None, any_class: bool
+) -> list[Weights]:
+    states = _states(root, entry)
+    modules = {
+        quote(key)[1:-1]: value for key, value in root.items() if isinstance(value, Instance) and _is_network(value)
+    }
+    places = [*modules, *(place for place, _ in states)]
+    if not any_class and entry is None and len(modules) + bool(states) > 1:
+        raise several(places)
+    found = [
+        _of_module(place, module, foreign, any_class)
+        for place, module in modules.items()
+        if any_class or entry in (None, place)
+    ]
+    if found or states:
+        return _different([*found, *(_of_state(place, state) for place, state in states)])
+    if places:
+        raise _no_entry(entry, places)
     odd = next((name for name, value in root.items() if not isinstance(value, TensorClaim)), next(iter(root)))
     what = "has no text as its name" if isinstance(root[odd], TensorClaim) else "is not a tensor"
     raise Refusal(f"{_NO_MODEL} (its entry {quote(odd)} {what}); {STATE_DICT_MEND}")
 
 
+def _chosen(sets: list[Weights], entry: str) -> Weights:
+    """The set at a place, or the part of one whose names begin with what the entry's name has more than its place."""
+    for weights in sets:
+        if weights.entry == entry:
+            return weights
+    parts = {part.entry: part for weights in sets for part in parts_of(weights)}
+    if entry not in parts:
+        raise _no_entry(entry, [*filter(None, (weights.entry for weights in sets)), *parts])
+    return parts[entry]
+
+
+def _no_entry(entry: str | None, places: Sequence[str]) -> Refusal:
+    if not places:
+        return Refusal(f"has no entry {quote(entry)}, since it holds its weights by themselves; leave out --entry")
+    return Refusal(f"has no entry {quote(entry)}; give --entry with one of those it has: {_listed(places)}")
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _MOST_SETS} more" if len(places) > _MOST_SETS else ""
+    return ", ".join(map(quote, places[:_MOST_SETS])) + more
+
+
+def parts_of(weights: Weights) -> list[Weights]:
+    """The sets of weights that the first part of their names tells apart, each without it; none where all share it."""
+    groups: dict[str, dict[str, TensorClaim]] = {}
+    for name, claim in weights.claims.items():
+        first, dot, rest = name.partition(".")
+        if rest:
+            groups.setdefault(first + dot, {})[rest] = claim
+    if len(groups) < 2:
+        return []
+    place = f"{weights.entry}." if weights.entry else ""
+    return [
+        Weights(claims, None, prefix=weights.prefix + first, entry=place + quote(first[:-1])[1:-1])
+        for first, claims in groups.items()
+    ]
+
+
 def several(places: Sequence[str]) -> Refusal:
     """Why a checkpoint is refused in which several entries are networks: another reader would take another one."""
     return Refusal(
-        f"holds more than one network, as {quote(places[0])} and {quote(places[1])}; save the one that is used by "
+        f"holds more than one network, as {_listed(places)}; say which one is used with --entry NAME, or save it by "
         f"itself, as in torch.save(checkpoint[...], FILE)"
     )
 
 
-def _of_module(root: Instance, foreign: Refusal | None) -> Weights:
-    if foreign:
+def _of_module(place: str, root: Instance, foreign: Refusal | None, any_class: bool) -> Weights:
+    if foreign and not any_class:
         raise foreign
     wrapper = root if root.kind == DATA_PARALLEL else None
     root = _wrapped(wrapper) if wrapper else root
-    claims: dict[str, TensorClaim] = {}
-    _walk(root, "", claims, set(), 0)
-    return Weights(claims, root, wrapper)
+    return Weights(_named_tensors(root, once=not any_class), root, wrapper, entry=place)
 
 
 def _is_network(value: Instance) -> bool:
@@ -90,10 +145,11 @@ def _is_state(value: dict[object, object]) -> bool:
     return bool(value) and all(isinstance(key, str) and isinstance(item, TensorClaim) for key, item in value.items())
 
 
-def _states(root: dict[object, object]) -> list[tuple[str, dict[object, object]]]:
+def _states(root: dict[object, object], entry: str | None = None) -> list[tuple[str, dict[object, object]]]:
     """Place and content of the state dicts inside a checkpoint, each set of tensors once, level by level.
 
-    An optimizer's tensors and a loss's are no networks: they are few, or have no layers' names.
+    An optimizer's tensors and a loss's are no networks: they are few, or have no layers' names. What the user named is
+    taken whatever it holds.
     """
     found: list[tuple[str, dict[object, object]]] = []
     seen, level = {id(root)}, [("", root)]
@@ -108,7 +164,7 @@ def _states(root: dict[object, object]) -> list[tuple[str, dict[object, object]]
         for place, value in inside:
             if not _is_state(value):
                 level.append((place, value))
-            elif len(value) >= _FEWEST_TENSORS and any("." in str(name) for name in value):
+            elif place == entry or (len(value) >= _FEWEST_TENSORS and any("." in str(name) for name in value)):
                 found.append((place, value))
     return found[:_MOST_SETS]
 
@@ -150,20 +206,29 @@ def _wrapped(wrapper: Instance) -> Instance:
     return model
 
 
-def _walk(module: Instance, prefix: str, claims: dict[str, TensorClaim], seen: set[int], depth: int) -> None:
-    if id(module) in seen or depth > MAX_DEPTH:
-        raise Refusal(f"nests its modules endlessly or uses one twice (at {quote(prefix)})")
-    seen.add(id(module))
-    for name, value in {**members(module, "_parameters"), **members(module, "_buffers")}.items():
-        if isinstance(value, TensorClaim):
-            claims[prefix + name] = value
-        elif value is not None:
-            raise Refusal(f"has something that is not a tensor in place of the weight {quote(prefix + name)}")
-    for name, child in members(module, "_modules").items():
-        if isinstance(child, Instance):
-            _walk(child, f"{prefix}{name}.", claims, seen, depth + 1)
-        elif child is not None:
-            raise Refusal(f"has something that is not a module in place of {quote(prefix + name)}")
+def _named_tensors(root: Instance, *, once: bool) -> dict[str, TensorClaim]:
+    """The tensors of a module and of those inside, by name; where ``once``, no module may be used twice."""
+    claims: dict[str, TensorClaim] = {}
+    seen: set[int] = set()
+    pending, visits = [(root, "", 0)], 0
+    while pending:
+        module, prefix, depth = pending.pop()
+        visits += 1
+        if depth > MAX_DEPTH or visits > _MOST_VISITS or (once and id(module) in seen):
+            raise Refusal(f"nests its modules endlessly or uses one twice (at {quote(prefix)})")
+        seen.add(id(module))
+        for name, value in {**members(module, "_parameters"), **members(module, "_buffers")}.items():
+            if isinstance(value, TensorClaim):
+                claims[prefix + name] = value
+            elif value is not None:
+                raise Refusal(f"has something that is not a tensor in place of the weight {quote(prefix + name)}")
+        children = members(module, "_modules").items()
+        for name, child in children:
+            if child is not None and not isinstance(child, Instance):
+                raise Refusal(f"has something that is not a module in place of {quote(prefix + name)}")
+        inside = [(child, f"{prefix}{name}.", depth + 1) for name, child in children if isinstance(child, Instance)]
+        pending += reversed(inside)
+    return claims
 
 
 def members(module: Instance, group: str) -> dict[str, object]:

@@ -6,14 +6,13 @@ round or environment variable can.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from .own_code import folder_on_path
 from .refusal import Refusal, quote
 from .steady_file import SteadyFile
 
@@ -47,17 +46,6 @@ def trust_of_run() -> dict[str, bool]:
     return {"trust_pickle": True} if pickles_are_trusted() else {}
 
 
-@contextmanager
-def _folder_on_path() -> Iterator[None]:
-    """Classes are also looked for in the folder one stands in, as a program there does, after all installed ones."""
-    before = list(sys.path)
-    sys.path.append(os.getcwd())
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
 def _mend(error: Exception) -> str:
     """What to do where a class is not found, by where it should be."""
     missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
@@ -86,7 +74,7 @@ def unpickle_network(file: SteadyFile) -> nn.Module:
 
     file.seek(0)
     try:
-        with _folder_on_path():
+        with folder_on_path():
             root = torch.load(cast(BinaryIO, file), map_location="cpu", weights_only=False)
     except Exception as error:
         raise Refusal(

@@ -41,8 +41,8 @@ def number_labels(
         wrong = next(label for label in named if label not in by_name)
         raise SettingsError(f"{where}: {wrong} is no class of the model, {_nearest(wrong, names)}; rename it there")
     if named:
-        order = _in_order(found, where, named, classes)
-        return [order.index(str(label)) for label in found.labels], tuple(order)
+        order = {name: number for number, name in enumerate(_in_order(found, where, named, classes))}
+        return [order[str(label)] for label in found.labels], tuple(order)
     return _by_number(found, where, classes, names, {label: number or 0 for label, number in numbers.items()})
 
 

@@ -35,26 +35,26 @@ def class_names(
     return tuple(map(str, range(classes)))
 
 
-def read_names(file: Path, classes: int) -> tuple[str, ...]:
-    """The names in a file; see :func:`class_names`."""
+def read_names(file: Path, classes: int | None) -> tuple[str, ...]:
+    """The names in a file; see :func:`class_names`. classes: how many there are, where that is known."""
     try:
         found = _parse(read_text(file, _LIMIT_BYTES), classes)
     except (OSError, ValueError, SettingsError) as error:
         raise SettingsError(f"{file}: not class names ({error}); write one per line, or a JSON list") from None
-    if len(found) != classes:
+    if classes is not None and len(found) != classes:
         raise SettingsError(f"{file}: {len(found)} names for {classes} classes; name every class once, in their order")
     return tuple(_short(name) for name in found)
 
 
-def _parse(text: str, classes: int) -> list[str]:
+def _parse(text: str, classes: int | None) -> list[str]:
     if not text.lstrip().startswith(("[", "{")):
         return [line.strip() for line in text.splitlines() if line.strip()]
     names = parse_json(text, source="names")
     if isinstance(names, dict):
-        missing = sorted(set(map(str, range(classes))) - names.keys())
-        if missing or len(names) != classes:
-            raise ValueError(f"keys must be 0 to {classes - 1}")
-        names = [names[str(label)] for label in range(classes)]
+        numbers = list(map(str, range(len(names) if classes is None else classes)))
+        if set(numbers) != names.keys():
+            raise ValueError(f"keys must be 0 to {len(numbers) - 1}")
+        names = [names[number] for number in numbers]
     return _texts(names)
 
 

@@ -70,19 +70,20 @@ def describe_model(
     that are not of its classes, an accuracy near chance.
     """
     folder, given = find_model(place, said)
-    assert given.weights is not None
     given = replace(given, images=images or given.images)
+    if names is not None:
+        given = replace(given, class_names=read_names(names, given.classes))
     config = replace(described_config(given, folder), expect_accuracy=None)
-    case = ModelFolder(model_id_of(folder.resolve().name), folder, config, linked_model=folder / given.weights)
+    case = ModelFolder(model_id_of(folder.resolve().name), folder, config, linked_model=folder / (given.weights or ""))
     opened = open_folder(case, torch.device("cpu"), data)
-    images = first_images(case, opened, data, _MOST_IMAGES)
-    found = class_accuracy(opened.subject, images)
+    pool = first_images(case, opened, data, _MOST_IMAGES)
+    found = class_accuracy(opened.subject, pool)
     _, height, width = opened.subject.shape
     reading = opened.subject.preprocessing.normalisation
     complete = replace(
         given,
         classes=opened.subject.classes,
-        class_names=read_names(names, opened.subject.classes) if names else opened.class_names,
+        class_names=opened.class_names or given.class_names,
         channels=opened.subject.shape[0],
         size=(height, width),
         mean=reading.mean if reading else None,

@@ -79,9 +79,9 @@ def find_in_folder(folder: Path, *, named: bool = False) -> Found:
 def split_of(folder: Path) -> Path | None:
     """The part of a data set to take, by its sub-folders; None where these are no parts, or none holds classes."""
     inside = [path for path in list_folder(folder) if path.is_dir()]
-    if any(path.name.lower() not in SPLITS and _holds_images(path) for path in inside):
-        return None
     parts = [path for path in inside if path.name.lower() in SPLITS]
+    if not parts or any(_holds_images(path) for path in inside if path not in parts):
+        return None
     parts = sorted(parts, key=lambda path: SPLITS.index(path.name.lower()))
     return next((path for path in parts if _holds_labelled(path)), None)
 

@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ..core.errors import SettingsError
 from .class_labels import number_labels, warn_of_missing
+from .image_arrays import find_in_npy, find_in_npz
 from .image_folder import find_in_folder, split_of
+from .image_sets import find_in_set
 from .image_source import Found, Images, Shape, say
+from .image_table import find_in_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +77,11 @@ class LabelledImages:
 def open_labelled(source: Path, classes: int, names: Sequence[str] | None = None) -> LabelledImages:
     """Labelled images of a model with so many classes; SettingsError where they are none of its, in one line.
 
-    A folder: see :func:`image_folder.find_in_folder`. names: the model's classes, by which named ones are found.
-    What is passed over, which part of a data set is taken, and which classes have no images is said once. The last
-    ones are remembered as long as neither the path nor a folder in it changes.
+    source: a folder, a table, arrays or a data set of torchvision's; see :func:`image_folder.find_in_folder`,
+    :func:`image_table.find_in_table`, :func:`image_arrays.find_in_npz` and :func:`image_sets.find_in_set`. names: the
+    model's classes, by which named ones are found. What is passed over, which part of a data set is taken, and which
+    classes have no images is said once. The last ones are remembered as long as neither the path nor a folder in it
+    changes.
     """
     chosen = tuple(names) if names else None
     state = _state(source)
@@ -93,15 +98,15 @@ _FEW_FOLDERS = 4
 def _state(source: Path) -> tuple[int, ...]:
     """When the path and the folders in it were last changed; two levels of them where the first are parts or sets."""
     try:
-        inside = _folders(source) if source.is_dir() else []
+        inside = _folders(str(source)) if source.is_dir() else []
         if len(inside) <= _FEW_FOLDERS:
             inside += [path for folder in inside for path in _folders(folder)]
-        return tuple(os.stat(path).st_mtime_ns for path in (source, *inside))
+        return tuple(os.stat(path).st_mtime_ns for path in (str(source), *inside))
     except OSError:
         return ()
 
 
-def _folders(folder: str | Path) -> list[str]:
+def _folders(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(entry.path for entry in entries if entry.is_dir())
 
@@ -112,7 +117,7 @@ def _remembered(source: Path, state: tuple[int, ...], classes: int, names: tuple
 
 
 def _open(source: Path, classes: int, names: tuple[str, ...] | None) -> LabelledImages:
-    found, where = _find(source, named=bool(names)), str(source)
+    found, where = _find(source, classes, named=bool(names)), str(source)
     if found.part:
         say(f"{where}: {found.part}")
     if found.left_out:
@@ -131,11 +136,26 @@ def _open(source: Path, classes: int, names: tuple[str, ...] | None) -> Labelled
     )
 
 
-def _find(source: Path, *, named: bool) -> Found:
+def _find(source: Path, classes: int, *, named: bool) -> Found:
     if source.is_dir():
-        part = split_of(source)
-        found = find_in_folder(part or source, named=named)
-        return replace(found, part=f"images of {part.name}/ are taken") if part else found
-    raise SettingsError(
-        f"{source}: no such folder or file; --data takes examples, composed, a folder or file, or several with +"
-    )
+        found, part = find_in_set(source, classes), split_of(source)
+        if found or not part:
+            return found or find_in_folder(source, named=named)
+        return replace(find_in_folder(part, named=named), part=f"images of {part.name}/ are taken")
+    if not source.exists():
+        raise SettingsError(
+            f"{source}: no such folder or file; --data takes examples, composed, a folder or file, or several with +"
+        )
+    read = _FILES.get(source.suffix.lower())
+    found = read(source) if read else find_in_set(source, classes)
+    if found is None:
+        raise SettingsError(
+            f"{source}: no labelled images; give a folder of them, a table (.csv), .npz, or MNIST's files"
+        )
+    return found
+
+
+_FILES: dict[str, Callable[[Path], Found]] = {
+    **{".csv": find_in_table, ".tsv": find_in_table, ".txt": find_in_table},
+    **{".npz": find_in_npz, ".npy": find_in_npy},
+}

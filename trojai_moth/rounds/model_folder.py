@@ -100,7 +100,7 @@ def find_weights(there: Collection[str]) -> str | None:
     """The weights file among these: one that is called as models are, else the only one; None for none or several."""
     named = [name for name in MODEL_NAMES if name in there]
     others = [name for name in there if name.lower().endswith((*_WEIGHTS, ".tar")) and not name.startswith(".")]
-    return (named[:1] or (others if len(others) == 1 else [None]))[0]
+    return named[0] if named else others[0] if len(others) == 1 else None
 
 
 def why_no_model(there: Collection[str]) -> str:

@@ -64,7 +64,7 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
         return _open_by_trial(case, loaded, device, data)
     raw = _read_examples(listed, case, loaded.classes)
     y, names = torch.tensor([label for _, label in listed]), tuple(path.name for path, _ in listed)
-    tried = candidates(config, raw.shape[2:], _channels(loaded, config), data.normalisation if data else None)
+    tried = candidates(config, _sides(raw), _channels(loaded, config), data.normalisation if data else None)
     subject = _subject(case, loaded, tried[0], device)
     published = _published(case, names, loaded.classes)
     search = PreprocessingSearch(subject, raw, y, names, published, str(case.model_file), case.names.logits)
@@ -79,7 +79,7 @@ def _open_by_trial(
 ) -> OpenedFolder:
     trial = trial_images(case, loaded.classes, data)
     channels = _channels(loaded, case.config)
-    tried = candidates(case.config, trial.raw.shape[2:], channels, data.normalisation if data else None, cut=trial.cut)
+    tried = candidates(case.config, _sides(trial.raw), channels, data.normalisation if data else None, cut=trial.cut)
     subject = _subject(case, loaded, tried[0], device)
     where, logits = str(case.model_file), case.names.logits
     search = PreprocessingSearch(subject, trial.raw, trial.y, (), None, where, logits, own=False, images=trial.words)
@@ -92,6 +92,11 @@ def _open_by_trial(
 
 def _note(loaded: LoadedModel, subject: Subject) -> str:
     return "; ".join(filter(None, [loaded.note, subject.output.note]))
+
+
+def _sides(raw: Tensor) -> tuple[int, int]:
+    """Height and width."""
+    return int(raw.shape[2]), int(raw.shape[3])
 
 
 def _channels(loaded: LoadedModel, config: CaseConfig) -> int:

@@ -112,7 +112,7 @@ def candidates(
     unsaid = replace(config, normalisation=None) == CaseConfig() or (cut and config.size is None)
     if unsaid and stored[0] % (_STRIDE * 7):  # 224 is whole as it is
         first = crop
-    small = ("resize", first[1] if _is_less(first[1], stored) else crop[1])
+    small: tuple[Fit, tuple[int, int]] = ("resize", first[1] if _is_less(first[1], stored) else crop[1])
     fits = list(dict.fromkeys([first, whole, crop, small]))
     orders: tuple[Colours, ...] = _ORDERS if channels == len("RGB") else ("grey" if channels == 1 else "as stored",)
     plain = [

@@ -253,7 +253,7 @@ def _folder(
     """
     if place is None:
         raise UnreadableModelError(
-            "data.folder: not given; it says where the labelled images of source folder are: --data FOLDER"
+            "data.folder: not given; it says where the labelled images of source folder are: --data PATH"
         )
     images = open_labelled(Path(place), opened.subject.classes, case.config.class_names)
     first = [images.first(label, train + held) for label in range(opened.subject.classes)]
@@ -268,8 +268,8 @@ def _folder(
             opened.subject,
             pool,
             place,
-            order="folders",
-            mend="put images of the model's classes there, each class under its number or name",
+            order="images",
+            mend="give images of the model's classes there, each under its class's number or name",
             expected=expected_accuracy(case, settings),
         )
 
