@@ -29,10 +29,14 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 class Record:
-    """Parts are computed once: a killed run goes on where it stopped, as long as its settings are the same."""
+    """Parts are computed once: a killed run goes on where it stopped, as long as its settings are the same.
 
-    def __init__(self, benchmark: str, options: argparse.Namespace, **settings: Any) -> None:
+    dated: parts may be of several commits, and each says of which.
+    """
+
+    def __init__(self, benchmark: str, options: argparse.Namespace, *, dated: bool = False, **settings: Any) -> None:
         """Options that are paths are left out: they say nothing about the result."""
+        self._dated = dated
         self.path: Path = options.out
         self.device = resolve_device(options.device)
         prepare_process(self.device)
@@ -41,6 +45,8 @@ class Record:
         self.data: dict[str, Any] = json.loads(json.dumps({**head, "parts": {}}))
         if self.path.exists():
             before = json.loads(self.path.read_text(encoding="utf-8"))
+            if dated:
+                before["versions"]["commit"] = self.data["versions"]["commit"]
             changed = [
                 name for name in ("settings", "versions", "device", "threads") if before[name] != self.data[name]
             ]
@@ -54,6 +60,8 @@ class Record:
         if name not in parts:
             print(f"{self.data['benchmark']}: {name} ...", flush=True)
             parts[name] = json.loads(json.dumps(make(), allow_nan=False))
+            if self._dated:
+                parts[name]["commit"] = commit()
             self.write()
         return parts[name]
 
