@@ -159,9 +159,8 @@ def main() -> None:
     chosen = options.parse_args()
     torch.set_num_threads(1)
     # What is done in one call and in several is the same record.
-    asked = {
-        name: [part for part in vars(chosen).pop(name).split(",") if part] for name in ("scanners", "hardeners", "only")
-    }
+    lists = {name: vars(chosen).pop(name).split(",") for name in ("scanners", "hardeners", "only")}
+    asked = {name: [part for part in parts if part] for name, parts in lists.items()}
     record = Record("zoo", chosen, dated=True, given_per_class=_GIVEN, unseen_per_class=_UNSEEN)
     record.part("files without images", lambda: odd_files(chosen.real))
     entries = [entry for entry in ENTRIES if not asked["only"] or entry.name in asked["only"]]

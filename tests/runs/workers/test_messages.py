@@ -12,7 +12,7 @@ from trojai_moth.runs.run import ModelStep
 from trojai_moth.runs.workers.worker import Inherited, _Driver, log_here
 
 LOG = logging.getLogger("trojai_moth.somewhere")
-DEBUG = Inherited(overtime=30.0, trust=False, level=logging.INFO, debug=True)
+DEBUG = Inherited(overtime=30.0, trust=False, architectures=frozenset(), level=logging.INFO, debug=True)
 
 
 class Stubborn(Exception):
