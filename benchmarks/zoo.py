@@ -1,4 +1,4 @@
-"""Strangers' classifiers, most of them backdoored: what loads, what the scanners say, and what hardening leaves of a backdoor.
+"""Strangers' classifiers, most of them backdoored: what loads, what scanners say, what hardening leaves of backdoors.
 
     python benchmarks/zoo.py REAL --out benchmarks/results/zoo.json [--scanners a,b] [--hardeners c,d] [--only NAME,...]
 
