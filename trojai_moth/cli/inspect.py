@@ -28,7 +28,7 @@ def inspect_file(file: Path, as_json: bool) -> None:
     """Say what a model FILE is, without loading it: nothing in it is run, and nothing is written.
 
     Shows the container, the versions of torch that write such files, every name its pickles ask for, architecture,
-    classes, tensors, hash and verdict. Exit code 0: can be loaded; 2: is refused, with the reason.
+    classes, entries, tensors, hash and verdict. Exit code 0: can be loaded; 2: is refused, with the reason.
     """
     from ..core.records import to_json
     from ..loading import inspect_model
@@ -72,7 +72,12 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
         lines += [("bytes", str(found.bytes)), ("sha256", found.sha256)]
         lines += [("container", found.container), ("written by", found.written_by)]
         classes = f", {found.classes} classes" if found.classes else ""
-        lines += [("architecture", f"{found.architecture or 'not one this tool knows'}{classes}")]
+        guess = f", perhaps {found.outputs} classes" if (found.outputs or 0) > 1 else ""
+        lines += [("architecture", f"{found.architecture or 'not one this tool knows'}{classes or guess}")]
+        if found.entries:
+            lines += [("entries", "\n".join(f"{name}: {count} tensors" for name, count in found.entries.items()))]
+        if found.first_tensors:
+            lines += [("begins with", "\n".join(found.first_tensors))]
         lines += [("tensors", _tensors(found)), ("asks for", "\n".join(found.names) or "nothing")]
     reason = found.reason or _MEANING[found.verdict]
     return [*lines, ("verdict", f"{found.verdict}: {reason}")]

@@ -8,12 +8,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .inspection import Inspection, inspect_model
+from .own_code import allowing_architectures
 
 if TYPE_CHECKING:
     from .architectures import ARCHITECTURES, build_architecture
     from .load import LoadedModel, load_model
 
-__all__ = ["ARCHITECTURES", "Inspection", "LoadedModel", "build_architecture", "inspect_model", "load_model"]
+__all__ = [
+    "ARCHITECTURES",
+    "Inspection",
+    "LoadedModel",
+    "allowing_architectures",
+    "build_architecture",
+    "inspect_model",
+    "load_model",
+]
 
 _HOMES = MappingProxyType(
     {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,13 +14,14 @@ from .open_file import open_container, take_apart
 from .pickle_names import names_asked_for
 from .refusal import Refusal, quote, shown, unreadable
 from .steady_file import SteadyFile
-from .structure import Weights, find_weights
+from .structure import Weights, find_weights, last_length
 from .symbols import StorageClaim
 from .writer_version import written_by
 
 if TYPE_CHECKING:
     from .examine import Examined
 
+_SHOWN = 5
 Verdict = Literal["loadable", "loadable, structure not attested", "refused"]
 
 
@@ -37,6 +37,13 @@ class Inspection:
     names: tuple[str, ...] = Field(description="every name that its pickles ask for, in printable characters")
     architecture: str | None = Field(description="TrojAI name of the network that has these weights")
     classes: int | None
+    outputs: int | None = Field(
+        description="length of its last weight: for an unknown network a guess at its number of classes"
+    )
+    entries: dict[str, int] = Field(
+        description="a checkpoint's entries that are weights, by how many tensors they have"
+    )
+    first_tensors: tuple[str, ...] = Field(description="names and shapes of its first weights")
     tensors: int | None = Field(description="how many weights it names")
     tensor_bytes: int | None = Field(description="bytes of the storages behind them")
     dtypes: dict[str, int] = Field(description="tensors by number type")
@@ -66,7 +73,8 @@ def inspect_model(path: str | Path) -> Inspection:
 
 def _inspect(path: Path, file: SteadyFile) -> Inspection:
     found, reason = _judge(file)
-    container, weights = (found.container, found.weights) if found else _look(file)
+    container, sets = _look(file)
+    weights = found.weights if found else max(sets, key=lambda it: len(it.claims), default=None)
     architecture, classes = _network(weights)
     kind = container.kind if container else "unknown"
     return Inspection(
@@ -78,6 +86,9 @@ def _inspect(path: Path, file: SteadyFile) -> Inspection:
         names=() if kind == "safetensors" else tuple(_plain(name) for name in names_asked_for(file)),
         architecture=architecture,
         classes=classes,
+        outputs=last_length(weights.claims) if weights else None,
+        entries={it.entry: len(it.claims) for it in sets if it.entry},
+        first_tensors=_first(weights),
         tensors=len(weights.claims) if weights else None,
         tensor_bytes=sum(storage.nbytes for storage in _storages(weights)) if weights else None,
         dtypes=_dtypes(weights),
@@ -99,16 +110,19 @@ def _judge(file: SteadyFile) -> tuple[Examined | None, str | None]:
         return None, unreadable(error)
 
 
-def _look(file: SteadyFile) -> tuple[Container | None, Weights | None]:
-    """As much of a refused file as can be taken apart."""
+def _look(file: SteadyFile) -> tuple[Container | None, list[Weights]]:
+    """As much of any file as can be taken apart."""
     container = None
     try:
         container = open_container(file, tolerant=True)
-        return container, max(
-            find_weights(replace(container.content, foreign=None)), key=lambda found: len(found.claims)
-        )
+        return container, find_weights(container.content, any_class=True)
     except Exception:
-        return container, None
+        return container, []
+
+
+def _first(weights: Weights | None) -> tuple[str, ...]:
+    claims = list(weights.claims.items())[:_SHOWN] if weights else []
+    return tuple(f"{_plain(name)} {claim.shape}" for name, claim in claims)
 
 
 def _network(weights: Weights | None) -> tuple[str | None, int | None]:
@@ -141,5 +155,6 @@ def _plain(name: str) -> str:
 def _refused(path: Path, reason: str) -> Inspection:
     return Inspection(
         file=shown(path), bytes=None, sha256=None, container="unknown", written_by="unknown", names=(),
-        architecture=None, classes=None, tensors=None, tensor_bytes=None, dtypes={}, verdict="refused", reason=reason,
+        architecture=None, classes=None, outputs=None, entries={}, first_tensors=(),
+        tensors=None, tensor_bytes=None, dtypes={}, verdict="refused", reason=reason,
     )  # fmt: skip

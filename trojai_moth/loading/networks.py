@@ -118,7 +118,8 @@ def find_builder(name: str) -> Builder:
         return _of_timm(name, name.removeprefix(TIMM))
     plain = name.removeprefix(TASK)
     if ":" in plain:
-        return _of_code(name, import_factory(name))
+        with torch.random.fork_rng(devices=[]):
+            return _of_code(name, import_factory(name))
     stock = canonical_name(plain)
     factory = factory_of(stock) if stock else plain.lower()
     if factory in _torchvision_names():
@@ -128,7 +129,8 @@ def find_builder(name: str) -> Builder:
         return Builder(name, make, "num_classes", "", "torchvision", options, auxiliary)
     registered = [entry for entry in entry_points(group=GROUP) if entry.name == plain]
     if registered:
-        return _of_code(name, _registered(registered))
+        with torch.random.fork_rng(devices=[]):
+            return _of_code(name, _registered(registered))
     return _of_timm(name, factory if stock else plain)
 
 

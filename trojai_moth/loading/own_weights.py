@@ -18,7 +18,7 @@ from .architectures import Shapes, is_counter, shapes_of
 from .heads import find_head, with_channels, with_head
 from .networks import Builder
 from .refusal import Refusal, quote
-from .structure import Weights, parts_of, several
+from .structure import Weights, last_length, parts_of, several
 from .symbols import TensorClaim
 
 _TRIED_CLASSES = (10, 12)
@@ -178,7 +178,7 @@ def _fit_one(probe: _Probe, weights: Weights, classes: int | None, channels: int
         notes = [with_channels(network, shapes, channels), with_head(network, head, shapes) if head else ""]
     fitted, more = _compare(network, claims, builder.name)
     notes += [*more, _converted(network, fitted)]
-    count = classes or (2 if found == 1 else found) or _outputs(claims)
+    count = classes or (2 if found == 1 else found) or last_length(claims) or 1
     return Fitted(weights, network, fitted, count, tuple(filter(None, notes)))
 
 
@@ -204,12 +204,6 @@ def _classes(probe: _Probe, shapes: Shapes, head: str) -> int | None:
         there, _ = find_head(probe.builder.build(empty=True), shapes, head)
         found = next(iter(shapes.get(f"{there}.weight", ())), None)
     return found
-
-
-def _outputs(claims: Mapping[str, TensorClaim]) -> int:
-    """The length of the last weight, which is the number of outputs where the last layer comes last."""
-    sizes = [claim.shape[0] for claim in claims.values() if len(claim.shape) > 1]
-    return sizes[-1] if sizes else 1
 
 
 def _compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .constructors import DATA_PARALLEL
@@ -91,6 +91,11 @@ def _chosen(sets: list[Weights], entry: str) -> Weights:
     if entry not in parts:
         raise _no_entry(entry, [*filter(None, (weights.entry for weights in sets)), *parts])
     return parts[entry]
+
+
+def last_length(claims: Mapping[str, TensorClaim]) -> int | None:
+    """The length of the last weight, which is the number of outputs where the last layer comes last; None without."""
+    return next((claim.shape[0] for claim in reversed(claims.values()) if len(claim.shape) > 1), None)
 
 
 def _no_entry(entry: str | None, places: Sequence[str]) -> Refusal:
