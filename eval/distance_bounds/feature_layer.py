@@ -71,7 +71,7 @@ def last_feature_layer(subject: Subject, behind: int = 1) -> Iterator[FeatureLay
     """
     blank = torch.zeros(1, *subject.shape, device=subject.device)
     with subject.frozen() as module:
-        names = _cuts(module, blank, subject.classes, behind)
+        names = _cuts(module, blank, 1 if subject.output.single else subject.classes, behind)
         if not names:
             raise MothError(
                 f"{subject.architecture}: no place in this network that everything passes and {behind} convolutions "
@@ -80,18 +80,18 @@ def last_feature_layer(subject: Subject, behind: int = 1) -> Iterator[FeatureLay
         yield FeatureLayer(module, names[-1], blank)
 
 
-def _cuts(module: nn.Module, blank: Tensor, classes: int, behind: int) -> list[str]:
+def _cuts(module: nn.Module, blank: Tensor, outputs: int, behind: int) -> list[str]:
     """Names of the modules that cut the network before its last convolutions, in the order in which they are run.
 
-    A convolution with a channel per class is the classifier and is not meant.
+    A convolution with a channel for each of the network's ``outputs`` is the classifier and is not meant.
     """
-    outputs: list[tuple[str, _Node]] = []
+    given: list[tuple[str, _Node]] = []
     convolutions: list[int] = []
 
     def note(name: str, part: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(part, nn.Conv2d) and part.out_channels != classes:
-            convolutions.append(len(outputs))
-        outputs.append((name, output.grad_fn if isinstance(output, Tensor) and output.dim() == blank.dim() else None))
+        if isinstance(part, nn.Conv2d) and part.out_channels != outputs:
+            convolutions.append(len(given))
+        given.append((name, output.grad_fn if isinstance(output, Tensor) and output.dim() == blank.dim() else None))
 
     with ExitStack() as stack, torch.enable_grad():
         for name, part in module.named_modules():
@@ -99,8 +99,8 @@ def _cuts(module: nn.Module, blank: Tensor, classes: int, behind: int) -> list[s
         logits = module(blank.clone().requires_grad_())
     if len(convolutions) < behind:
         return []
-    calls = Counter(name for name, _ in outputs)
-    candidates = [pair for pair in outputs[: convolutions[-behind]] if pair[1] is not None and calls[pair[0]] == 1]
+    calls = Counter(name for name, _ in given)
+    candidates = [pair for pair in given[: convolutions[-behind]] if pair[1] is not None and calls[pair[0]] == 1]
     return [name for name, node in candidates if not _goes_past(node, logits.grad_fn)]
 
 

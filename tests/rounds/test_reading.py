@@ -288,5 +288,6 @@ def test_labels_are_not_read_here(round_dir):
     fields = {*vars(cases[0]), *vars(cases[0].config)}
     assert fields == {
         *("model_id", "directory", "config", "names", "packed", "linked_model"),
-        *("architecture", "classes", "stored_size", "size", "normalisation"),
+        *("architecture", "classes", "stored_size", "size", "normalisation", "width", "channels", "class_names"),
+        *("entry", "images", "expect_accuracy", "described"),
     }

@@ -28,7 +28,7 @@ def with_statistics(module):
     """Batch norm as it is after training, not as it is made."""
     stream = torch.Generator().manual_seed(0)
     for part in module.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
+        if isinstance(part, torch.nn.BatchNorm2d) and part.running_mean is not None:
             part.running_mean.copy_(0.2 * torch.randn(part.num_features, generator=stream))
             part.running_var.copy_(0.5 + torch.rand(part.num_features, generator=stream))
     return module.eval()
@@ -81,7 +81,77 @@ class Untraceable(Shared):
         return self.head(self.norm(self.conv(x)).mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize("module", [Shared(True), Shared(False), Untraceable(True)])
+class Tied(Shared):
+    """A second convolution has the first one's weights."""
+
+    def __init__(self):
+        super().__init__(True)
+        self.tied, self.other = torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
+        self.tied.weight = self.conv.weight
+
+    def forward(self, x):
+        return self.head(self.other(self.tied(self.norm(self.conv(x)))).mean(dim=(2, 3)))
+
+
+class Reread(Shared):
+    """The convolution's weights are used once more, without calling it."""
+
+    def forward(self, x):
+        return self.head((self.norm(self.conv(x)) + torch.nn.functional.conv2d(x, self.conv.weight)).mean(dim=(2, 3)))
+
+
+class TwoNames(Shared):
+    """The batch norm has two names."""
+
+    def __init__(self):
+        super().__init__(True)
+        self.again = torch.nn.Sequential(self.conv, self.norm)
+
+    def forward(self, x):
+        return self.head(self.again(x).mean(dim=(2, 3)))
+
+
+class Once(Shared):
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).mean(dim=(2, 3)))
+
+
+class Computed(Once):
+    """The convolution's weights are computed from others."""
+
+    def __init__(self):
+        super().__init__(True)
+        torch.nn.utils.parametrizations.weight_norm(self.conv)
+
+
+class Hooked(Once):
+    """Something is done to what the convolution gives."""
+
+    def __init__(self):
+        super().__init__(True)
+        self.conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+class NoStatistics(Once):
+    """The batch norm takes each batch's own."""
+
+    def __init__(self):
+        super().__init__(True)
+        self.norm = torch.nn.BatchNorm2d(3, track_running_stats=False)
+
+
+def test_what_is_called_once_is_folded():
+    assert fold(Once(True)).pairs == (("conv", "norm"),)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(Shared(True), Shared(False), Untraceable(True)),
+        *(Tied(), Reread(True), TwoNames(), Computed(), Hooked(), NoStatistics()),
+    ],
+    ids=lambda module: type(module).__name__,
+)
 def test_what_can_not_be_folded_is_left(module):
     module = with_statistics(module)
     twin = fold(module)

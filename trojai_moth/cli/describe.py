@@ -52,8 +52,8 @@ def describe(
 ) -> None:
     """Write model.json beside the weights of MODEL, a weights file or its folder, and check it by accuracy.
 
-    It says which network the weights are of, its classes, its input and its accuracy, so that all other commands take
-    the folder, and a folder of such folders is a round. What is not given is found out with the images of --data. On a
+    It says which network the weights are of, its classes, its input and its accuracy. All other commands then take the
+    folder, and a folder of such folders is a round. What is not given is found out with the images of --data. On a
     terminal it asks for the network and the images where they are not given.
 
     Example: trojai-moth describe resnet20.th --architecture nets:resnet20 --data cifar-10-batches-py

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ _NOISE_SEED: Final = 0
 # By which share of the largest logit one image's may change with the others in its batch: reduced precision of GPUs.
 _ALONE_TOLERANCE: Final = 1e-2
 # Names of logits in outputs that are dictionaries, in the order in which they are looked for.
-_NAMES: Final[tuple[Place, ...]] = tuple(name for name in get_args(Place) if name not in ("whole", "first", "last"))
+_NAMES: Final[tuple[Place, ...]] = ("logits", "out", "output", "pred")
 _BatchNorm = nn.modules.batchnorm._BatchNorm  # torch has no public name for batch norm of any dimension
 
 
@@ -52,7 +52,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> logits (N, K)."""
-        return _logits(self.given(x), self.output, x)
+        return _logits(self.given(x), self.output)
 
     def given(self, x: Tensor) -> Any:
         """Images (N, C, H, W) in [0, 1] -> what the network gives, whatever that is."""
@@ -68,15 +68,15 @@ def as_classifier(
     return network.eval() if plain else Classifier(network, expected, output).eval()
 
 
-def _logits(given: Any, output: OutputReading, x: Tensor) -> Tensor:
+def _logits(given: Any, output: OutputReading) -> Tensor:
     """Nothing here depends on values, so that the whole can be traced and compiled."""
     if output.place == "whole":
         # GoogLeNet and Inception give their side outputs too while they train; the first is the classifier's.
         values: Tensor = given[0] if isinstance(given, tuple) else given
     else:
         values = given[{"first": 0, "last": -1}.get(output.place, output.place)]
-    if output.flat:
-        values = values.reshape(x.shape[0], -1)
+    if output.row:
+        values = values.reshape(-1, output.row)
     if output.kind == "probabilities":
         values = values.float()
         found = values.clamp_min(_LEAST).log()
@@ -97,9 +97,8 @@ def find_output(module: nn.Module, x: Tensor, classes: int | None = None, where:
     _refuse_lazy(module, where)
     few = x[torch.linspace(0, len(x) - 1, min(len(x), _ASKED)).round().long()]
     given = _ask(module, few, where)
-    place, values, flat = _choose(given, len(few), classes, where)
+    place, values = _choose(given, len(few), classes, where)
     alone = _at(_ask(module, few[:1], where), place)
-    flat = flat or alone.dim() != values.dim()  # squeezed, which takes away more of one image's output
     rows = values.reshape(len(few), -1)
     if alone.numel() != rows.shape[1]:
         raise UnusableNetworkError(where, f"gives {_sizes(alone)} numbers for one image and {_sizes(values)} for more")
@@ -114,7 +113,9 @@ def find_output(module: nn.Module, x: Tensor, classes: int | None = None, where:
     stream = torch.Generator().manual_seed(_NOISE_SEED)
     noise = torch.rand(few.shape, generator=stream).to(few)
     seen = torch.cat([rows, _at(_ask(module, noise, where), place).reshape(rows.shape)])
-    return OutputReading(place=place, kind=_kind(seen.float()), single=seen.shape[1] == 1, flat=flat)
+    # Where dimensions are squeezed, one image's output has fewer than that of several.
+    row = 0 if values.dim() == alone.dim() == 2 else rows.shape[1]
+    return OutputReading(place=place, kind=_kind(seen.float()), single=rows.shape[1] == 1, row=row)
 
 
 @torch.no_grad()
@@ -122,7 +123,7 @@ def classes_of(module: nn.Module, x: Tensor, output: OutputReading) -> int:
     """How many classes a network has, read in this way; x (N, C, H, W) are images as for :func:`find_output`."""
     module.eval()
     given = module.given(x[:1]) if isinstance(module, Classifier) else module(x[:1])
-    return int(_logits(given, output, x[:1]).shape[1])
+    return int(_logits(given, output).shape[1])
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
@@ -156,8 +157,8 @@ def _ask(module: nn.Module, x: Tensor, where: str) -> Any:
         raise UnusableNetworkError(where, f"cannot take images of {size} ({reason:.120})") from None
 
 
-def _choose(given: Any, images: int, classes: int | None, where: str) -> tuple[Place, Tensor, bool]:
-    """Where the logits are, what is there, and whether it must be brought to (N, K)."""
+def _choose(given: Any, images: int, classes: int | None, where: str) -> tuple[Place, Tensor]:
+    """Where the logits are, and what is there."""
     found = [(place, values, _width(values, images)) for place, values in _parts(given)]
     fitting = [
         (place, values, width)
@@ -169,7 +170,7 @@ def _choose(given: Any, images: int, classes: int | None, where: str) -> tuple[P
     if classes is None and len({width for _, _, width in fitting}) > 1:
         raise UnusableNetworkError(where, f"gives {_described(given)}; say how many classes it has")
     place, values, _ = min(fitting, key=lambda one: one[1].dim() != 2)
-    return place, values, values.dim() != 2
+    return place, values
 
 
 def _parts(given: Any) -> list[tuple[Place, Tensor]]:
@@ -178,10 +179,9 @@ def _parts(given: Any) -> list[tuple[Place, Tensor]]:
     if isinstance(given, Tensor):
         parts = [("whole", given)]
     elif isinstance(given, Mapping):
-        named: list[tuple[Place, Any]] = [(name, given[name]) for name in _NAMES if name in given]
-        parts = named[:1]
+        parts = [(name, given[name]) for name in _NAMES if name in given][:1]
     elif isinstance(given, tuple | list) and given:
-        parts = [("first", given[0]), ("last", given[-1])][: len(given)]
+        parts = [("first", given[0])] if len(given) == 1 else [("first", given[0]), ("last", given[-1])]
     return [(place, part) for place, part in parts if isinstance(part, Tensor) and part.is_floating_point()]
 
 

@@ -19,12 +19,12 @@ class OutputReading:
     )
     kind: Kind = Field(default="logits", description="the logarithm is taken of probabilities")
     single: bool = Field(default=False, description="one number for each image, which is about the second class of two")
-    flat: bool = Field(default=False, description="brought to (N, K), because it has dimensions of length 1 or lacks N")
+    row: int = Field(default=0, ge=0, description="numbers for each image that it is cut into; 0: it is (N, K) already")
 
     @property
     def plain(self) -> bool:
         """Whether the output is logits (N, K) as it is; logarithms of probabilities are logits, too."""
-        return (self.place, self.single, self.flat) == ("whole", False, False) and self.kind != "probabilities"
+        return (self.place, self.single, self.row) == ("whole", False, 0) and self.kind != "probabilities"
 
     @property
     def note(self) -> str:

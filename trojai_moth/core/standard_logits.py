@@ -45,6 +45,10 @@ _COMMON = 1000.0
 # How exactly a changed last layer must give the logits that are wanted, as a share of the largest.
 _TOLERANCE = 1e-3
 _COMPARED = 8
+# So far below the largest the logarithms of probabilities are exact, those of a single probability near 1 less far.
+_REACH, _REACH_OF_ONE = 80.0, 14.0
+# How often, and from which excess on, the factor is corrected for probabilities that were too certain.
+_TRIES, _TOO_WIDE = 8, 1.05
 
 
 class UnusableLogits(MothError):
@@ -99,10 +103,9 @@ def standardised(subject: Subject, images: ImagePool) -> Subject:
         if _uneven(found, few) and _scales_per_class(alike, few.y.cpu()) is None:
             own = None  # it is the images that have scales
     if own is None:
-        factor = SPREAD / spread(logits)
-        folded = _folded(subject, factor, few.x[:_COMPARED], logits[:_COMPARED])
+        factor = standard_spread(subject) / spread(logits)
         centre, scale = torch.zeros(logits.shape[1]), torch.full((logits.shape[1],), factor)
-        found = folded or _hooked(subject, centre, scale)
+        found = _folded_certain(subject, factor, few.x, logits) or _hooked(subject, centre, scale)
     return _hooked(subject, centre, scale, even=True) if _uneven(found, few) else found
 
 
@@ -134,6 +137,15 @@ def _unhook(module: nn.Module) -> None:
 def spread(logits: Tensor) -> float:
     """Median over images of the standard deviation over classes; logits (N, classes), at least 2 classes."""
     return float(logits.double().std(1, correction=0).median())
+
+
+def standard_spread(subject: Subject) -> float:
+    """The spread that its logits are brought to.
+
+    A single probability near 1 is so coarse in float32 that there is no gradient above a spread of 8, so that half of
+    the others' must do.
+    """
+    return SPREAD / 2 if subject.output.single and subject.output.kind == "probabilities" else SPREAD
 
 
 def _problem(logits: Tensor) -> str | None:
@@ -210,6 +222,18 @@ def _evened(logits: Tensor) -> Tensor:
     return logits / largest * (SPREAD / spreads)
 
 
+def _folded_certain(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subject | None:
+    """As _folded; of probabilities that were too certain for float32, with a factor that they are not any longer."""
+    found = _folded(subject, factor, x[:_COMPARED], logits[:_COMPARED])
+    for _ in range(_TRIES if subject.output.kind != "logits" else 0):
+        excess = spread(found.logits(x)) / standard_spread(subject) if found else 1.0
+        if not excess > _TOO_WIDE:  # the spread was what it seemed
+            break
+        factor /= excess
+        found = _folded(subject, factor, x[:_COMPARED], logits[:_COMPARED])
+    return found
+
+
 def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subject | None:
     """With the factor on the last layer's weights, where that is the same; training then has ordinary weights, too."""
     layers = [name for name, part in subject.module.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
@@ -224,6 +248,8 @@ def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subje
                 part.copy_(scaled)
         found = replace(subject, module=module, logit_scale=done)
         wanted, given = logits.double() * factor, found.logits(x).cpu().double()
+        if subject.output.kind != "logits":
+            wanted, given = _known_of_probabilities(wanted, given, factor, subject.output.single)
         allowed = _TOLERANCE * float(wanted.abs().max())
         if done.centred:
             rounding = torch.finfo(torch.float32).eps * float(wanted.abs().max())
@@ -232,6 +258,15 @@ def _folded(subject: Subject, factor: float, x: Tensor, logits: Tensor) -> Subje
         if float((given - wanted).abs().max()) <= allowed:
             return found
     return None
+
+
+def _known_of_probabilities(wanted: Tensor, given: Tensor, factor: float, single: bool) -> tuple[Tensor, Tensor]:
+    """Both logits (N, K) as far as their probabilities say them: below the largest, and where they were not too small.
+
+    What all logits of an image have in common is in no probability, and changes no loss.
+    """
+    wanted, given = (one - one.amax(1, keepdim=True) for one in (wanted, given))
+    return wanted, torch.where(wanted < -min(factor, 1.0) * (_REACH_OF_ONE if single else _REACH), wanted, given)
 
 
 def _scaled(parts: Sequence[Tensor], done: LogitScale) -> list[Tensor]:

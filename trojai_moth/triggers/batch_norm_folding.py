@@ -6,6 +6,7 @@ Only for a copy that is run in evaluation mode; the network that is trained keep
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -52,18 +53,35 @@ def _pairs(module: nn.Module) -> tuple[tuple[str, str], ...]:
         graph = fx.Tracer().trace(module)
     except Exception:  # control flow that depends on values, or whatever else a research network does
         return ()
-    layers = dict(module.named_modules())
+    layers, own = dict(module.named_modules()), _own_layers(module)
     calls = [node for node in graph.nodes if node.op == "call_module"]
-    once = {name for name in layers if sum(node.target == name for node in calls) == 1}
+    # A layer whose weights are also read by themselves is used more often than it is called.
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    once = {name for name in own - read if sum(node.target == name for node in calls) == 1}
     pairs = []
     for node in calls:
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or before not in calls or len(before.users) != 1:
             continue
-        is_norm = isinstance(layers[node.target], nn.BatchNorm2d) and layers[node.target].track_running_stats
+        is_norm = isinstance(layers[node.target], nn.BatchNorm2d) and layers[node.target].running_mean is not None
         if is_norm and isinstance(layers[before.target], nn.Conv2d) and {node.target, before.target} <= once:
             pairs.append((str(before.target), str(node.target)))
     return tuple(pairs)
+
+
+def _own_layers(module: nn.Module) -> set[str]:
+    """Layers with one name and weights of their own: neither shared, nor computed from others, nor with hooks on it."""
+    layers, weights = (
+        Counter(map(id, (part for _, part in named)))
+        for named in (module.named_modules(remove_duplicate=False), module.named_parameters(remove_duplicate=False))
+    )
+    own = set()
+    for name, layer in module.named_modules():
+        alone = all(weights[id(weight)] == 1 for weight in layer.parameters(recurse=False))
+        plain = not layer._forward_hooks and not layer._forward_pre_hooks and not hasattr(layer, "parametrizations")
+        if layers[id(layer)] == 1 and alone and plain:
+            own.add(name)
+    return own
 
 
 def _folded_values(module: nn.Module, pairs: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
