@@ -50,5 +50,5 @@ def _other(classes: Collection[Name], tensors: Collection[str]) -> str:
     for symbol in classes:
         for pattern, what in _CLASSES:
             if re.fullmatch(pattern, str(symbol)[:200]):
-                return f"{what} (it asks for {quote(symbol)[1:-1]})"
+                return f"{what} (it asks for {quote(symbol, 100)[1:-1]})"
     return ""
