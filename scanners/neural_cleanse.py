@@ -3,14 +3,20 @@
 ``universal``: one trigger per target over the images of all other classes; flagged when a target's size is an outlier
 below the others by the median absolute deviation (their section V-B).
 
-``pairwise``: one trigger per directed class pair, which is what round 4's one-to-one backdoors need. A short look at
-all pairs on few images, then the pairs with the smallest triggers in full on more of them, since a trigger that fits
-few images is small without meaning much. By ``rule`` size, flagged when the smallest that works is within the size that
-K-Arm (Shen et al., ICML 2021) allows an injected trigger. That size takes no notice of how small this model's other
-triggers are; by rule outlier, flagged when the smallest of the first look lies so far below all pairs' that it is an
-outlier among the logarithms of their sizes, by the same median absolute deviation.
+``pairwise``: one trigger per directed class pair, which is what round 4's one-to-one backdoors need. By ``rule`` size,
+flagged when the smallest that works is within the size that K-Arm (Shen et al., ICML 2021) allows an injected trigger.
+That size takes no notice of how small this model's other triggers are; by rule outlier they are judged as universal
+ones are.
 
-``both``: flagged when either is.
+``both``: flagged when either is. So are networks searched of which nobody knows what kind of backdoor they may have.
+
+Either way a short look at all of them on few images comes first, and then the smallest are searched in full on more,
+since a trigger that fits few images is small without meaning much. An outlier is the smallest of these among the
+others of the first look, so that an ordinary one, which grows with the images, is none. Sizes count by their
+logarithms, since they differ by factors, and the bound is that for outliers by this deviation among so few (Iglewicz
+and Hoaglin 1993), where Neural Cleanse has sizes as they are and 2, which flags clean networks of strangers, too
+(benchmarks/zoo_triggers.py). And its trigger must work on images held back: as often as ODSCAN (Cheng et al., IEEE S&P 2024)
+asks of an injected one.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
@@ -31,7 +37,7 @@ from ..rounds.samples import Samples
 from ..triggers.inversion import InversionResult, invert, random_start
 from ..triggers.precision import PrecisionChoice
 from ..triggers.task import InversionSettings, make_task
-from ..triggers.trigger import AnyPair, pixels_at, stamp
+from ..triggers.trigger import SIZE_FLOOR, AnyPair, pixels_at, stamp
 from .base import Scanner
 from .result import Candidate, ScanResult
 
@@ -53,12 +59,21 @@ class NeuralCleanseSettings:
     screen_keep: int = Field(
         default=8, gt=0, le=1_000_000, description="pairs with the smallest triggers that are inverted in full"
     )
+    universal_images: int = Field(
+        default=3, gt=0, le=100_000, description="images of a class in the first look at all targets"
+    )
+    universal_keep: int = Field(
+        default=2, gt=0, le=1_000_000, description="targets with the smallest triggers that are inverted in full"
+    )
     success_bound: float = Field(default=0.9, gt=0, le=1, description="success rate of a pair trigger (MOTH: 0.9)")
     universal_bound: float = Field(default=0.99, gt=0, le=1, description="success rate of a universal trigger (0.99)")
     pair_bound: float = Field(
         default=1000.0, gt=0, le=1e12, description="largest suspicious pair trigger, pixels of 224 x 224"
     )
-    outlier_index: float = Field(default=2.0, gt=0, le=1e12, description="anomaly index of an outlier (NC: 2)")
+    outlier_index: float = Field(default=3.5, gt=0, le=1e12, description="anomaly index of an outlier (NC: 2)")
+    outlier_success: float = Field(
+        default=0.6, ge=0, le=1, description="success rate of an outlier on images held back (ODSCAN: 0.6)"
+    )
     batch_images: int = Field(default=0, ge=0, le=100_000, description="images per forward pass; 0: found by itself")
     precision: PrecisionChoice = Field(
         default="auto", description="auto: bf16 where that is faster; what is found is checked again in fp32"
@@ -85,6 +100,7 @@ class NeuralCleanse(Scanner):
             worst = next((verdict for verdict in verdicts if verdict.score is None), worst)
         if worst.score is None:
             return worst
+        verdicts.sort(key=lambda verdict: verdict is not worst)  # what decided comes first
         return ScanResult(
             scanner=self.name,
             outcome=worst.outcome,
@@ -95,29 +111,13 @@ class NeuralCleanse(Scanner):
         )
 
     def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
-        """By size: score = ln(bound / smallest size); not judged where no trigger works at all.
-
-        By outlier: score = ln(anomaly index / bound) of the smallest screened pair, as for universal triggers.
-        """
+        """By size: score = ln(bound / smallest size); not judged where no trigger works at all. By outlier: below."""
         settings = self.settings
         pairs: list[AnyPair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
-        few = samples.train.first_per_class(settings.screen_images)
-        task = make_task(few.y, pairs)
-        start = random_start(task, subject.shape, derive_seed(seed, self.name))
-        screened = invert(
-            subject, few.x, task, self._inversion(settings.screen_steps, settings.success_bound), start
-        ).require_looked_at()
-        kept = torch.tensor(_smallest_first(screened)[: settings.screen_keep])
-        full = samples.train.first_per_class(settings.images_per_class)
-        task = make_task(full.y, [pairs[row] for row in kept.tolist()])
-        start = (screened.mask[kept].cpu(), screened.pattern[kept].cpu())
-        result = invert(
-            subject, full.x, task, self._inversion(settings.steps, settings.success_bound), start
-        ).require_looked_at()
-        found = self._candidates(subject, samples.held, result)
+        look = _Look(settings.screen_images, settings.screen_steps, settings.screen_keep, settings.success_bound)
+        sizes, found = self._look_twice(subject, samples, pairs, look, seed)
         if settings.rule == "outlier":
-            sizes = screened.size[screened.converged].log().tolist()
-            return self._outlier(sizes, "the smallest pair trigger of the first look", "pair triggers", found)
+            return self._outlier(sizes, "pair triggers", found)
         best, bound = found[0], pixels_at(subject.area, settings.pair_bound)
         if best.size is None:
             return self.not_judged("no pair trigger works, so that none can be called too small")
@@ -125,28 +125,49 @@ class NeuralCleanse(Scanner):
         return self.judged(math.log(bound / max(best.size, 1e-3)), words, found)
 
     def universal(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
-        """Score = ln(anomaly index / bound) of the smallest target; targets without a trigger are left out."""
+        """By outlier, one trigger for each target; targets without a trigger are left out."""
         settings = self.settings
         pairs: list[AnyPair] = [(None, t) for t in range(subject.classes) if any(v != t for v in present)]
-        images = samples.train.first_per_class(settings.images_per_class)
-        task = make_task(images.y, pairs)
-        start = random_start(task, subject.shape, derive_seed(seed, self.name))
-        result = invert(
-            subject, images.x, task, self._inversion(settings.steps, settings.universal_bound), start
-        ).require_looked_at()
-        found = self._candidates(subject, samples.held, result)
-        sizes = [candidate.size for candidate in found if candidate.size is not None]
-        return self._outlier(sizes, f"universal trigger of target {found[0].target}", "universal triggers", found)
+        look = _Look(settings.universal_images, settings.steps, settings.universal_keep, settings.universal_bound)
+        sizes, found = self._look_twice(subject, samples, pairs, look, seed)
+        return self._outlier(sizes, "universal triggers", found)
 
-    def _outlier(self, sizes: list[float], smallest: str, kind: str, found: list[Candidate]) -> ScanResult:
-        if not sizes:
+    def _look_twice(
+        self, subject: Subject, samples: Samples, pairs: list[AnyPair], look: _Look, seed: int
+    ) -> tuple[dict[AnyPair, float], list[Candidate]]:
+        """Sizes of the first look by pair, of those that work, and the smallest in full, as evidence."""
+        settings = self.settings
+        few = samples.train.first_per_class(look.images)
+        task = make_task(few.y, pairs)
+        start = random_start(task, subject.shape, derive_seed(seed, self.name))
+        first = invert(subject, few.x, task, self._inversion(look.steps, look.bound), start).require_looked_at()
+        kept = torch.tensor(_smallest_first(first)[: look.keep])
+        full = samples.train.first_per_class(settings.images_per_class)
+        task = make_task(full.y, [pairs[row] for row in kept.tolist()])
+        start = (first.mask[kept].cpu(), first.pattern[kept].cpu())
+        again = invert(subject, full.x, task, self._inversion(settings.steps, look.bound), start).require_looked_at()
+        works = zip(pairs, first.size.tolist(), first.converged.tolist(), strict=True)
+        return {pair: size for pair, size, work in works if work}, self._candidates(subject, samples.held, again)
+
+    def _outlier(self, sizes: dict[AnyPair, float], kind: str, found: list[Candidate]) -> ScanResult:
+        """Score = ln(anomaly index / bound) of the smallest in full among the others of the first look.
+
+        Below 0, too, where it works on too few images held back.
+        """
+        best = found[0]
+        if best.size is None:
             return self.not_judged(f"none of the {kind} works, so that none can be called too small")
-        indices = anomaly_indices(sizes)
+        others = [size for pair, size in sizes.items() if pair != (best.victim, best.target)]
+        indices = anomaly_indices([math.log(max(size, SIZE_FLOOR)) for size in (best.size, *others)])
         if indices is None:
             return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)
-        index = max(indices)
-        words = f"{smallest} has anomaly index {index:.1f}"
-        return self.judged(math.log(max(index, 1e-3) / self.settings.outlier_index), words, found)
+        words = f"{best.size:.1f} pixels to {_name(best)}: anomaly index {indices[0]:.1f} among {kind}"
+        score = math.log(max(indices[0], 1e-3) / self.settings.outlier_index)
+        held = best.held_success
+        if held is not None and held < self.settings.outlier_success:
+            words += f", but it works on {held:.0%} of the images held back"
+            score = min(score, math.log(max(held, 1e-3) / self.settings.outlier_success))
+        return self.judged(score, words, found)
 
     def _candidates(self, subject: Subject, held: ImagePool, result: InversionResult) -> list[Candidate]:
         """Every row as evidence, smallest working trigger first, those that never worked last."""
@@ -161,6 +182,20 @@ class NeuralCleanse(Scanner):
         return InversionSettings(
             steps=steps, success_bound=bound, batch_images=batch, stall_steps=steps, precision=precision
         )
+
+
+class _Look(NamedTuple):
+    """The first look: images of a class, steps, how many it keeps, and the success rate that a trigger must reach."""
+
+    images: int
+    steps: int
+    keep: int
+    bound: float
+
+
+def _name(candidate: Candidate) -> str:
+    """E.g. ``5``, ``3 from 7``."""
+    return f"{candidate.target}" + ("" if candidate.victim is None else f" from {candidate.victim}")
 
 
 def _smallest_first(result: InversionResult) -> list[int]:

@@ -177,6 +177,23 @@ def test_two_files_of_arrays(tmp_path):
         open_labelled(tmp_path / "x_test.npy", 3)
 
 
+def test_heads_and_texts_that_no_program_writes(tmp_path):
+    np.save(tmp_path / "x.npy", PIXELS)
+    np.save(tmp_path / "y.npy", LABELS)
+    content = (tmp_path / "x.npy").read_bytes()
+    for damaged in (
+        content.replace(b")", b"(", 1),
+        content.replace(b"|u1", b"|O8"),
+        b"\x93NUMPY\x09\x00" + content[8:],
+    ):
+        (tmp_path / "x.npy").write_bytes(damaged)
+        with pytest.raises(SettingsError, match=r"x\.npy: (not a readable file of arrays|holds objects of Python)"):
+            open_labelled(tmp_path / "x.npy", 3)
+    for code in (0xD800, 0x110000):
+        names = np.array([0x61, 0x62, code, 0x61], np.uint32).view("U1")
+        assert "not one class for each image" in refused(saved(tmp_path, x=PIXELS, y=names))
+
+
 def test_the_papers_images_are_read(extra_data):
     path = extra_data / "real" / "paper" / "cifar10_first4000.npz"
     if not path.is_file():

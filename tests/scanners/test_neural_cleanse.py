@@ -72,7 +72,7 @@ def test_where_no_trigger_works_at_all_nothing_is_judged(mode):
 
 def test_universal_mode_inverts_one_trigger_per_target():
     verdict = scan(PlantedNet(), mode="universal")
-    assert [candidate.victim for candidate in verdict.evidence] == [None] * 3
+    assert [candidate.victim for candidate in verdict.evidence] == [None] * 2  # of three targets the smallest
     assert "anomaly index" in verdict.reason
 
 
@@ -80,11 +80,31 @@ def test_universal_mode_inverts_one_trigger_per_target():
 def test_by_the_outlier_rule_the_planted_pair_stands_out_among_all_pairs(backdoor, outcome):
     """Its half a pixel among five pairs of 4 to 12 is one whatever the bound on sizes; these alone hold no outlier."""
     verdict = scan(PlantedNet(backdoor=backdoor), rule="outlier", screen_steps=300, pair_bound=1e-9)
-    assert verdict.outcome == outcome and "among" not in verdict.reason
-    index = float(verdict.reason.rsplit(" ", 1)[1])
-    assert verdict.score == pytest.approx(math.log(index / 2.0), abs=0.1)
+    assert verdict.outcome == outcome
+    index = float(verdict.reason.partition("anomaly index ")[2].split()[0])
+    assert verdict.score == pytest.approx(math.log(index / 3.5), abs=0.1)
     if backdoor:
         assert (verdict.evidence[0].victim, verdict.evidence[0].target) == (2, 0)
+
+
+def test_an_outlier_that_does_not_work_on_images_held_back_is_none():
+    held = planted_images(seed=1)
+    victims = held.y == 2
+    held.x[victims, :, 5] = 0.0  # held-back victims lack the row that opens the backdoor
+    held.x[victims, :, 3, : BRIGHT[1]] = 1.0
+    settings = NeuralCleanseSettings(**{**FAST, "rule": "outlier", "screen_steps": 300})
+    net = make_subject(PlantedNet(backdoor=(2, 0, 24.0)))
+    verdict = NeuralCleanse(settings)(net, make_samples(planted_images(), held), seed=5)
+    assert verdict.outcome == "clean" and "works on 0% of the images held back" in verdict.reason
+
+
+def test_networks_of_unknown_kind_are_searched_for_both_kinds_of_triggers():
+    assert make_scanner("neural-cleanse", {}).settings.mode == "pairwise"
+    chosen = make_scanner("neural-cleanse", {"steps": 7}, described=True).settings
+    assert (chosen.mode, chosen.rule, chosen.steps) == ("both", "outlier", 7)
+    combined = make_scanner("neural-cleanse,filter", {"neural-cleanse": {"mode": "universal"}}, described=True)
+    assert combined.settings["neural-cleanse"]["mode"] == "universal"
+    assert combined.settings["neural-cleanse"]["rule"] == "outlier"
 
 
 def test_the_outlier_rule_needs_pairs_to_compare_with():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ _TRACE, _LEAST_WHITE = 1e-3, 16
 _AT_ONCE = 256
 _MOST_ARRAYS, _SHOWN = 1000, 8
 _MOST_NAME_BYTES = 1 << 20
+_HALVES = (0xD800, 0xDFFF)  # halves of characters, which are no text by themselves
 _BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -179,12 +181,17 @@ def _read(opened: Callable[[], IO[bytes]], size: int, where: str) -> np.ndarray:
 
 
 def _header(file: IO[bytes]) -> _Header:
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"numpy's format {version[0]}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return _Header(shape, dtype, math.prod(shape) * dtype.itemsize)
+    """Shape and number type; ValueError where they cannot be read."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = _HEADERS[version]
+        shape, _, dtype = read(file)
+        return _Header(shape, dtype, math.prod(shape) * dtype.itemsize)
+    except Exception as error:  # it is text that is parsed, which raises whatever it stumbles on
+        raise ValueError(f"its head is damaged, {type(error).__name__}") from None
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def _unreadable(path: Path, error: Exception) -> SettingsError:
@@ -198,9 +205,14 @@ def _names(values: np.ndarray) -> tuple[str, ...] | None:
 
 
 def _texts(values: np.ndarray) -> list[str] | None:
+    """Text (N,) as Python's; None where it is none, or no characters that can be written."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
-    return [str(value) for value in values] if values.dtype.kind == "U" else None
+    if values.dtype.kind != "U":
+        return None
+    codes = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))).view(np.uint32)
+    halves = (codes >= _HALVES[0]) & (codes <= _HALVES[1])
+    return [str(value) for value in values] if not halves.any() and (codes <= sys.maxunicode).all() else None
 
 
 def _labels(values: np.ndarray, path: str) -> tuple[int | str, ...]:
