@@ -54,11 +54,7 @@ hardener_option = click.option(
 _IMAGES = (
     "Images for trigger inversion and hardening. examples: those of the model, and augmentations of them. composed: "
     "new ones of the model's foregrounds/ (needs trojai). PATH: labelled images of any size, in a folder, a table "
-<<<<<<< HEAD
-    "(.csv) or .npz, or CIFAR, MNIST or GTSRB as torchvision stores them. Several in equal parts: examples+composed."
-=======
     "(.csv), an .npz, or as torchvision stores CIFAR, MNIST and GTSRB. Several in equal parts: examples+composed."
->>>>>>> images
 )
 data_option = click.option(
     "--data", default="examples", show_default=True, metavar="examples|composed|PATH", help=_IMAGES

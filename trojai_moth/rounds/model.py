@@ -167,20 +167,12 @@ def open_model(
 ) -> Model:
     """A network with the images to examine it with, loaded without running anything that its file holds.
 
-<<<<<<< HEAD
     source: a model folder of a round (``id-########``) or one with a model.json; or a weights file of a known
     ``architecture``, which may be ``package.module:factory``, code that is then imported. data: where the images come
     from: examples, composed, a folder or file of labelled images, or several with + between them. A weights file may
     have ``images`` x (N, C, H, W) in [0, 1] and ``labels`` (N,) instead, and a module must: see :func:`wrap`. settings:
     further fields of DataSettings, such as mean and std where the network expects another normalisation than the usual
     ones, which are tried. device: auto, cpu or cuda:N. The same seed gives the same images.
-=======
-    source: a model folder of a round (``id-########``), whose images are ``data``: examples, composed, a path to
-    labelled images, or several with + between them; or a weights file of a known ``architecture``; or a module. The
-    latter two need ``images`` x (N, 3, H, H) in [0, 1] and ``labels`` (N,); of each class a share is held back.
-    settings: further fields of DataSettings, such as mean and std where the network expects another normalisation than
-    the usual ones, which are tried. device: auto, cpu or cuda:N. The same seed gives the same images.
->>>>>>> images
 
     Raises UnreadableModelError for what cannot be read or loaded safely, SettingsError for arguments that do not fit.
 
