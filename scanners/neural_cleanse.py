@@ -15,8 +15,8 @@ since a trigger that fits few images is small without meaning much. An outlier i
 others of the first look, so that an ordinary one, which grows with the images, is none. Sizes count by their
 logarithms, since they differ by factors, and the bound is that for outliers by this deviation among so few (Iglewicz
 and Hoaglin 1993), where Neural Cleanse has sizes as they are and 2, which flags clean networks of strangers, too
-(benchmarks/zoo_triggers.py). And its trigger must work on images held back: as often as ODSCAN (Cheng et al., IEEE S&P 2024)
-asks of an injected one.
+(benchmarks/zoo_triggers.py). And its trigger must work on images held back: as often as ODSCAN (Cheng et al., IEEE S&P
+2024) asks of an injected one.
 """
 
 from __future__ import annotations
