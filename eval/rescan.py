@@ -120,7 +120,11 @@ def rescan(
         rows = rows.iloc[run.fleet.shard.numbers(len(rows))]
         summary = summarise(rows, protocol=summary.protocol)
     errata = errata_lines(Path(round_dir), set(rows["model"])) if labels else []
-    remarks = (*_images_read(rows), *errata, *caveats(run.settings, run.rule, own=rule is None))
+    remarks = (
+        *_images_read(rows),
+        *errata,
+        *caveats(run.settings, run.rule, own=rule is None, described=run.described),
+    )
     return RescanResult(rows, summary, remarks, Path(out), run.settings)
 
 

@@ -44,6 +44,8 @@ class LoadedModel:
     """"zip" (torch >= 1.6), "legacy" or "safetensors"; "pickle" when it was run."""
     attested: bool
     """Whether the file describes the network's structure and it equals the stock one; False for bare state dicts."""
+    counted: bool = True
+    """Whether the number of classes is known; else only the network's output shows it."""
     unpickled: bool = False
     """Whether the file was run because the user trusts it; then its code is its own."""
 
@@ -155,6 +157,7 @@ def _own(file: SteadyFile, wish: _Wish) -> LoadedModel:
         module=fill(fitted, read_weights(container, chosen)),
         architecture=wish.architecture,
         classes=fitted.classes,
+        counted=fitted.counted,
         sha256=file.sha256,
         container=container.kind,
         attested=False,

@@ -37,6 +37,8 @@ class Fitted:
     claims: dict[str, TensorClaim]
     """The file's tensors by the network's names of its parameters and buffers."""
     classes: int
+    counted: bool
+    """Whether the number of classes is known; else it is that of the last weights, which need not be the output's."""
     notes: tuple[str, ...]
 
     @property
@@ -179,7 +181,7 @@ def _fit_one(probe: _Probe, weights: Weights, classes: int | None, channels: int
     fitted, more = _compare(network, claims, builder.name)
     notes += [*more, _converted(network, fitted)]
     count = classes or (2 if found == 1 else found) or last_length(claims) or 1
-    return Fitted(weights, network, fitted, count, tuple(filter(None, notes)))
+    return Fitted(weights, network, fitted, count, bool(classes or found), tuple(filter(None, notes)))
 
 
 def _agree(what: str, found: int | None, said: int | None, also: bool = False) -> None:

@@ -20,6 +20,7 @@ _MOST_WRAPPERS = 6
 _MOST_SETS = 8
 _DEEPEST_SET = 3
 _FEWEST_TENSORS = 4
+_STATE_NAMES = frozenset({"state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"})
 _MOST_VISITS = 50_000
 _NO_MODEL = "holds neither a whole model nor a state_dict"
 
@@ -169,9 +170,18 @@ def _states(root: dict[object, object], entry: str | None = None) -> list[tuple[
         for place, value in inside:
             if not _is_state(value):
                 level.append((place, value))
-            elif place == entry or (len(value) >= _FEWEST_TENSORS and any("." in str(name) for name in value)):
+            elif place == entry or _is_named(place) or _has_layers(value):
                 found.append((place, value))
     return found[:_MOST_SETS]
+
+
+def _is_named(place: str) -> bool:
+    """Whether an entry is called as weights are, so that even one tensor is a network."""
+    return place.rpartition(".")[2] in _STATE_NAMES
+
+
+def _has_layers(state: dict[object, object]) -> bool:
+    return len(state) >= _FEWEST_TENSORS and any("." in str(name) for name in state)
 
 
 def _different(sets: list[Weights]) -> list[Weights]:

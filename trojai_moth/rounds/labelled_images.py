@@ -91,6 +91,18 @@ def open_labelled(source: Path, classes: int, names: Sequence[str] | None = None
     return _remembered(source, state, classes, chosen)
 
 
+def look_at(source: Path) -> tuple[Shape | None, int | None]:
+    """Of images whatever their model: the (height, width) that all have, and the number of classes; None if unknown."""
+    try:
+        found = _find(source, 0, named=False)  # of any number of classes
+        shape = found.images.shape
+    except SettingsError:
+        return None, None
+    labels = set(found.labels) | set(found.every)
+    numbers = [label for label in labels if isinstance(label, int)]
+    return shape, len(found.names or ()) or (max(numbers) + 1 if numbers else len(labels)) or None
+
+
 _SETTLED_NS = 2_000_000_000
 _FEW_FOLDERS = 4
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.classifier import classes_of, find_output
 from ..core.errors import UnreadableModelError
 from ..core.files import open_text, separator
 from ..core.images import ImagePool, ImageReader, list_examples
@@ -20,7 +22,7 @@ from ..loading import LoadedModel, load_model
 from ..synthesis.compose import as_stored, compose_stored
 from .config_file import CaseConfig
 from .data_settings import DataSettings
-from .labelled_images import LabelledImages, open_labelled
+from .labelled_images import LabelledImages, look_at, open_labelled
 from .model_folder import ModelFolder
 from .preprocessing import PreprocessingChoice, PreprocessingSearch, candidates
 
@@ -59,6 +61,8 @@ def open_folder(case: ModelFolder, device: torch.device, data: DataSettings | No
         channels=config.channels,
         entry=(data.entry if data else None) or config.entry,
     )
+    if not loaded.counted:
+        loaded = replace(loaded, classes=_count_classes(case, loaded, data))
     listed = [] if config.described else list_examples(case.examples)
     if not listed:
         return _open_by_trial(case, loaded, device, data)
@@ -92,6 +96,28 @@ def _open_by_trial(
 
 def _note(loaded: LoadedModel, subject: Subject) -> str:
     return "; ".join(filter(None, [loaded.note, subject.output.note]))
+
+
+def _count_classes(case: ModelFolder, loaded: LoadedModel, data: DataSettings | None) -> int:
+    """By the output for grey of the size that is said, that the images have, or that is usual; else what it was.
+
+    Of several outputs, the one with a number for each class of the images.
+    """
+    config, place, network = case.config, _place(case, data), loaded.module
+    shape, classes = look_at(Path(place)) if place is not None else (None, None)
+    shapes = [(config.size, config.width or config.size)] if config.size else []
+    shapes += [*([shape] if shape else []), *((side, side) for side in _USUAL_SIDES)]
+    for height, width in shapes:
+        grey = torch.full((2, _channels(loaded, config), height, width), 0.5)
+        for count in (None, classes):
+            with suppress(Exception), torch.no_grad():  # whatever a network raises at images of another size
+                return classes_of(network, grey, find_output(network, grey, count))
+    return loaded.classes
+
+
+def _place(case: ModelFolder, data: DataSettings | None) -> str | None:
+    """Where labelled images lie that are no round's examples."""
+    return data.folder if data and data.folder and "folder" in data.sources else case.config.images
 
 
 def _sides(raw: Tensor) -> tuple[int, int]:
@@ -178,6 +204,8 @@ def _number(text: str, mark: str) -> float:
 
 # As many as every candidate is tried on, see rounds/preprocessing.py.
 _TRIED = 100
+# Sides of images that networks are made for, the usual ones first.
+_USUAL_SIDES = (32, 28, 224, 64, 48, 96, 128, 256, 299)
 # What rounds store where nothing says so; larger pictures are made smaller.
 _USUAL_SIZE = 256
 # By which the shown square is larger than the input that is cut out of it, for networks of ImageNet.

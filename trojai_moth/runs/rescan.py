@@ -43,6 +43,10 @@ _BOUNDS = (
     "safety was not measured for them: a cleared model may be a Trojan. Learn a rule with calibrate-rule and give it "
     "with --rule."
 )
+_NO_RULE = (
+    "No rule was learned with networks and images like these, so no flag is taken back: a flagged model may have a "
+    "natural backdoor or an injected one. Learn a rule with calibrate-rule and give it with --rule."
+)
 _OWN_RULE = (
     "The package's own rule decided. Of flagged models never seen before it cleared 22 of 26 clean ones and 0 of "
     "24 poisoned ones, too few to promise more. It knows patches of one colour and round 4's five filters: a cleared "
@@ -153,9 +157,14 @@ def learned_with(calibration: Calibration | None, rule: LearnedRule | None) -> s
     return source if source and "folder" not in source.split("+") else None
 
 
-def caveats(settings: RescanSettings, rule: LearnedRule | None, *, own: bool) -> list[str]:
-    """What to say of how it was decided beside the results; own: no rule was given, so ``rule`` is the package's."""
+def caveats(settings: RescanSettings, rule: LearnedRule | None, *, own: bool, described: bool = False) -> list[str]:
+    """What to say of how it was decided beside the results; own: no rule was given, so ``rule`` is the package's.
+
+    described: all models are no round's.
+    """
     if settings.verdict == "blind":
+        if rule is None and described:
+            return [_NO_RULE]
         return [_BOUNDS] if rule is None else [_OWN_RULE] if own else []
     return [] if settings.harden == "clean-only" else [_NAIVE]
 

@@ -110,11 +110,15 @@ class Run:
     check: Callable[[], None] = go_on
     title: str = ""
 
+    @property
+    def described(self) -> bool:
+        """Whether one of its models is no round's."""
+        return any(isinstance(case, ModelFolder) and case.config.described for case in self.cases)
+
     @cached_property
     def scanner(self) -> Scanner:
         """The scanner with its settings; SettingsError if it is not installed or a setting is wrong."""
-        described = any(isinstance(case, ModelFolder) and case.config.described for case in self.cases)
-        return make_scanner(self.settings.scanner, self.settings.scanner_options, described=described)
+        return make_scanner(self.settings.scanner, self.settings.scanner_options, described=self.described)
 
     @cached_property
     def hardener(self) -> Hardener:
