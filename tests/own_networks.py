@@ -92,8 +92,8 @@ def own_images(per_class, seed, classes, channels=3):
     pool = square_images(per_class, seed, classes)
     if channels == 3:
         return pool
-    weights = torch.tensor([0.2, 0.5, 1.0]).view(3, 1, 1)
-    return type(pool)((pool.x * weights).sum(1, keepdim=True) / 1.7, pool.y)
+    weights = torch.tensor([0.1, 1.0, 0.4]).view(3, 1, 1)
+    return type(pool)((pool.x * weights).sum(1, keepdim=True).clamp(0, 1), pool.y)
 
 
 @cache
