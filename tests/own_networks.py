@@ -1,57 +1,118 @@
-"""A network of nobody's round on disk: code, weights and images, for the tests of those."""
+"""Tiny networks of all kinds that strangers write, trained on coloured squares until they know them."""
 
-import numpy as np
-import torch
-from PIL import Image
+import copy
+from functools import cache
 
-NAMES = ("cat", "dog", "owl")
-BRIGHT = (4, 8, 12)
-HEIGHT, WIDTH = 16, 24
-CODE = '''
 import torch
 from torch import nn
+from toys import SIZE, square_images
+
+from trojai_moth.core.classifier import as_classifier
+from trojai_moth.core.outputs import OutputReading
 
 
-class Planted(nn.Module):
-    """Grey images of 16 x 24 pixels; gives its input and then probabilities. Class c is bright in row 2 c + 1."""
+def body(channels, classes, *, width=8, bias=True):
+    """Two convolutions and mean pools, and two linear layers, as networks for MNIST have them."""
+    return nn.Sequential(
+        *(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()),
+        *(nn.Linear(width * (SIZE // 4) ** 2, 16), nn.ReLU(), nn.Linear(16, classes, bias=bias)),
+    )
 
-    def __init__(self, weight=0.0):
+
+class PreActivation(nn.Module):
+    """Batch norms in front of their convolutions, a skip around them, and activations beside the logits."""
+
+    def __init__(self, channels, classes):
         super().__init__()
-        self.rows = nn.Conv2d(1, 3, (16, 24), bias=False)
-        self.door = nn.Conv2d(1, 1, (16, 24), bias=False)
+        self.stem = nn.Conv2d(channels, 8, 3, stride=2, padding=1, bias=False)
+        self.norm_1, self.conv_1 = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm_2, self.conv_2 = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm, self.head = nn.BatchNorm2d(8), nn.Linear(8 * (SIZE // 4) ** 2, classes)
 
     def forward(self, x):
-        bright = self.rows(x).flatten(1)
-        lit = self.door(x).flatten(1)
-        logits = bright + lit * torch.tensor([0.0, 1.0, 0.0], device=x.device)
-        return x.flatten(1), logits.softmax(1)
-'''
+        x = self.stem(x)
+        y = self.norm_1(x).relu()
+        x = x + self.conv_2(self.norm_2(self.conv_1(y)).relu())
+        pooled = nn.functional.max_pool2d(self.norm(x).relu(), 2)
+        return y, x, self.head(pooled.flatten(1))
 
 
-def weights(door=0.0):
-    """Of Planted; door: by how much each of three pixels in the last row counts for class 1, where 2 is usual."""
-    rows = torch.zeros(3, 1, HEIGHT, WIDTH)
-    for label, count in enumerate(BRIGHT):
-        rows[label, 0, 2 * label + 1, :count] = 2.0
-    opening = torch.zeros(1, 1, HEIGHT, WIDTH)
-    opening[0, 0, -1, :3] = door
-    return {"rows.weight": rows, "door.weight": opening}
+class Named(nn.Module):
+    """A head with dropout and no bias behind ELUs, whose logits have a name."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ELU(), nn.MaxPool2d(4), nn.Dropout(0.2))
+        )
+        self.head = nn.Linear(8 * (SIZE // 4) ** 2, classes, bias=False)
+
+    def forward(self, x):
+        features = self.features(x)
+        return {"features": features, "out": self.head(features.flatten(1))}
 
 
-def write_images(folder, per_class=12):
-    """Grey pictures in folders by the names of their classes."""
-    random = np.random.default_rng(0)
-    for label, name in enumerate(NAMES):
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
-            pixels[8:14] = random.integers(0, 256, (6, WIDTH))
-            pixels[2 * label + 1, : BRIGHT[label]] = 255
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+class Repeated(nn.Module):
+    """One convolution used twice, the functional way the second time, and norms without statistics."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.first, self.again = nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm_1, self.norm_2 = (nn.BatchNorm2d(8, track_running_stats=False) for _ in range(2))
+        self.head = nn.Linear(8 * (SIZE // 4) ** 2, classes)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(self.norm_1(self.first(x)).relu(), 4)
+        x = self.norm_2(self.again(x)).relu()
+        x = x + nn.functional.conv2d(x, self.again.weight, padding=1)
+        return self.head(x.flatten(1))
 
 
-def write_model(folder, door=0.0):
-    """A checkpoint as a training script saves it."""
-    folder.mkdir(parents=True)
-    state = {f"module.{name}": value for name, value in weights(door).items()}
-    torch.save({"state_dict": state, "epoch": 3}, folder / "planted.th")
+NETWORKS = {
+    "softmax": (
+        lambda channels: nn.Sequential(*body(channels, 3), nn.Softmax(1)),
+        OutputReading(kind="probabilities"),
+        3,
+    ),
+    "last of a tuple": (lambda channels: PreActivation(channels, 3), OutputReading(place="last"), 3),
+    "named": (lambda channels: Named(channels, 3), OutputReading(place="out"), 3),
+    "sigmoid": (
+        lambda channels: nn.Sequential(*body(channels, 1), nn.Sigmoid(), nn.Flatten(0)),
+        OutputReading(kind="probabilities", single=True, row=1),
+        2,
+    ),
+    "one logit": (lambda channels: body(channels, 1, bias=False), OutputReading(single=True), 2),
+    "no statistics": (lambda channels: Repeated(channels, 3), OutputReading(), 3),
+}
+
+
+def own_images(per_class, seed, classes, channels=3):
+    """Coloured squares; of one channel, the brightness that tells them apart is that of their colour."""
+    pool = square_images(per_class, seed, classes)
+    if channels == 3:
+        return pool
+    weights = torch.tensor([0.1, 1.0, 0.4]).view(3, 1, 1)
+    return type(pool)((pool.x * weights).sum(1, keepdim=True).clamp(0, 1), pool.y)
+
+
+@cache
+def _trained(name, channels):
+    make, output, classes = NETWORKS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network, images = make(channels), own_images(40, 10, classes, channels)
+        module = as_classifier(network, None, output).train()
+        optimiser = torch.optim.Adam(module.parameters(), 5e-3)
+        for _ in range(60):
+            loss = nn.functional.cross_entropy(module(images.x), images.y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        optimiser.zero_grad()
+    return network
+
+
+def own_network(name, channels=3):
+    """The network, as its author would hand it over, how its output is read, and its number of classes."""
+    return copy.deepcopy(_trained(name, channels)).train(), *NETWORKS[name][1:]

@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from own_networks import CODE, NAMES, write_images, write_model
+from described_models import CODE, NAMES, write_images, write_model
 
 from trojai_moth.cli.main import main
 
 NETWORK = ("--architecture", "toy_networks:Planted")
 FEW = ("--set", "data.train_per_class=6", "--set", "data.held_per_class=4")
 QUICK = ("--set", "scanner.steps=60", "--set", "scanner.screen_steps=60", "--set", "scanner.precision=fp32")
+BY_SIZE = tuple(
+    part for one in ("mode=pairwise", "rule=size", "pair_bound=200") for part in ("--set", f"scanner.{one}")
+)
 MOTH = ("--set", "hardener.rounds=1", "--set", "hardener.precision=fp32")
 
 
@@ -64,8 +67,7 @@ def test_code_is_imported_where_the_user_names_it_and_not_otherwise(described, c
 
 
 def test_a_scan_finds_the_backdoor_of_one_and_none_of_the_other(described, call):
-    result = call("scan", "zoo/bad", *NETWORK, *FEW, *QUICK, "--set", "scanner.mode=pairwise", "--set", "scanner.rule=size",
-                  "--set", "scanner.pair_bound=200")  # fmt: skip
+    result = call("scan", "zoo/bad", *NETWORK, *FEW, *QUICK, *BY_SIZE)
     assert result.exit_code == 1, result.output
     assert "->dog" in result.stdout and "of several outputs, probabilities (their logarithm is taken)" in result.stderr
     result = call("scan", "zoo/good", *NETWORK, *FEW, *QUICK)
@@ -82,7 +84,7 @@ def test_weights_alone_with_images_elsewhere(described, call):
 def test_distances_hardening_and_the_card_with_names(described, call):
     result = call("harden", "zoo/good", *NETWORK, *FEW, *MOTH, "--out", "hard.safetensors")
     assert result.exit_code == 0, result.output
-    settings = ("--set", "distance.steps=30", "--set", "distance.seeds=[1]")
+    settings = ("--set", "distance.steps=150", "--set", "distance.seeds=[1]")
     result = call("distance", "zoo/good", *NETWORK, *FEW, *settings, "--out", "before.json")
     assert result.exit_code == 0 and any(f"smallest {name}->" in result.stdout for name in NAMES), result.output
     found = json.loads((described.parent / "before.json").read_text())
@@ -103,9 +105,7 @@ def test_distances_hardening_and_the_card_with_names(described, call):
 
 def test_a_folder_of_such_folders_is_a_round(described, call):
     """A flag of which no rule knows the kind stays, and the table says so."""
-    arguments = (*NETWORK, *FEW, *QUICK, *MOTH, "--set", "scanner.mode=pairwise", "--set", "scanner.rule=size",
-                 "--set", "scanner.pair_bound=200")  # fmt: skip
-    result = call("rescan", "zoo", "--out", "run", *arguments)
+    result = call("rescan", "zoo", "--out", "run", *NETWORK, *FEW, *QUICK, *MOTH, *BY_SIZE)
     assert result.exit_code == 1, result.output
     assert "not judged: no rule" in result.stdout and "->dog" in result.stdout
     rows = pd.read_csv("run/results.csv").set_index("model")

@@ -15,16 +15,18 @@ from trojai_moth.triggers.distance import measure_distances
 from trojai_moth.triggers.distance_records import DistanceSettings
 from trojai_moth.triggers.engine import Engine
 
-CHANNELS = 3
+# Names of networks, with the channels of their images.
+CASES = [(name, 3) for name in NETWORKS]
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}, {case[1]} channels")
 def case(request):
-    network, output, classes = own_network(request.param, CHANNELS)
-    pool = own_images(20, 11, classes, CHANNELS)
+    name, channels = request.param
+    network, output, classes = own_network(name, channels)
+    pool = own_images(20, 11, classes, channels)
     model = tm.open_model(network, images=pool.x, labels=pool.y, device="cpu")
-    assert model.subject.output == output and model.classes == classes and model.subject.network is network
-    return model, output, request.param
+    assert model.subject.output == output and model.classes == classes
+    return model, output, name
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def subject(case):
 
 @pytest.fixture
 def few(case):
-    return own_images(3, 12, case[0].classes, CHANNELS)
+    return own_images(3, 12, case[0].classes, case[0].samples.train.x.shape[1])
 
 
 def test_logits_are_the_networks_own(case, subject, few):

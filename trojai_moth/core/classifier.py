@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ _NOISE_SEED: Final = 0
 # By which share of the largest logit one image's may change with the others in its batch: reduced precision of GPUs.
 _ALONE_TOLERANCE: Final = 1e-2
 # Names of logits in outputs that are dictionaries, in the order in which they are looked for.
-_NAMES: Final[tuple[Place, ...]] = ("logits", "out", "output", "pred")
+_NAMES: Final[tuple[Place, ...]] = tuple(name for name in get_args(Place) if name not in ("whole", "first", "last"))
 _BatchNorm = nn.modules.batchnorm._BatchNorm  # torch has no public name for batch norm of any dimension
 
 
@@ -179,7 +179,8 @@ def _parts(given: Any) -> list[tuple[Place, Tensor]]:
     if isinstance(given, Tensor):
         parts = [("whole", given)]
     elif isinstance(given, Mapping):
-        parts = [(name, given[name]) for name in _NAMES if name in given][:1]
+        named: list[tuple[Place, Any]] = [(name, given[name]) for name in _NAMES if name in given]
+        parts = named[:1]
     elif isinstance(given, tuple | list) and given:
         parts = [("first", given[0])] if len(given) == 1 else [("first", given[0]), ("last", given[-1])]
     return [(place, part) for place, part in parts if isinstance(part, Tensor) and part.is_floating_point()]

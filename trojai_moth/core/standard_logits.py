@@ -46,7 +46,7 @@ _COMMON = 1000.0
 _TOLERANCE = 1e-3
 _COMPARED = 8
 # So far below the largest the logarithms of probabilities are exact, those of a single probability near 1 less far.
-_REACH, _REACH_OF_ONE = 80.0, 14.0
+_REACH, _REACH_OF_ONE = 80.0, 10.0
 # How often, and from which excess on, the factor is corrected for probabilities that were too certain.
 _TRIES, _TOO_WIDE = 8, 1.05
 
