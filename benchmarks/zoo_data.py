@@ -5,22 +5,24 @@ All of it lies in one folder, ``real``, that is no part of the repository: it ho
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from zoo_networks import paper_resnet20
 
 from trojai_moth.core.files import open_regular
 from trojai_moth.core.image_file import read_rgb
 from trojai_moth.core.images import ImagePool
+from trojai_moth.rounds.model import Model, open_model, wrap
 
 Stamp = Callable[[Tensor], Tensor]
 """Images x (N, C, H, W) in [0, 1] with the trigger on."""
-Triple = tuple[float, float, float]
 
+_PLAIN = (0.0,)
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5,), (0.5,))
 # Mean and deviation of MNIST's training images; wxr1998 divides by 256 and then by that deviation, which is the same.
@@ -42,7 +44,7 @@ class Entry:
     path: str
     architecture: str
     data: str
-    mean: tuple[float, ...] = (0.0,)
+    mean: tuple[float, ...] = _PLAIN
     std: tuple[float, ...] = (1.0,)
     clean: bool = True
     patch: bool = False
@@ -130,6 +132,19 @@ def mnist(folder: Path) -> ImagePool:
 def images(entry: Entry, folder: Path) -> ImagePool:
     """All images that there are for a classifier."""
     return cifar10(folder) if entry.data == "cifar10" else mnist(folder)
+
+
+def open_entry(entry: Entry, folder: Path, most: int = 4000) -> Model:
+    """A classifier with its first ``most`` images, split as any caller's are; its file is read as data only."""
+    pool = images(entry, folder)
+    x, y = pool.x[:most], pool.y[:most]
+    path = folder / entry.path
+    if path.suffix == ".h5":
+        return wrap(paper_resnet20(path), x, y, name=entry.name, device="cpu")
+    reading = {} if entry.mean == _PLAIN else {"mean": entry.mean, "std": entry.std}
+    architecture = f"zoo_networks:{entry.architecture}"
+    model = open_model(path, images=x, labels=y, architecture=architecture, device="cpu", settings=reading)
+    return replace(model, subject=replace(model.subject, model_id=entry.name))
 
 
 def _pixels(count: int, side: int, white: list[tuple[int, int]], black: list[tuple[int, int]]) -> Stamp:
