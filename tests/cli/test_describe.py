@@ -14,7 +14,8 @@ from trojai_moth.cli.main import main
 NETWORK = ("--architecture", "toy_networks:Planted")
 FEW = ("--set", "data.train_per_class=6", "--set", "data.held_per_class=4")
 QUICK = ("--set", "scanner.steps=60", "--set", "scanner.screen_steps=60", "--set", "scanner.precision=fp32")
-BY_SIZE = tuple(
+_SIZE = ("mode=pairwise", "rule=size", "pair_bound=200")
+BY_SIZE = tuple(part for one in _SIZE for part in ("--set", f"scanner.{one}"))
     part for one in ("mode=pairwise", "rule=size", "pair_bound=200") for part in ("--set", f"scanner.{one}")
 )
 MOTH = ("--set", "hardener.rounds=1", "--set", "hardener.precision=fp32")
