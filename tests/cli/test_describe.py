@@ -16,8 +16,6 @@ FEW = ("--set", "data.train_per_class=6", "--set", "data.held_per_class=4")
 QUICK = ("--set", "scanner.steps=60", "--set", "scanner.screen_steps=60", "--set", "scanner.precision=fp32")
 _SIZE = ("mode=pairwise", "rule=size", "pair_bound=200")
 BY_SIZE = tuple(part for one in _SIZE for part in ("--set", f"scanner.{one}"))
-    part for one in ("mode=pairwise", "rule=size", "pair_bound=200") for part in ("--set", f"scanner.{one}")
-)
 MOTH = ("--set", "hardener.rounds=1", "--set", "hardener.precision=fp32")
 
 
