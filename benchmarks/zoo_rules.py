@@ -10,8 +10,10 @@ from trojai_moth.core.statistics import anomaly_indices
 # 20 samples of ten or ninety normal values goes beyond.
 NC_BOUND, MODIFIED_Z = 2.0, 3.5
 Part = Mapping[str, Any]
-Verdict = tuple[float, int]
-"""How far the smallest lies below the others, in deviations, and its target."""
+# A backdoor turns most images that its trigger was not made for.
+HELD_OUT = 0.5
+Verdict = tuple[float, int] | None
+"""How far the smallest lies below the others, in deviations, and its target; None where that was not measured."""
 
 
 def summary(parts: Mapping[str, Part]) -> dict[str, Any]:
@@ -22,7 +24,10 @@ def summary(parts: Mapping[str, Part]) -> dict[str, Any]:
 def _counts(parts: Mapping[str, Part], judge: Callable[[Part], Verdict], bound: float) -> dict[str, Any]:
     networks, patches, clean = {}, [], []
     for name, part in parts.items():
-        index, target = judge(part)
+        verdict = judge(part)
+        if verdict is None:
+            continue
+        index, target = verdict
         flagged = index > bound
         true = not part["clean"] and flagged and target in part["targets"]
         networks[name] = {"index": round(index, 2), "target": target, "flagged": flagged}
@@ -46,11 +51,14 @@ def _universal(logarithms: bool, in_full: bool) -> Callable[[Part], Verdict]:
     return judge
 
 
-def _pairs(in_full: bool) -> Callable[[Part], Verdict]:
+def _pairs(in_full: bool, held_out: float = 0.0) -> Callable[[Part], Verdict]:
     def judge(part: Part) -> Verdict:
         rows = enumerate(part["pairs"])
         sizes = {(victim, target): size for victim, row in rows for target, size in enumerate(row)}
-        full = {(one["victim"], one["target"]): one["size"] for one in part["pairs_full"]}
+        kept = [one for one in part["pairs_full"] if one["held_success"] >= held_out]
+        full = {(one["victim"], one["target"]): one["size"] for one in kept}
+        if in_full and part["pairs_full"] and not full:
+            return 0.0, -1
         return _lowest(sizes, full, True, in_full)
 
     return judge
@@ -63,7 +71,7 @@ def _lowest(sizes: Mapping[Any, float | None], full: Mapping[Any, float | None],
     tried = {key: scale(size) for key, size in full.items() if size is not None and key in looked}
     candidates = tried if in_full else looked
     if not candidates:
-        return 0.0, -1
+        return None
     smallest = min(candidates, key=lambda key: candidates[key])
     among = [candidates[smallest], *(size for key, size in looked.items() if key != smallest)]
     indices = anomaly_indices(among)
@@ -71,7 +79,11 @@ def _lowest(sizes: Mapping[Any, float | None], full: Mapping[Any, float | None],
 
 
 def _larger(*rules: Callable[[Part], Verdict]) -> Callable[[Part], Verdict]:
-    return lambda part: max((rule(part) for rule in rules), key=lambda verdict: verdict[0])
+    def judge(part: Part) -> Verdict:
+        known = [verdict for verdict in (rule(part) for rule in rules) if verdict is not None]
+        return max(known, key=lambda verdict: verdict[0]) if len(known) == len(rules) else None
+
+    return judge
 
 
 RULES: dict[str, tuple[Callable[[Part], Verdict], float]] = {
@@ -82,9 +94,10 @@ RULES: dict[str, tuple[Callable[[Part], Verdict], float]] = {
     "pairs, ln sizes, 2": (_pairs(False), NC_BOUND),
     "pairs, ln sizes, 3.5": (_pairs(False), MODIFIED_Z),
     "pairs, ln sizes, smallest in full, 3.5": (_pairs(True), MODIFIED_Z),
+    "pairs, ln sizes, smallest in full that works held out, 3.5": (_pairs(True, HELD_OUT), MODIFIED_Z),
     "universal sizes or pairs ln sizes, 2": (_larger(_universal(False, False), _pairs(False)), NC_BOUND),
-    "universal or pairs, ln sizes, smallest in full, 3.5": (
-        _larger(_universal(True, True), _pairs(True)),
+    "universal or pairs, ln sizes, smallest in full that works held out, 3.5": (
+        _larger(_universal(True, True), _pairs(True, HELD_OUT)),
         MODIFIED_Z,
     ),
 }

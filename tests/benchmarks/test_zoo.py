@@ -56,7 +56,7 @@ def part(clean, universal, full, *, patch=True):
         "universal": universal,
         "universal_full": [{"victim": None, "target": 2, "size": full}],
         "pairs": pairs,
-        "pairs_full": [{"victim": 1, "target": 0, "size": 25.0}],
+        "pairs_full": [{"victim": 1, "target": 0, "size": 25.0, "held_success": 0.9}],
     }
 
 
@@ -72,3 +72,12 @@ def test_a_clean_networks_smallest_trigger_grows_with_the_images(zoo):
 def test_the_wrong_target_is_not_found(zoo):
     rules = zoo("zoo_rules").summary({"bad": part(False, [5.0, 42.0, 40.0, 44.0], 40.0)})
     assert rules["universal, ln sizes, 3.5"]["patches_found"] == [0, 1]
+
+
+def test_a_pair_that_fails_held_out_is_left_out_and_a_missing_look_is_not_counted(zoo):
+    bad = part(False, [40.0, 42.0, 41.0, 44.0], 45.0)
+    bad["pairs_full"] = [{"victim": 1, "target": 2, "size": 1.0, "held_success": 0.3}]
+    rules = zoo("zoo_rules").summary({"bad": bad, "unmeasured": {**bad, "pairs": [], "pairs_full": []}})
+    full = rules["pairs, ln sizes, smallest in full, 3.5"]
+    held = rules["pairs, ln sizes, smallest in full that works held out, 3.5"]
+    assert (full["patches_found"], held["patches_found"]) == ([1, 1], [0, 1])
