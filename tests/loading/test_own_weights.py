@@ -41,6 +41,14 @@ class Inside(nn.Module):
         self.net = Net(num_classes)
 
 
+class Extra(Net):
+    def get_extra_state(self):
+        return {"version": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
 class Untracked(Fixed):
     def __init__(self):
         super().__init__()
@@ -120,7 +128,7 @@ def misfit(load, tmp_path):
 
 
 def same(loaded, net):
-    ours, theirs = loaded.module.state_dict(), net.state_dict()
+    ours, theirs = ({k: v for k, v in it.state_dict().items() if k != "_extra_state"} for it in (loaded.module, net))
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -295,6 +303,27 @@ def test_parts_of_one_state_dict(load, misfit, net, nets):
     assert same(load(state, entry="model"), net)
     both = {**renamed(net, "model."), **renamed(randomised(nets.Net(4)), "ema.")}
     assert "more than one network, as 'model', 'ema'" in misfit(both)
+
+
+def test_a_layer_that_normalises_images(misfit, net):
+    state = {**renamed(net, "1."), "0.mean": torch.zeros(3), "0.std": torch.ones(3)}
+    assert "but also '0.mean'; give --entry 1, and these as --mean and --std" in misfit(state)
+
+
+def test_what_is_no_tensor_in_a_network_or_beside_it(load, misfit, net, nets):
+    assert same(load(net.state_dict(), "Extra"), net)
+    odd = nets.Foreign()
+    del odd._parameters
+    assert same(load({"model": net.state_dict(), "odd": odd}), net)
+    assert "without a proper _parameters" in misfit({"model": net.state_dict(), "odd": odd}, entry="odd")
+    assert "its head has 0 outputs" in misfit(
+        {**net.state_dict(), "fc.weight": torch.ones(0, 4), "fc.bias": torch.ones(0)}
+    )
+
+
+def test_of_very_many_parts_few_are_tried(misfit, net):
+    few = {f"{number}.{name}": value for number in range(200) for name, value in net.state_dict().items()}
+    assert "more than one network, as '0', '1', '2', '3', '4', '5', '6', '7'; say" in misfit(few)
 
 
 def torchvision(name, classes=3):
