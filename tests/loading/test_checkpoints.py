@@ -184,3 +184,18 @@ def test_many_mentions_of_large_dictionaries_take_no_time(refuse, asm, container
     root = asm.empty_dict + asm.text("t") + tensor + asm.setitem
     root += asm.text("m") + large + asm.put(1) + asm.setitem + asm.mark + mentions + b"u"
     assert "not an architecture" in refuse(container(asm.start + root + asm.stop, {"0": bytes(4)}))
+
+
+def test_tensors_as_torch_before_0_4_wrote_them(tmp_path, asm, container):
+    def old(key, count):
+        shape = [asm.storage(key, count), asm.number(0), asm.numbers((count,)), asm.numbers((1,))]
+        return asm.text(f"layer.{key}") + asm.call("torch._utils", "_rebuild_tensor", *shape) + asm.setitem
+
+    data = {key: bytes(4 * count) for key, count in (("0", 2), ("1", 3))}
+    (tmp_path / "m.pt").write_bytes(container(asm.start + asm.empty_dict + old("0", 2) + old("1", 3) + asm.stop, data))
+    assert inspect_model(tmp_path / "m.pt").first_tensors == ("0 (2,)", "1 (3,)")
+    wrong = asm.call("torch._utils", "_rebuild_tensor", asm.number(1))
+    (tmp_path / "m.pt").write_bytes(
+        container(asm.start + asm.empty_dict + asm.text("a") + wrong + asm.setitem + asm.stop)
+    )
+    assert "impossible" in inspect_model(tmp_path / "m.pt").reason

@@ -7,9 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from trojai_moth.core.errors import UnreadableModelError
-from trojai_moth.loading import load_model
+from trojai_moth.loading import allowing_architectures, load_model
 
 ROUNDS = 150
 
@@ -50,16 +51,16 @@ def overwrite(content, places, rng):
     return content[:start] + piece + content[start + len(piece) :]
 
 
-def check(path, content):
+def check(path, content, architecture=None, classes=5, entry=None):
     """Load; True when loaded. Anything but a deliberate refusal or a sound model fails the test."""
     path.write_bytes(content)
     try:
-        loaded = load_model(path)
+        loaded = load_model(path, architecture=architecture, entry=entry)
     except UnreadableModelError as error:
         assert error.__cause__ is None, repr(error.__cause__)
         assert str(error).isprintable()
         return False
-    assert (loaded.architecture, loaded.classes) == ("squeezenetv1_1", 5)
+    assert (loaded.architecture, loaded.classes) == (architecture or "squeezenetv1_1", classes)
     assert all(torch.isfinite(value).all() for value in loaded.module.state_dict().values())
     return True
 
@@ -82,3 +83,29 @@ def test_random_damage_to_the_pickle_behind_a_right_checksum(stock_bytes, repick
 
     results = [check(tmp_path / "model.pt", repickle(stock_bytes, damaged)) for _ in range(ROUNDS)]
     assert not all(results)
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape")
+def test_random_damage_to_what_is_read_for_a_network_of_the_user(repickle, tmp_path, monkeypatch):
+    (tmp_path / "nets_to_damage.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes=3):\n    "
+        "return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(13)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 4))
+
+    def damaged(old):
+        return [flip, overwrite, move][rng.integers(3)](old, np.arange(len(old)), rng)
+
+    results = []
+    with allowing_architectures(["nets_to_damage:net"]):
+        for content in (net, {"a": net.state_dict(), "b": net}):
+            buffer = io.BytesIO()
+            torch.save(content, buffer)
+            for entry in (None, "a", "0"):
+                results += [
+                    check(tmp_path / "model.pt", repickle(buffer.getvalue(), damaged), "nets_to_damage:net", 4, entry)
+                    for _ in range(ROUNDS // 3)
+                ]
+    assert any(results) and not all(results)

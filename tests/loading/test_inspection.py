@@ -53,6 +53,16 @@ def test_weights_only(look, stock):
     assert (found.container, found.names, found.tensors) == ("safetensors", (), 52)
 
 
+def test_entries_and_first_weights_of_what_is_no_stock_network(look):
+    state = {"conv.weight": torch.ones(4, 1, 3, 3), "bn.weight": torch.ones(4), "bn.bias": torch.ones(4)}
+    state |= {"fc.weight": torch.ones(7, 4), "fc.bias": torch.ones(7)}
+    other = {name: value.clone() for name, value in state.items()}
+    found = look({"model": {f"module.{name}": value for name, value in state.items()}, "ema": {"more": other}})
+    assert found.entries == {"model": 5, "ema.more": 5}
+    assert found.first_tensors[:2] == ("conv.weight (4, 1, 3, 3)", "bn.weight (4,)") and found.outputs == 7
+    assert "--architecture with a name of torchvision or timm or with package.module:factory" in found.reason
+
+
 def test_hostile_files_show_what_they_ask_for(look, evil, sentinel, stock):
     stock.features[3].squeeze.note = {"deep": [evil()]}
     found = look(stock)

@@ -20,7 +20,7 @@ from torch import nn
 Path({mark!r}).touch()
 
 
-def both(num_classes, in_channels=3):
+def both(num_classes=2, in_channels=3):
     return nn.Sequential(nn.Conv2d(in_channels, 2, 3), nn.Flatten(), nn.LazyLinear(num_classes))
 
 
@@ -144,6 +144,7 @@ def test_a_network_is_the_same_each_time_and_leaves_the_random_stream_alone(code
         ("nets_of_the_user:needs", r"cannot be built with \(\): TypeError: .*'depth'; it must need nothing but"),
         ("nets_of_the_user:leaves", "SystemExit: bye bye"),
         ("nets_of_the_user:makes_a_list", "makes a list; let it return a torch.nn.Module"),
+        ("nets_of_the_user:both", "makes layers that have no size yet; let it call the network once"),
         ("nets_of_the_user:number", "makes no network"),
         ("nets_of_the_user:network", "makes no network"),
         ("nets_of_the_user:absent", "has no attribute 'absent'"),

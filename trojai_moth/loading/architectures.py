@@ -129,8 +129,9 @@ def build_skeleton(variant: Variant) -> nn.Module:
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of everything in a module's state dict."""
-    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    """Names and shapes of every tensor in a module's state dict."""
+    state = module.state_dict().items()
+    return {name: tuple(value.shape) for name, value in state if isinstance(value, torch.Tensor)}
 
 
 def identify(shapes: Shapes, hint: str | None = None, transform_input: bool = False) -> Variant:

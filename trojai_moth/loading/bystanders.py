@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from .refusal import STATE_DICT_MEND, ForeignCode, quote
+from .refusal import STATE_DICT_MEND, ForeignCode, OtherClass, quote
 from .symbols import Name
 
 _VALUES = {
@@ -88,15 +88,15 @@ def never_needed(symbol: Name) -> ForeignCode:
     )
 
 
-def not_stock(symbol: Name) -> ForeignCode:
+def not_stock(symbol: Name) -> OtherClass:
     """Why a whole module that mentions such a name is not loaded."""
     what = f"asks for {quote(symbol)}, which no stock network needs; nothing of it was run"
     if symbol.module == "__main__":
-        return ForeignCode(
+        return OtherClass(
             f"{what}; move that class into a module of its own and name what builds it, --architecture "
             "module:factory, or save the state_dict() of a stock network"
         )
-    return ForeignCode(
+    return OtherClass(
         f"{what}; name the code that builds it, --architecture package.module:factory, save a stock network alone or "
         "its state_dict(), or, where you know its maker, give --trust-pickle, which runs the file"
     )

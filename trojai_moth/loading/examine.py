@@ -15,7 +15,7 @@ from .open_file import take_apart
 from .other_models import by_name
 from .refusal import ForeignCode, Refusal, quote
 from .steady_file import SteadyFile
-from .structure import Weights, several
+from .structure import Weights, normalise, several
 from .symbols import StorageClaim
 
 _TRIED_GROUPS = 8
@@ -25,7 +25,6 @@ _BARE_MEND = (
     "weights alone do not say what a network computes: name what does, --architecture with a name of torchvision or "
     "timm or with package.module:factory of your own code"
 )
-_OF_CHANNELS = ("mean", "std")
 _TWO_MODELS = "one of the two belongs to another model"
 
 
@@ -117,7 +116,7 @@ def _explained(reason: str, weights: Weights, shapes: Shapes, hint: str | None) 
         with suppress(Refusal):
             found, others = identify(groups[first]).name, [name for name in shapes if not name.startswith(first)]
             alone = f"save the state_dict() of the {found} by itself"
-            if all(name.rpartition(".")[2] in _OF_CHANNELS for name in others):  # a layer that normalises images
+            if normalise(others):
                 mend = f"{alone}, and give these as --mean and --std"
             else:
                 mend = f"where that changes nothing, {alone}"

@@ -17,8 +17,9 @@ from .files import open_regular
 from .networks import find_builder
 from .open_file import take_apart
 from .other_models import by_name
+from .own_code import allowed_architectures
 from .own_weights import fill, fit
-from .refusal import ForeignCode, Refusal, shown, unreadable
+from .refusal import ForeignCode, OtherClass, Refusal, shown, unreadable
 from .steady_file import SteadyFile
 from .structure import Weights
 from .symbols import StorageClaim, TensorClaim
@@ -117,6 +118,10 @@ def _stock(file: SteadyFile, wish: _Wish) -> LoadedModel:
         found = examine(file, wish.architecture, wish.classes, wish.entry)
     except NotStock:
         if wish.architecture is None:
+            raise
+        return _own(file, wish)
+    except OtherClass:
+        if wish.architecture not in allowed_architectures():  # a round's configuration does not make it a stock network
             raise
         return _own(file, wish)
     if wish.channels not in (None, STOCK_CHANNELS):

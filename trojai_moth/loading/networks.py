@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..core.errors import MissingDependencyError, SettingsError, one_line
 from .architectures import TASK, auxiliary_of, canonical_name, factory_of
@@ -103,6 +104,10 @@ class Builder:
             raise SettingsError(
                 f"architecture {quote(self.name)} makes a {quote(type(made).__name__)[1:-1]}; let it return a "
                 "torch.nn.Module"
+            )
+        if any(is_lazy(value) for value in (*made.parameters(), *made.buffers())):
+            raise SettingsError(
+                f"architecture {quote(self.name)} makes layers that have no size yet; let it call the network once"
             )
         made = made if device.type == "meta" else made.to("cpu")
         return made.float().eval()

@@ -23,7 +23,11 @@ _HOW = "--architecture package.module:factory"
 
 @contextmanager
 def allowing_architectures(names: Iterable[str]) -> Iterator[None]:
-    """Inside, exactly these ``package.module:factory`` names may be imported; other names among them do nothing."""
+    """Inside, exactly these ``package.module:factory`` names may be imported.
+
+    Any other name among them says that the user gave it, and not a round's configuration: then a whole module of an
+    unknown class is read as data for a stock network as well.
+    """
     token = _allowed.set(_allowed.get() | frozenset(names))
     try:
         yield

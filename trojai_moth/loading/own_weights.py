@@ -18,11 +18,12 @@ from .architectures import Shapes, is_counter, shapes_of
 from .heads import find_head, with_channels, with_head
 from .networks import Builder
 from .refusal import Refusal, quote
-from .structure import Weights, last_length, parts_of, several
+from .structure import Weights, last_length, normalise, parts_of, several
 from .symbols import TensorClaim
 
 _TRIED_CLASSES = (10, 12)
 _TRIED_CHANNELS = (3, 1)
+_MOST_TRIED = 8
 _STATISTICS = ("running_mean", "running_var")
 _CONVERTED = frozenset({"float16", "bfloat16", "float64"})
 _FIT_MEND = "give with --architecture what builds the very network that was saved"
@@ -78,10 +79,11 @@ def _refuse_parts(fitting: list[Fitted], _: Refusal | None, sets: list[Weights])
     for found in fitting:
         begin = found.weights.entry.rpartition(".")[2] + "."
         whole = next(it for it in sets if found.weights.entry in (part.entry for part in parts_of(it)))
-        other = next(name for name in whole.claims if not name.startswith(begin))
+        others = [name for name in whole.claims if not name.startswith(begin)]
+        mend = f"give --entry {found.weights.entry}"
+        mend = f"{mend}, and these as --mean and --std" if normalise(others) else f"where that changes nothing, {mend}"
         raise Refusal(
-            f"holds more than the network: its weights under {quote(begin)}, but also {quote(other)}; where that "
-            f"changes nothing, give --entry {found.weights.entry}"
+            f"holds more than the network: its weights under {quote(begin)}, but also {quote(others[0])}; {mend}"
         )
 
 
@@ -90,10 +92,10 @@ def _fitting(
 ) -> tuple[list[Fitted], Refusal | None]:
     """Those that fit, and why the one that is the most alike does not."""
     fitting, reason = [], None
-    alike = sorted(sets, key=lambda weights: -probe.likeness(weights))
-    for weights in alike:
-        if weights is not alike[0] and 2 * probe.likeness(weights) < len(probe.names):
-            continue
+    alike = sorted(((probe.likeness(weights), weights) for weights in sets), key=lambda pair: -pair[0])
+    for number, (names, weights) in enumerate(alike[:_MOST_TRIED]):
+        if number and 2 * names < len(probe.names):
+            break
         try:
             fitting.append(_fit_one(probe, weights, classes, channels))
         except Refusal as refusal:
@@ -174,12 +176,15 @@ def _fit_one(probe: _Probe, weights: Weights, classes: int | None, channels: int
     _agree("classes", found, classes, also=found == 1 and classes == 2)
     shown = _number(_TRIED_CHANNELS, probe.by_channels, shapes) if probe.by_channels else None
     _agree("input channels", shown, channels)
-    network = builder.build(found or classes, shown or channels)
-    notes = []
-    if builder.library:
-        notes = [with_channels(network, shapes, channels), with_head(network, head, shapes) if head else ""]
-    fitted, more = _compare(network, claims, builder.name)
-    notes += [*more, _converted(network, fitted)]
+    if found is not None and found < 1:
+        raise _misfit(builder.name, f"its head has {found} outputs")
+    for empty in (True, False) if builder.library else (False,):  # a large network is built where its weights are there
+        network = builder.build(found or classes, shown or channels, empty=empty)
+        notes = []
+        if builder.library:
+            notes = [with_channels(network, shapes, channels), with_head(network, head, shapes) if head else ""]
+        fitted, more = _compare(network, claims, builder.name)
+        notes += [*more, _converted(network, fitted)]
     count = classes or (2 if found == 1 else found) or last_length(claims) or 1
     return Fitted(weights, network, fitted, count, bool(classes or found), tuple(filter(None, notes)))
 
@@ -233,7 +238,7 @@ def _compare(
 
 def _place(value: torch.Tensor) -> tuple[object, ...]:
     """What is the same for a weight that a network has under two names, and for no two others."""
-    if not value.numel():
+    if value.is_meta or not value.numel():
         return (id(value),)
     return (value.data_ptr(), tuple(value.shape), value.stride())
 

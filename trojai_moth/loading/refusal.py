@@ -31,6 +31,10 @@ class ForeignCode(Refusal):
     )
 
 
+class OtherClass(ForeignCode):
+    """A whole module comes with names that no stock network needs; its tensors can be read all the same."""
+
+
 STATE_DICT_MEND = "save the network's state_dict() by itself, torch.save(model.state_dict(), FILE)"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .constructors import DATA_PARALLEL
@@ -16,6 +16,7 @@ MAX_DEPTH = 20
 _MODULE = "module"
 _AVERAGED = "n_averaged"
 """How many networks an AveragedModel of torch.optim.swa_utils has averaged; it lies beside their mean."""
+_OF_CHANNELS = ("mean", "std")
 _MOST_WRAPPERS = 6
 _MOST_SETS = 8
 _DEEPEST_SET = 3
@@ -69,11 +70,14 @@ def _in_checkpoint(
     places = [*modules, *(place for place, _ in states)]
     if not any_class and entry is None and len(modules) + bool(states) > 1:
         raise several(places)
-    found = [
-        _of_module(place, module, foreign, any_class)
-        for place, module in modules.items()
-        if any_class or entry in (None, place)
-    ]
+    found = []
+    for place, module in modules.items():
+        if any_class or entry in (None, place):
+            try:
+                found.append(_of_module(place, module, foreign, any_class))
+            except Refusal:
+                if not states or entry == place:
+                    raise
     if found or states:
         return _different([*found, *(_of_state(place, state) for place, state in states)])
     if places:
@@ -94,9 +98,14 @@ def _chosen(sets: list[Weights], entry: str) -> Weights:
     return parts[entry]
 
 
+def normalise(names: Iterable[str]) -> bool:
+    """Whether all of these weights are those of a layer that normalises images."""
+    return all(name.rpartition(".")[2] in _OF_CHANNELS for name in names)
+
+
 def last_length(claims: Mapping[str, TensorClaim]) -> int | None:
     """The length of the last weight, which is the number of outputs where the last layer comes last; None without."""
-    return next((claim.shape[0] for claim in reversed(claims.values()) if len(claim.shape) > 1), None)
+    return next((claim.shape[0] for claim in reversed([*claims.values()]) if len(claim.shape) > 1), None)
 
 
 def _no_entry(entry: str | None, places: Sequence[str]) -> Refusal:
@@ -172,7 +181,7 @@ def _states(root: dict[object, object], entry: str | None = None) -> list[tuple[
                 level.append((place, value))
             elif place == entry or _is_named(place) or _has_layers(value):
                 found.append((place, value))
-    return found[:_MOST_SETS]
+    return sorted(found, key=lambda pair: pair[0] != entry)[:_MOST_SETS]
 
 
 def _is_named(place: str) -> bool:
