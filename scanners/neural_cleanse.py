@@ -13,10 +13,10 @@ ones are.
 Either way a short look at all of them on few images comes first, and then the smallest are searched in full on more,
 since a trigger that fits few images is small without meaning much. An outlier is the smallest of these among the
 others of the first look, so that an ordinary one, which grows with the images, is none. Sizes count by their
-logarithms, since they differ by factors, and the bound is that for outliers by this deviation among so few (Iglewicz
-and Hoaglin 1993), where Neural Cleanse has sizes as they are and 2, which flags clean networks of strangers, too
-(benchmarks/zoo_triggers.py). And its trigger must work on images held back: as often as ODSCAN (Cheng et al., IEEE S&P
-2024) asks of an injected one.
+logarithms, since they differ by factors, and the bound is what the smallest of as many normal values goes beyond once
+in twenty. Neural Cleanse has sizes as they are and a bound of 2, which a third of clean networks of ten classes go
+beyond. And an outlier must work on images held back, as often as ODSCAN (Cheng et al., IEEE S&P 2024) asks of an
+injected one. What this finds in strangers' networks: benchmarks/zoo.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.seeding import derive_seed
-from ..core.statistics import anomaly_indices
+from ..core.statistics import anomaly_indices, outlier_bound
 from ..core.subject import Subject
 from ..rounds.samples import Samples
 from ..triggers.inversion import InversionResult, invert, random_start
@@ -70,7 +70,9 @@ class NeuralCleanseSettings:
     pair_bound: float = Field(
         default=1000.0, gt=0, le=1e12, description="largest suspicious pair trigger, pixels of 224 x 224"
     )
-    outlier_index: float = Field(default=3.5, gt=0, le=1e12, description="anomaly index of an outlier (NC: 2)")
+    outlier_chance: float = Field(
+        default=0.05, gt=0, lt=1, description="chance that the smallest of as many normal sizes is an outlier"
+    )
     outlier_success: float = Field(
         default=0.6, ge=0, le=1, description="success rate of an outlier on images held back (ODSCAN: 0.6)"
     )
@@ -161,8 +163,11 @@ class NeuralCleanse(Scanner):
         indices = anomaly_indices([math.log(max(size, SIZE_FLOOR)) for size in (best.size, *others)])
         if indices is None:
             return self.judged(-1.0, f"fewer than 3 {kind} work, so none is an outlier", found)
-        words = f"{best.size:.1f} pixels to {_name(best)}: anomaly index {indices[0]:.1f} among {kind}"
-        score = math.log(max(indices[0], 1e-3) / self.settings.outlier_index)
+        bound = outlier_bound(len(indices), self.settings.outlier_chance)
+        words = (
+            f"{best.size:.1f} pixels to {_name(best)}: anomaly index {indices[0]:.1f} (bound {bound:.1f}) among {kind}"
+        )
+        score = math.log(max(indices[0], 1e-3) / bound)
         held = best.held_success
         if held is not None and held < self.settings.outlier_success:
             words += f", but it works on {held:.0%} of the images held back"

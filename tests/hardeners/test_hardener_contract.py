@@ -20,7 +20,7 @@ NAMES = sorted(hardeners())
 SMALL = {
     "moth": {"rounds": 2, "pairs_per_round": 2, "sgd_steps": 4, "recovery_steps": 4, "batch": 32},
     "nad": {"teacher_epochs": 1, "epochs": 2, "recovery_steps": 4},
-    "nc-unlearn": {"images_per_class": 4, "inversion_steps": 30, "epochs": 2, "recovery_steps": 4},
+    "nc-unlearn": {"images_per_class": 4, "inversion_steps": 30, "rounds": 2, "recovery_steps": 4},
     "pairwise": {"passes": 1, "pairs_per_round": 2, "sgd_steps": 4, "recovery_steps": 4, "largest_share": 1.0},
     "pgd": {"rounds": 2, "sgd_steps": 4, "steps": 2, "recovery_steps": 4},
     "uap": {"rounds": 2, "sgd_steps": 4, "recovery_steps": 4},

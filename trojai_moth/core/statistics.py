@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 # A verdict is never certain: NIST's cross-entropy punishes a confident mistake without bound.
 PROBABILITY_FLOOR = 0.02
 
 # Makes the median absolute deviation of a normal sample estimate its standard deviation.
 _MAD_TO_DEVIATION = 1.4826
+
+# Samples that a bound is simulated with; of more values than that the deviation is hardly left to chance.
+_SAMPLES, _SIMULATED = 20_000, 300
 
 
 def anomaly_indices(sizes: Sequence[float]) -> list[float] | None:
@@ -28,6 +33,24 @@ def anomaly_indices(sizes: Sequence[float]) -> list[float] | None:
     median = np.median(values)
     deviation = _MAD_TO_DEVIATION * np.median(np.abs(values - median))
     return [float(index) for index in (median - values) / deviation] if deviation > 0 else None
+
+
+@functools.cache
+def outlier_bound(count: int, chance: float = 0.05) -> float:
+    """The anomaly index that the lowest of ``count`` >= 3 normal values goes beyond with this probability.
+
+    Of few values the median absolute deviation is often small by chance, so that a bound of 2 is beyond what one clean
+    sample of ten keeps in three, and any fixed one too low for fewer.
+
+    >>> [round(outlier_bound(count), 1) for count in (3, 5, 10, 90, 9900)]
+    [10.8, 5.7, 3.8, 3.5, 4.4]
+    """
+    if count > _SIMULATED:
+        return float(-special.ndtri(-math.expm1(math.log1p(-chance) / count)))
+    values = np.random.default_rng(0).standard_normal((_SAMPLES, count))
+    values -= np.median(values, axis=1, keepdims=True)
+    deviations = _MAD_TO_DEVIATION * np.median(np.abs(values), axis=1)
+    return float(np.quantile(-values.min(axis=1) / deviations, 1 - chance))
 
 
 def log_odds(share: float, least: float) -> float:
