@@ -79,11 +79,11 @@ def test_universal_mode_inverts_one_trigger_per_target():
 
 @pytest.mark.parametrize(("backdoor", "outcome"), [((2, 0, 24.0), "flagged"), (None, "clean")])
 def test_by_the_outlier_rule_the_planted_pair_stands_out_among_all_pairs(backdoor, outcome):
-    """Its half a pixel among five pairs of 4 to 12 is one whatever the bound on sizes; these alone hold no outlier."""
-    verdict = scan(PlantedNet(backdoor=backdoor), rule="outlier", screen_steps=300, pair_bound=1e-9)
+    """Its half a pixel among five pairs of 4 to 12 is one whatever the bound on sizes; these hold no outlier."""
+    verdict = scan(PlantedNet(backdoor=backdoor), rule="outlier", screen_steps=300, pair_bound=1e-9, outlier_chance=0.3)
     assert verdict.outcome == outcome
     index = float(verdict.reason.partition("anomaly index ")[2].split()[0])
-    assert verdict.score == pytest.approx(math.log(index / outlier_bound(6)), abs=0.1)
+    assert verdict.score == pytest.approx(math.log(index / outlier_bound(6, 0.3)), abs=0.1)
     if backdoor:
         assert (verdict.evidence[0].victim, verdict.evidence[0].target) == (2, 0)
 

@@ -36,7 +36,6 @@ def _sides(ctx: click.Context, param: click.Parameter, text: str | None) -> tupl
     metavar="NAME",
     help="A name of torchvision or timm, or package.module:factory, your own code, which is imported.",
 )
-@click.option("--entry", help="Entry of the weights file that is used where several fit, such as state_dict_ema.")
 @click.option("--classes", type=click.IntRange(2), help="Number of classes.  [default: what the weights say]")
 @click.option(
     "--labels", type=_FILE, help="Names of the classes: one per line, a JSON list, or an object from numbers to names."

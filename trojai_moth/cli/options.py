@@ -94,6 +94,11 @@ def _share(ctx: click.Context, param: click.Parameter, share: float | None) -> N
         _keep(ctx, f"data.{param.name}={share}")
 
 
+def _text(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    if text is not None:
+        _keep(ctx, f"data.{param.name}={json.dumps(text)}")
+
+
 def _keep(ctx: click.Context, assignment: str) -> None:
     ctx.meta[_READING] = (*ctx.meta.get(_READING, ()), assignment)
 
@@ -105,6 +110,10 @@ def _with_reading(ctx: click.Context, _: click.Parameter, assignments: tuple[str
 def images_options(command: F) -> F:
     """Of where images come from beside ``--data``, and how the network expects them: those are settings of the data."""
     for option in (
+        click.option(
+            "--entry", metavar="NAME", is_eager=True, expose_value=False, callback=_text,
+            help="Entry of a weights file that is used where several fit, such as state_dict_ema.",
+        ),
         click.option(
             "--expect-accuracy",
             type=click.FloatRange(0, 1),

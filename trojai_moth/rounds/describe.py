@@ -70,7 +70,7 @@ def describe_model(
     that are not of its classes, an accuracy near chance.
     """
     folder, given = find_model(place, said)
-    given = replace(given, images=images or given.images)
+    given = replace(given, images=images or given.images, entry=data.entry or given.entry)
     if names is not None:
         given = replace(given, class_names=read_names(names, given.classes))
     config = replace(described_config(given, folder), expect_accuracy=None)
