@@ -16,7 +16,7 @@ from trojai_moth.triggers.distance_records import DistanceSettings
 from trojai_moth.triggers.engine import Engine
 
 # Names of networks, with the channels of their images.
-CASES = [(name, 3) for name in NETWORKS]
+CASES = [*((name, 3) for name in NETWORKS), ("softmax", 1)]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}, {case[1]} channels")
