@@ -164,6 +164,15 @@ def test_describing_needs_to_know_the_network(call, home, tmp_path):
     assert not (tmp_path / "new" / "model.json").exists()
 
 
+def test_on_a_terminal_it_asks_for_what_is_not_given(call, described, monkeypatch):
+    monkeypatch.setattr("trojai_moth.cli.describe._on_terminal", lambda: True)
+    answers = "toy_networks:Planted\nzoo/images\n"
+    result = CliRunner().invoke(main, ["describe", "zoo/good/planted.th", "--dry-run"], input=answers)
+    assert result.exit_code == 0, result.output
+    assert "Network (torchvision, timm, or package.module:factory) of planted.th" in result.output
+    assert '"accuracy": 1.0' in result.output and '"images": "../images"' in result.output
+
+
 def test_arrays_say_the_names_and_the_order(call, described, tmp_path):
     """An .npz of grey images, and a file with other names than its own."""
     shown = sorted((described / "images" / "cat").iterdir())

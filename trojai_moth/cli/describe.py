@@ -57,7 +57,7 @@ def describe(
 
     Example: trojai-moth describe resnet20.th --architecture nets:resnet20 --data cifar-10-batches-py
     """
-    if sys.stdin.isatty():
+    if _on_terminal():
         architecture = architecture or _asked("Network (torchvision, timm, or package.module:factory)", model_path)
         data = click.prompt("Labelled images (folder or file)") if data == "examples" else data
     backgrounds, assignments = choices.pop("backgrounds"), choices.pop("assignments")
@@ -94,6 +94,11 @@ def describe(
     _log.info("next: trojai-moth scan %s%s%s", folder, more, images)
 
 
+def _on_terminal() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty()
+
+
 def _asked(question: str, model_path: Path) -> str | None:
     """An answer on the terminal; None where it is empty, since an older model.json may say it."""
     return click.prompt(f"{question} of {model_path.name}", default="", show_default=False) or None
@@ -102,6 +107,8 @@ def _asked(question: str, model_path: Path) -> str | None:
 def _own_images(folder: Path, data: str) -> str | None:
     """How model.json can name these images: where they lie in the model's folder or the one above."""
     path, home = Path(data).resolve(), folder.resolve()
+    if not path.exists():  # a word for images that a round has
+        return None
     for base, prefix in ((home, ""), (home.parent, "../")):
         if path != base and path.is_relative_to(base):
             return f"{prefix}{path.relative_to(base).as_posix()}"
