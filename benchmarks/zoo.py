@@ -175,7 +175,52 @@ def main() -> None:
                     continue
                 name = " ".join(filter(None, (kind, way, entry.name)))
                 record.part(name, lambda e=entry, w=way, m=measure: m(Visit(e, chosen.real, chosen.seed), w))
-    record.finish()
+    record.finish(**summary(record.data["parts"]))
+    print(*tables(record.data["parts"]), sep="\n")
+
+
+def summary(parts: dict[str, Any]) -> dict[str, Any]:
+    """Counts by scanner and by hardener, of what was measured."""
+    found: dict[str, Any] = {}
+    for scanner in SCANNERS:
+        own = {name: part for name, part in parts.items() if name.startswith(f"scan {scanner} ")}
+        loads = {name: parts[f"load {name.rpartition(' ')[2]}"] for name in own}
+        patch = [name for name in own if loads[name]["patch"] and not loads[name]["clean"]]
+        clean = [name for name in own if loads[name]["clean"]]
+        flagged = [name for name in own if own[name]["outcome"] == "flagged"]
+        found[scanner] = {
+            "patches flagged with their true target": [
+                sum(own[it]["true_target"] is True for it in patch if it in flagged),
+                len(patch),
+            ],
+            "clean flagged": [sum(it in flagged for it in clean), len(clean)],
+        }
+    return found
+
+
+def tables(parts: dict[str, Any]) -> list[str]:
+    """The record as Markdown."""
+    lines = ["| network | accuracy | attack success | scanner | seconds |", "|---|---|---|---|---|"]
+    for entry in ENTRIES:
+        load = parts.get(f"load {entry.name}")
+        for scanner in SCANNERS if load else ():
+            scan = parts.get(f"scan {scanner} {entry.name}")
+            if scan:
+                attack = "" if load["attack_success"] is None else f"{load['attack_success']:.1%}"
+                right = {True: ", the true target", False: ", another target", None: ""}[scan["true_target"]]
+                said = f"{scanner}: {scan['outcome']}{right if scan['outcome'] == 'flagged' else ''} ({scan['reason']})"
+                lines.append(f"| {entry.name} | {load['accuracy']:.1%} | {attack} | {said} | {scan['seconds']:.0f} |")
+    lines += ["", "| network | hardener | attack success | accuracy | minutes |", "|---|---|---|---|---|"]
+    for entry in ENTRIES:
+        for hardener in HARDENERS:
+            part = parts.get(f"harden {hardener} {entry.name}")
+            if part:
+                attack, accuracy = (
+                    f"{part['before'][name]:.1%} -> {part['after'][name]:.1%}"
+                    for name in ("attack_success", "accuracy")
+                )
+                lines.append(f"| {entry.name} | {hardener} | {attack} | {accuracy} | {part['minutes']:.1f} |")
+    return lines
 
 
 if __name__ == "__main__":
