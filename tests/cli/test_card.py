@@ -56,7 +56,7 @@ def made(tmp_path_factory):
     """A model, hardened weights, and a card that was written into what others wrote."""
     folder = tmp_path_factory.mktemp("card")
     model = write_round(folder / "round", per_class=4) / "id-00000000"
-    opened = open_model(model_dir=model, data="examples", backgrounds=None, assignments=(), seed=0, device="cpu")
+    opened = open_model(model_path=model, data="examples", backgrounds=None, assignments=(), seed=0, device="cpu")
     tensors = {name: tensor.clone() for name, tensor in opened.opened.subject.module.state_dict().items()}
     tensors["classifier.1.weight"] *= 0.8
     save_file(tensors, folder / "w.safetensors", {"source_sha256": opened.opened.subject.source_sha256})

@@ -97,7 +97,7 @@ def write_weights(subject, path):
 
 
 def test_hardened_weights_are_measured_and_compared(call, measured, model_dir, tmp_path):
-    opened = open_model(model_dir=model_dir, data="examples", backgrounds=None, assignments=(), seed=0, device="cpu")
+    opened = open_model(model_path=model_dir, data="examples", backgrounds=None, assignments=(), seed=0, device="cpu")
     write_weights(opened.opened.subject, tmp_path / "w.safetensors")
     before, after = measured("before.json"), measured("after.json", "--weights", "w.safetensors")
     assert before.image_sha256 == after.image_sha256 and before.source_sha256 == after.source_sha256

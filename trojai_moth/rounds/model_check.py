@@ -67,7 +67,7 @@ def check_model(
         with allowing_architectures(architectures), unpacked(case) as there:
             opened = open_folder(there, torch.device("cpu"), data)
             given = check_examples(there, opened, data or DataSettings()) if len(opened.examples) else None
-            if data and data.sources != ("examples",):
+            if data and (data.sources != ("examples",) or there.config.images):
                 _try_images(there, opened, data)
             return _healthy(there, opened, given, started)
     except NoImagesError as error:
