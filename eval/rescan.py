@@ -120,12 +120,8 @@ def rescan(
         rows = rows.iloc[run.fleet.shard.numbers(len(rows))]
         summary = summarise(rows, protocol=summary.protocol)
     errata = errata_lines(Path(round_dir), set(rows["model"])) if labels else []
-    remarks = (
-        *_images_read(rows),
-        *errata,
-        *caveats(run.settings, run.rule, own=rule is None, described=run.described),
-    )
-    return RescanResult(rows, summary, remarks, Path(out), run.settings)
+    how = caveats(run.settings, run.rule, own=rule is None, described=run.described)
+    return RescanResult(rows, summary, (*_images_read(rows), *errata, *how), Path(out), run.settings)
 
 
 def _images_read(rows: pd.DataFrame) -> list[str]:

@@ -278,7 +278,7 @@ def test_the_line_says_what_the_estimate_assumes(plain):
 def test_a_pass_takes_time(plain):
     import torch
 
-    assert 0 < seconds_per_image("squeezenetv1_1", 3, 32, torch.device("cpu")) < 10
+    assert 0 < seconds_per_image("squeezenetv1_1", 3, (3, 32, 32), torch.device("cpu")) < 10
 
 
 def test_the_tally_keeps_no_checkups():

@@ -71,4 +71,6 @@ def normalisation(mean: Channels | None, std: Channels | None, source: str) -> N
         raise SettingsError(
             f"{source}: {len(mean)} numbers for the mean and {len(std)} for the std; give one for each channel, or one"
         )
-    return found
+    channels = found.channels  # where one of the two is a single number, it is said as often as the other
+    mean, std = (part * (channels // len(part)) for part in (mean, std))
+    return Normalisation(mean=mean, std=std)
