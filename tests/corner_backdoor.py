@@ -33,5 +33,5 @@ def corner_subject(samples):
     y = torch.cat([train.y, torch.full((len(victims),), TARGET)])
     module = build_architecture("resnet18", CLASSES, seed=7)
     images, stream = clean_networks._stored(x), torch.Generator().manual_seed(7)
-    fit(module, images, y.numpy(), SIZE, epochs=6, recipe=Recipe(), generator=stream)
+    fit(module, images, y.numpy(), (SIZE, SIZE), epochs=6, recipe=Recipe(), generator=stream)
     return subject_around(module)

@@ -24,7 +24,7 @@ def measure(
     with subject.frozen():
         for victim, target in pairs:
             x = images.x[images.positions(victim)[:per_class]].to(subject.device)
-            start = random_start(make_task(torch.tensor([victim]), [(victim, target)]), subject.size, seed)
+            start = random_start(make_task(torch.tensor([victim]), [(victim, target)]), subject.shape, seed)
             stream = generator(seed, "reference meter", victim, target)
             found = search(subject.module, one_direction(x, target), settings, start, stream)
             sizes.append(float(found.size[0]) if bool(found.converged[0]) else None)

@@ -102,6 +102,7 @@ def test_every_column_says_what_it_should(journal):
         "size_after": 50.0, "held_success_after": 0.75, "accuracy_before": 0.9, "accuracy_after": 0.8,
         "verdict": "cleared", "probability_before": 0.8, "probability": 0.1, "seconds": 13.0, "device": "cpu",
         "reason": "after hardening: because clean", "read_as": "RGB, /255, whole 16",
+        "pair_before": "7->4", "pair_after": "any->3",
     }  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def test_each_twin_is_trained_adversarially_after_their_shared_start(tmp_path, m
 
     def spy(module, images, labels, size, *, adversary, **rest):
         stages.append(adversary)
-        fit(module, images, labels, (size, size), adversary=adversary, **rest)
+        fit(module, images, labels, size, adversary=adversary, **rest)
 
     monkeypatch.setattr(twin_training, "fit", spy)
     chosen = {

@@ -6,11 +6,12 @@ from corner_backdoor import CLASSES, corner_trigger, subject_around
 from PIL import Image, ImageDraw
 from toys import SIZE
 
-from trojai_moth.core.errors import MothError, SettingsError
+from trojai_moth.core.errors import MothError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.loading import build_architecture
 from trojai_moth.synthesis import clean_networks as surrogate_module
 from trojai_moth.synthesis.clean_networks import SurrogateSettings, train_surrogate
+from trojai_moth.synthesis.untrained import untrained
 from trojai_moth.triggers.success import held_success
 
 # A third of the starts fail here, and which do depends on the processor.
@@ -50,13 +51,13 @@ def test_one_that_stays_inaccurate_is_no_surrogate(poisoned, samples):
 
 
 def test_attempts_start_from_other_weights(poisoned, samples, monkeypatch):
-    seen, built = [], build_architecture
+    seen, made = [], untrained
 
-    def note(name, classes, *, seed):
+    def note(subject, *, seed):
         seen.append(seed)
-        return built(name, classes, seed=seed)
+        return made(subject, seed=seed)
 
-    monkeypatch.setattr(surrogate_module, "build_architecture", note)
+    monkeypatch.setattr(surrogate_module, "untrained", note)
     monkeypatch.setattr(surrogate_module, "fit", lambda *images, **settings: None)
     never = SurrogateSettings(attempts=3, least_accuracy=1.0)
     assert train_surrogate(poisoned, samples.train, samples.held, never, seed=3) is None
@@ -105,5 +106,13 @@ def test_what_can_not_be_trained_is_an_error(poisoned, samples, tmp_path):
         train_surrogate(poisoned, none, samples.held, SETTINGS, seed=3)
     with pytest.raises(MothError, match="held-back"):
         train_surrogate(poisoned, samples.train, none, SETTINGS, seed=3)
-    with pytest.raises(SettingsError, match="not known"):
-        train_surrogate(subject_around(poisoned.module, "toy"), samples.train, samples.held, SETTINGS, seed=3)
+
+
+def test_a_network_of_ones_own_is_started_anew_layer_by_layer(poisoned):
+    """Whatever it learned is gone, and the same seed starts it in the same way."""
+    own = subject_around(poisoned.module, "toy")
+    fresh, again, other = (untrained(own, seed=seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(fresh[name], again[name]) for name in fresh)
+    for name, value in poisoned.module.named_parameters():
+        if value.dim() > 1:
+            assert not torch.equal(fresh[name], value) and not torch.equal(fresh[name], other[name])

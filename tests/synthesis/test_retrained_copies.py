@@ -4,7 +4,7 @@ import pytest
 import torch
 from corner_backdoor import CLASSES, corner_trigger, subject_around
 
-from trojai_moth.core.errors import MothError, SettingsError
+from trojai_moth.core.errors import MothError
 from trojai_moth.core.images import ImagePool
 from trojai_moth.loading import build_architecture
 from trojai_moth.synthesis import retrained_copies as retrained_module
@@ -88,11 +88,22 @@ def test_one_copy_is_enough_and_each_is_tried_twice(monkeypatch):
     assert copies(kept=()) == []
 
 
-def test_what_can_not_be_built_can_not_be_drawn_anew(samples):
-    module = build_architecture("resnet18", CLASSES, seed=0)
-    with pytest.raises(SettingsError, match="is not known"):
+class Unstarted(torch.nn.Module):
+    """A network with weights of its own that nothing can start anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = build_architecture("resnet18", CLASSES, seed=0)
+        self.scale = torch.nn.Parameter(torch.linspace(0.9, 1.1, CLASSES))
+
+    def forward(self, x):
+        return self.net(x) * self.scale
+
+
+def test_what_can_not_be_started_anew_can_not_be_drawn_anew(samples):
+    with pytest.raises(MothError, match="'scale' cannot be started anew"):
         retrain_from(
-            subject_around(module, "no-such-net"),
+            subject_around(Unstarted(), "no-such-net"),
             samples.train,
             samples.held,
             RetrainSettings(epochs=1),

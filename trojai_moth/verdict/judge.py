@@ -89,7 +89,8 @@ def judge(
     """
     if rule is None:
         found = keep_if_filter_trigger(judge_by_bounds(evidence, fallback), evidence)
-        return replace(found, reason=f"{found.reason}; {BY_BOUNDS}") if found.rule == BOUNDS else found
+        told = found.rule == BOUNDS and found.outcome != "not judged"
+        return replace(found, reason=f"{found.reason}; {BY_BOUNDS}") if told else found
     return keep_if_filter_trigger(_judge_by_rule(evidence, rule, sha256), evidence)
 
 

@@ -18,7 +18,7 @@ def rows():
             row("id-1", False, "cleared", True, accuracy_before=0.99, accuracy_after=0.97, probability=0.1),
             row("id-2", False, "cleared", True, accuracy_before=0.98, accuracy_after=0.98, probability=0.2),
             row("id-3", False, "not judged", True, reason="time-out"),
-            row("id-4", True, "kept", True, probability=0.9, victim_before=3, target_before=1, size_before=20.25),
+            row("id-4", True, "kept", True, probability=0.9, pair_before="3->stop|sign", size_before=20.25),
             row("id-5", True, "not judged", None, reason="unreadable"),
         ]
     )
@@ -76,8 +76,8 @@ def test_markdown_has_one_well_formed_line_per_model(rows):
     text = to_markdown(rows, summarise(rows, protocol="x"))
     lines = {line.split(" | ")[0][2:]: line for line in text.splitlines() if line.startswith("| id-")}
     assert sorted(lines) == list(rows["model"])
-    assert {line.count("|") for line in lines.values()} == {11}
-    assert "3 to 1" in lines["id-4"] and "20.2" in lines["id-4"] and "poisoned" in lines["id-4"]
+    assert {line.replace("\\|", "").count("|") for line in lines.values()} == {11}
+    assert "3 to stop\\|sign" in lines["id-4"] and "20.2" in lines["id-4"] and "poisoned" in lines["id-4"]
     assert "time-out" in lines["id-3"]
     assert "nan" not in text.lower()
 
@@ -89,5 +89,5 @@ def test_text_from_a_round_can_not_break_the_table(rows):
 
 
 def test_a_trigger_for_all_victims_is_named_so():
-    rows = pd.DataFrame([row("id-1", True, "kept", True, target_before=4, target_after=2, victim_after=0)])
+    rows = pd.DataFrame([row("id-1", True, "kept", True, pair_before="any->4", pair_after="0->2")])
     assert "any to 4 -> 0 to 2" in to_markdown(rows, summarise(rows, protocol="x"))
