@@ -96,8 +96,12 @@ def test_whoever_interrupts_gets_a_table_and_the_interruption(round_dir, setting
         return real(self, subject, samples, seed=seed)
 
     monkeypatch.setattr(Scripted, "scan", scan)
-    with pytest.raises(KeyboardInterrupt):
-        rescan(round_dir, tmp_path / "run", handle_signals=handled, **settings({A: "clean", B: "clean"}))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rescan(round_dir, tmp_path / "run", handle_signals=handled, **settings({A: "clean", B: "clean"}))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert read_results(tmp_path / "run" / "results.csv")["verdict"].to_list() == ["clean", "not judged"]
 
 
