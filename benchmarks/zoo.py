@@ -8,8 +8,6 @@ that are used is shown to no scanner and no hardener; accuracy and attack succes
 these. The CIFAR-10 images are of the training set, so most of these networks have seen them.
 """
 
-import copy
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -103,7 +101,6 @@ def loading(visit: Visit) -> dict[str, Any]:
 
 def scanning(visit: Visit, scanner: str) -> dict[str, Any]:
     """What one scanner says."""
-    random.seed(visit.seed)
     model = visit.open()
     result = tm.scan(model, scanner)
     best = result.evidence[0] if result.evidence else None
@@ -130,10 +127,9 @@ def hardening(visit: Visit, hardener: str) -> dict[str, Any]:
     started = time.perf_counter()
     hardened = tm.harden(model, hardener)
     minutes = (time.perf_counter() - started) / 60
-    subject = copy.copy(hardened.subject)
     return {
         "before": before,
-        "after": visit.figures(subject),
+        "after": visit.figures(hardened.subject),
         "minutes": round(minutes, 2),
         "stopped": hardened.trace.stopped,
     }

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..core.channels import COLOURS
 from ..core.records import Field, record
 from ..rounds.model_check import ModelCheck
 from ..runs.estimate import Estimate, Kind
 
-_COLOURS = 3
 LABEL_WORDS = ("clean", "poisoned", "unknown")
 
 
@@ -68,7 +68,7 @@ class Tally:
             return
         self.architectures[checkup.architecture] += 1
         self.classes[checkup.classes] += 1
-        shape = (checkup.channels or _COLOURS, checkup.size, checkup.width or checkup.size)
+        shape = (checkup.channels or COLOURS, checkup.size, checkup.width or checkup.size)
         self.kinds[checkup.architecture, checkup.classes, shape] += checkup.usable
         if checkup.convention is not None:
             self.conventions[checkup.convention.chosen.words] += 1

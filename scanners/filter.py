@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 
+from ..core.channels import COLOURS
 from ..core.images import ImagePool
 from ..core.records import Field, record
 from ..core.statistics import log_odds
@@ -23,7 +24,7 @@ from ..rounds.samples import Samples
 from ..triggers.colour_maps import VARIABLES, apply_map
 from ..triggers.engine import Engine
 from ..triggers.filter_inversion import FilterResult, invert_filters
-from ..triggers.known_filters import COLOUR_CHANNELS, KnownFilter, best_known_filters, known_filters
+from ..triggers.known_filters import KnownFilter, best_known_filters, known_filters
 from ..triggers.task import InversionSettings, make_task
 from ..triggers.trigger import Pair
 from .base import Scanner
@@ -68,7 +69,7 @@ class Filter(Scanner):
     def scan(self, subject: Subject, samples: Samples, *, seed: int) -> ScanResult:
         """Scored by the pair that a known filter turns most surely; nothing is random, so ``seed`` changes nothing."""
         settings, present = self.settings, sorted(set(samples.train.y.tolist()))
-        if subject.shape[0] != COLOUR_CHANNELS:
+        if subject.shape[0] != COLOURS:
             return self.not_judged(f"photo filters change three colours, and its input has {subject.shape[0]} channels")
         if len(present) < 2:
             return self.not_judged(f"example images of {len(present)} classes; at least 2 are needed")

@@ -113,7 +113,10 @@ class NeuralCleanse(Scanner):
         )
 
     def pairwise(self, subject: Subject, samples: Samples, present: list[int], seed: int) -> ScanResult:
-        """By size: score = ln(bound / smallest size); not judged where no trigger works at all. By outlier: below."""
+        """By size: score = ln(bound / smallest size); not judged where no trigger works at all.
+
+        By outlier: as the module says, the smallest of all pairs against the others of the first look.
+        """
         settings = self.settings
         pairs: list[AnyPair] = [(v, t) for v in present for t in range(subject.classes) if v != t]
         look = _Look(settings.screen_images, settings.screen_steps, settings.screen_keep, settings.success_bound)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ... import __version__
 from ...core.records import Field, record
+from ...core.subject import width_of
 from ...rounds.data_settings import DataSettings
 from ...runs.journal import Journal
 from ...triggers.distance_records import DistanceMatrix, protocol, stranger
@@ -142,7 +143,7 @@ def make_record(
         outcome=outcome,
         origin=origin,
         size=shape[0],
-        width=None if shape[0] == shape[1] else shape[1],
+        width=width_of(shape),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from fake_round import write_model
-from PIL import Image
+from pictures import save
 from torch import nn
 
 from trojai_moth.cli.main import main
@@ -24,12 +24,6 @@ from trojai_moth.rounds.reading import read_case
 from trojai_moth.rounds.samples import collect_samples
 
 CPU = torch.device("cpu")
-
-
-def save(path, value=100, size=(40, 40), form="PNG"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (value, value, value)).save(path, form)
-    return path
 
 
 @pytest.fixture

@@ -5,17 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import save
 from PIL import Image
 
 from trojai_moth.core.errors import SettingsError
 from trojai_moth.rounds import labelled_images
 from trojai_moth.rounds.labelled_images import open_labelled
-
-
-def save(path, value=100, size=(40, 40), form="PNG"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (value, value, value)).save(path, form)
-    return path
 
 
 @pytest.fixture

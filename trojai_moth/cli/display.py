@@ -18,6 +18,7 @@ from ..core.errors import printable
 from ..core.messages import Progress, level, silent
 from ..runs.run import ModelStep
 from ..scanners.calibration import CalibrationMetrics, Estimate
+from ..verdict import judge, threshold_rule
 from .console import logged, make_table
 
 _VERDICT_STYLE = {"cleared": "green", "kept": "bold red", "clean": "dim", "not judged": "yellow"}
@@ -74,7 +75,7 @@ def verdict_table(rows: pd.DataFrame) -> Table:
     return table
 
 
-_BY = {"bounds": " by bounds", "none": ": no rule"}
+_BY = {threshold_rule.NAME: " by bounds", judge.NO_RULE_NAME: ": no rule"}
 
 
 def _by(row: dict[str, object]) -> str:

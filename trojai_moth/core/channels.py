@@ -8,6 +8,9 @@ from types import MappingProxyType
 from .errors import SettingsError
 from .records import Field, record
 
+COLOURS = 3
+"""Channels of a picture in colour."""
+
 Channels = tuple[float, ...]
 """A number for each channel, or one for all of them."""
 

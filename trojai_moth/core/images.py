@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .channels import COLOURS
 from .errors import UnreadableModelError
 from .files import list_closed, list_folder, read_text
 from .image_file import FORMATS, LONGEST_SIDE, RefusedImage, open_image, read_rgb
@@ -26,7 +27,6 @@ _NUMBERED_NAME = re.compile(rf"(\d{{1,18}}){SUFFIXES}", re.IGNORECASE)
 # times that, and more while it is found out how they are read.
 _MOST_BYTES = 256 << 20
 _LABEL_BYTES = 64
-_COLOURS = 3
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def as_colours(image: np.ndarray) -> np.ndarray:
 
     Of three channels the image itself; of others their mean as grey.
     """
-    return image if len(image) == _COLOURS else np.repeat(image.mean(0, keepdims=True), _COLOURS, axis=0)
+    return image if len(image) == COLOURS else np.repeat(image.mean(0, keepdims=True), COLOURS, axis=0)
 
 
 def read_image(path: Path) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .channels import Normalisation
+from .channels import COLOURS, Normalisation
 from .classifier import Classifier, as_classifier
 from .outputs import OutputReading
 from .records import Field, record
@@ -26,7 +26,7 @@ _FULL_BATCH_SIDE = 512
 Colours = Literal["RGB", "BGR", "grey", "as stored"]
 Scaling = Literal["/255", "min-max"]
 Fit = Literal["crop", "resize"]
-_COLOURS_OF: dict[int, Colours] = {1: "grey", len(_LUMINANCE): "RGB"}
+_COLOURS_OF: dict[int, Colours] = {1: "grey", COLOURS: "RGB"}
 
 
 def side_words(height: int, width: int) -> str:
@@ -36,6 +36,17 @@ def side_words(height: int, width: int) -> str:
     ('224', '32 x 64')
     """
     return str(height) if height == width else f"{height} x {width}"
+
+
+def width_of(shape: Sequence[int]) -> int | None:
+    """Of (height, width) the width, as records hold it: None where it is the height."""
+    height, width = shape
+    return None if width == height else width
+
+
+def colours_of(channels: int) -> Colours:
+    """What so many channels show, where nothing says more."""
+    return _COLOURS_OF.get(channels, "as stored")
 
 
 @record
@@ -62,8 +73,7 @@ class Preprocessing:
     @staticmethod
     def whole(channels: int, height: int, width: int) -> Preprocessing:
         """Of images that are taken as they are, in [0, 255] by channel."""
-        wide = None if width == height else width
-        colours: Colours = _COLOURS_OF.get(channels, "as stored")
+        wide, colours = width_of((height, width)), colours_of(channels)
         return Preprocessing(
             stored_size=height, size=height, stored_width=wide, width=wide, channels=channels, colours=colours
         )
@@ -101,7 +111,7 @@ class Preprocessing:
         x = images.float()
         if self.colours == "BGR":
             x = x.flip(1)
-        elif self.colours == "grey" and x.shape[1] == len(_LUMINANCE):
+        elif self.colours == "grey" and x.shape[1] == COLOURS:
             x = (x * x.new_tensor(_LUMINANCE).view(1, -1, 1, 1)).sum(1, keepdim=True).round()
         if self.scaling == "/255":
             return x / _WHITE
@@ -167,7 +177,7 @@ class Subject:
     def size_words(self) -> str:
         """E.g. ``224 pixels``, ``28 pixels of 1 channel``."""
         channels, height, width = self.shape
-        beside = "" if channels == len(_LUMINANCE) else f" of {channels} channel{'s' if channels > 1 else ''}"
+        beside = "" if channels == COLOURS else f" of {channels} channel{'s' if channels > 1 else ''}"
         return f"{side_words(height, width)} pixels{beside}"
 
     @property

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..core.channels import COLOURS
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.image_file import read_shape
 from ..core.images import read_small
@@ -25,7 +26,6 @@ from ..core.images import read_small
 Shape = tuple[int, int]
 """Height and width in pixels."""
 
-COLOURS = 3
 _WHITE = 255.0
 # Of an image that is longer than this times the shape it is brought to, the middle alone is made larger or smaller.
 _LONGEST_SHAPE = 8

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..core.errors import SettingsError
@@ -64,6 +65,11 @@ class LabelledImages:
     def first(self, label: int, most: int) -> range:
         """The indices of the first ``most`` images of a class, or of all it has."""
         return self.of_class(label)[:most]
+
+    def first_of_each(self, classes: int, most: int) -> tuple[list[int], Tensor]:
+        """The indices of the first ``most`` images of each class from 0 on, and their labels (n,) int64."""
+        chosen = [index for label in range(classes) for index in self.first(label, most)]
+        return chosen, torch.tensor([self.labels[index] for index in chosen])
 
     def read(self, indices: Sequence[int], shape: Shape) -> Tensor:
         """Images (n, channels, height, width) uint8 as a round would store them.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.channels import COLOURS
 from ..core.classifier import classes_of, find_output
 from ..core.errors import UnreadableModelError
 from ..core.files import open_text, separator
@@ -129,7 +130,7 @@ def _channels(loaded: LoadedModel, config: CaseConfig) -> int:
     """Channels of the input: what is said, or else what the first convolution takes; 3 where there is none."""
     layers = (part for part in loaded.module.modules() if isinstance(part, nn.Conv2d))
     first = next(layers, None)
-    return config.channels or (first.in_channels if first else _COLOURS)
+    return config.channels or (first.in_channels if first else COLOURS)
 
 
 def _subject(case: ModelFolder, loaded: LoadedModel, preprocessing: Preprocessing, device: torch.device) -> Subject:
@@ -210,7 +211,6 @@ _USUAL_SIDES = (32, 28, 224, 64, 48, 96, 128, 256, 299)
 _USUAL_SIZE = 256
 # By which the shown square is larger than the input that is cut out of it, for networks of ImageNet.
 _MORE = _USUAL_SIZE / 224
-_COLOURS = 3
 
 
 class NoImagesError(UnreadableModelError):
@@ -254,8 +254,8 @@ def trial_images(case: ModelFolder, classes: int, settings: DataSettings | None)
 
 def _of_folder(case: ModelFolder, folder: Path, classes: int, per_class: int) -> TrialImages:
     images = open_labelled(folder, classes, case.config.class_names)
-    chosen = [index for label in range(classes) for index in images.first(label, per_class)]
-    y, shape = torch.tensor([images.labels[index] for index in chosen]), _stored_shape(case, images, chosen[0])
+    chosen, y = images.first_of_each(classes, per_class)
+    shape = _stored_shape(case, images, chosen[0])
     raw, cut = images.read(chosen, shape), images.shape != shape
     return TrialImages(raw, y, f"images of {folder}", images.names or case.config.class_names, cut)
 

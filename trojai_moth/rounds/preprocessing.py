@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.channels import Normalisation, usual
+from ..core.channels import COLOURS, Normalisation, usual
 from ..core.classifier import UnusableNetworkError, find_output, measure_batch_norms
 from ..core.errors import UnreadableModelError
 from ..core.images import ImagePool
 from ..core.outputs import OutputReading
 from ..core.records import Field, record
-from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject
+from ..core.subject import Colours, Fit, Preprocessing, Scaling, Subject, colours_of, width_of
 from .class_accuracy import class_accuracy
 from .config_file import CaseConfig
 
@@ -114,10 +114,10 @@ def candidates(
         first = crop
     small: tuple[Fit, tuple[int, int]] = ("resize", first[1] if _is_less(first[1], stored) else crop[1])
     fits = list(dict.fromkeys([first, whole, crop, small]))
-    orders: tuple[Colours, ...] = _ORDERS if channels == len("RGB") else ("grey" if channels == 1 else "as stored",)
+    orders: tuple[Colours, ...] = _ORDERS if channels == COLOURS else (colours_of(channels),)
     plain = [
         Preprocessing(
-            stored_size=stored[0], stored_width=_wide(stored), size=size[0], width=_wide(size),
+            stored_size=stored[0], stored_width=width_of(stored), size=size[0], width=width_of(size),
             channels=channels, fit=fit, colours=colours, scaling=scaling,
         )
         for fit, size in fits
@@ -140,11 +140,6 @@ def _lower(side: int) -> int:
 def _is_less(shape: tuple[int, int], whole: tuple[int, int]) -> bool:
     """Whether an image is smaller than another, and larger in no direction."""
     return shape != whole and shape[0] <= whole[0] and shape[1] <= whole[1]
-
-
-def _wide(shape: tuple[int, int]) -> int | None:
-    """The width of what is not square."""
-    return None if shape[0] == shape[1] else shape[1]
 
 
 def default_reading(config: CaseConfig, images: Tensor) -> Preprocessing:
@@ -295,9 +290,9 @@ class PreprocessingSearch:
         except UnusableNetworkError as reason:
             return PreprocessingTrial(preprocessing=preprocessing, problem=reason.problem)
         except Exception as reason:  # whatever a network raises at images of another size
-            size = preprocessing.size
+            height, width = preprocessing.shape[1:]
             said = (str(reason) or type(reason).__name__).splitlines()[0]
-            problem = f"cannot take images of {size} x {size} pixels ({said:.120})"
+            problem = f"cannot take images of {height} x {width} pixels ({said:.120})"
             return PreprocessingTrial(preprocessing=preprocessing, problem=problem)
         if not np.isfinite(logits).all():
             return PreprocessingTrial(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from ..core.channels import COLOURS
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.images import ImagePool, class_words
 from ..core.memory import in_words, memory_for_data
@@ -134,7 +135,7 @@ def collect_samples(
 
 # Below this nothing is said: it is what a round of 40 classes takes.
 _MUCH_MEMORY = 8_000_000_000
-_STORED_COLOURS, _BYTES = 3, 4
+_BYTES = 4
 # Of what fits, the share that is advised: originals are never dropped, so there may be a few more than asked for.
 _SAFE = 0.9
 
@@ -144,7 +145,7 @@ def _require_memory(images: int, composed: int, preprocessing: Preprocessing, fe
 
     fewer: the options that ask for a share of them.
     """
-    stored = _STORED_COLOURS * math.prod(preprocessing.stored_shape)
+    stored = COLOURS * math.prod(preprocessing.stored_shape)
     needed, may = _BYTES * images * math.prod(preprocessing.shape) + 2 * composed * stored, memory_for_data()
     if needed <= min(may, _MUCH_MEMORY):
         return
@@ -222,9 +223,8 @@ def first_images(case: ModelFolder, opened: OpenedFolder, settings: DataSettings
     if place is None:
         return opened.examples
     images = open_labelled(Path(place), opened.subject.classes, case.config.class_names)
-    count, reading = math.ceil(most / opened.subject.classes), opened.subject.preprocessing
-    chosen = [index for label in range(opened.subject.classes) for index in images.first(label, count)]
-    y = torch.tensor([images.labels[index] for index in chosen])
+    classes, reading = opened.subject.classes, opened.subject.preprocessing
+    chosen, y = images.first_of_each(classes, math.ceil(most / classes))
     return ImagePool(_as_inputs(images.read(chosen, reading.stored_shape), reading), y)
 
 
@@ -372,7 +372,7 @@ class _Pile:
 
 
 # Numbers of channels of which torchvision knows the colours.
-_KNOWN_COLOURS = (1, _STORED_COLOURS)
+_KNOWN_COLOURS = (1, COLOURS)
 
 
 def _shapes(height: int, width: int) -> tuple[float, float]:

@@ -22,10 +22,6 @@ from .trigger import Pair
 FILE: Final = Path(__file__).parent / "known_filters.json"
 
 
-COLOUR_CHANNELS: Final = 3
-"""What filters are known for."""
-
-
 class KnownFilter(NamedTuple):
     """How sure the network is of the target, on average, under the filter that does most for this pair."""
 

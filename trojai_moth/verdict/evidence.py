@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..core.channels import COLOURS
 from ..core.errors import MothError
 from ..core.messages import Progress, silent
 from ..core.records import to_dict
@@ -23,7 +24,7 @@ from ..scanners.result import Candidate, ScanResult
 from ..synthesis.clean_networks import train_surrogate
 from ..synthesis.retrained_copies import retrained_copies
 from ..triggers.distance import Measured, measure_pairs
-from ..triggers.known_filters import COLOUR_CHANNELS, FilterTable, filter_success, filter_table
+from ..triggers.known_filters import FilterTable, filter_success, filter_table
 from ..triggers.stamps import StampTable, StampTables, mean_conviction, stamp_gap
 from ..triggers.success import held_success
 from ..triggers.trigger import Pair
@@ -178,7 +179,7 @@ class _Evidence:
 
         Nothing for a network that sees no colours, which no filter changes.
         """
-        if self.subject.shape[0] != COLOUR_CHANNELS:
+        if self.subject.shape[0] != COLOURS:
             return
         settings, relearning = self.settings.filters, self.settings.relearning
         with self._timed(FILTERS):
