@@ -139,6 +139,11 @@ def _fit(module: nn.Module, images: ImagePool, epochs: int, stream: torch.Genera
 
 def random_pairs(classes: int, count: int, seed: int) -> list[tuple[int, int]]:
     """Different directed pairs, all if there are no more."""
+    return sorted(random_order(classes, seed)[:count])
+
+
+def random_order(classes: int, seed: int) -> list[tuple[int, int]]:
+    """All directed pairs."""
     every = [(v, t) for v in range(classes) for t in range(classes) if v != t]
     order = torch.randperm(len(every), generator=generator(seed, "benchmark pairs"))
-    return sorted(every[i] for i in order[:count].tolist())
+    return [every[i] for i in order.tolist()]
