@@ -194,8 +194,8 @@ def test_diff_says_what_changed(made, copied):
     file.write_text(json.dumps(data))
     result = call("card", "diff", made / "README.md", file)
     assert result.exit_code == 0, result.output
-    assert "Change of the distances over 6 pairs, with 95 % intervals: mean +100% (+100% to +100%), " in result.stdout
-    assert "smallest +100% (" in result.stdout
+    assert "pairs, with 95 % intervals: mean +100% (+100% to +100%), geometric mean +100% (" in result.stdout
+    assert "smallest +100% (+100% to +100%)\n" in result.stdout
     assert (
         "class_distance_mean" in result.stdout
         and "1000" in result.stdout
