@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contest import Meter, accuracy, ours, theirs
-from figures import agreement, gain_ratio, growth
+from figures import agreement, gain_ratio
 from record import Record, parser
 from reference.inversion import Search
 from reference.meter import measure
@@ -20,6 +20,7 @@ from reference.moth import Published
 from subjects import Model, random_pairs, round_models
 
 from trojai_moth.core.records import to_dict
+from trojai_moth.eval.gain import size_gains
 from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.triggers.distance import measure_distances
 from trojai_moth.triggers.distance_records import DistanceSettings
@@ -114,7 +115,10 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
         for name, both in sides.items()
     }
     gains_by_model = {
-        name: {side: growth(values["sizes"], parts[f"{name} gain, before"]["sizes"]) for side, values in both.items()}
+        name: {
+            side: to_dict(size_gains(parts[f"{name} gain, before"]["sizes"], values["sizes"]))
+            for side, values in both.items()
+        }
         for name, both in sides.items()
     }
     groups = [(both["ours"]["sizes"], both["reference"]["sizes"]) for both in sides.values()]

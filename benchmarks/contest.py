@@ -93,7 +93,9 @@ def theirs(
 
 
 def verdict(before: list[float | None], mine: dict[str, Any], rival: dict[str, Any]) -> dict[str, Any]:
-    """Seconds to the same gain; where the rival was stopped first, the ratio is a lower bound and says so.
+    """Seconds to the same gain, which is the geometric mean of after / before: it decides the race, and no more.
+
+    Where the rival was stopped first, the ratio of the seconds is a lower bound and says so.
 
     Where ours gained nothing there is nothing to reach, and no ratio.
     """

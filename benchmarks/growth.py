@@ -2,22 +2,23 @@
 
     python benchmarks/growth.py --out benchmarks/results/growth.json
 
-Networks are fitted to random prototypes in seconds (subjects.py). Hardening is MOTH as it ships; the gain on a sample
-of pairs stands beside its seconds, since it would be easy to be fast and do nothing. Distances are those of all pairs
-with few steps and images: the exponent does not depend on how many, and every step of all of them is done. The exponent
-is the slope of ln(seconds) over ln(classes); the number of pairs has about 2.
+Networks are fitted to random prototypes in seconds (subjects.py). Hardening is MOTH as it ships. What it did to a
+sample of pairs stands beside its seconds, since it would be easy to be fast and do nothing. Distances are those of all
+pairs with few steps and images: the exponent does not depend on how many, and every step of all of them is done. The
+exponent is the slope of ln(seconds) over ln(classes); the number of pairs has about 2.
 """
 
 import time
 from typing import Any
 
 from contest import accuracy
-from figures import exponent, growth
+from figures import exponent
 from record import Record, parser
 from subjects import SMALL, Model, prototype_model, random_pairs
 
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.seeding import derive_seed
+from trojai_moth.eval.gain import size_gains
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.triggers.distance import measure_distances
@@ -64,7 +65,7 @@ def one_count(classes: int, chosen: Any, record: Record) -> dict[str, Any]:
         "distance_seconds": distance_seconds,
         "rounds": len(hardened.trace.rounds),
         "stopped": hardened.trace.stopped,
-        "gain": growth(sizes(model, after, gain, pairs), before),
+        "gain": to_dict(size_gains(before, sizes(model, after, gain, pairs))),
         "accuracy": [accuracy(model, model.subject), accuracy(model, hardened.subject)],
     }
 

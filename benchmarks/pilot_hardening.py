@@ -1,4 +1,4 @@
-"""What MOTH, as it ships, does to every model of a round: distance gained, accuracy lost, backdoors erased, seconds.
+"""What MOTH, as it ships, does to every model of a round: change of distances, accuracy lost, backdoors, seconds.
 
     python benchmarks/pilot_hardening.py ROUND --out FILE
 
@@ -7,8 +7,9 @@ more of those; no method and no accuracy guard saw any of them. Attack success i
 images, which nothing else looks at. Seconds are those of the hardening call alone, composing and measuring left out.
 """
 
-import math
+import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from subjects import Model, model_with_images
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.seeding import derive_seed
 from trojai_moth.core.subject import Subject
-from trojai_moth.eval.gain import gains
+from trojai_moth.eval.gain import Gain, gains
 from trojai_moth.hardeners.moth import Moth
 from trojai_moth.hardeners.moth_settings import MothSettings
 from trojai_moth.rounds.model_folder import ModelFolder
@@ -58,10 +59,8 @@ def one_model(
     hardened = Moth(settings)(model.subject, model.samples, seed=derive_seed(chosen.seed, case.model_id))
     seconds = time.perf_counter() - begun
     after = sizes(model, hardened.subject, meter)
-    change = gains(before, after)
     return {
         "seconds": seconds,
-        "gain": to_dict(change),
         "distances": [before, after],
         "accuracy": [accuracy(model, model.subject), accuracy(model, hardened.subject)],
         "fresh_images": len(model.fresh),
@@ -84,13 +83,12 @@ def sizes(model: Model, subject: Subject, meter: DistanceSettings) -> tuple[tupl
 def summary(parts: dict[str, Any]) -> dict[str, Any]:
     """Figures over the models."""
     models = list(parts.values())
-    geometric = [math.log1p(part["gain"]["geometric"]) for part in models]
+    found = {name: gains(*part["distances"]) for name, part in parts.items()}
     injected = [part["attack_success"] for part in models if part["attack_success"]]
     return {
         "models": len(models),
-        "least_gain": min(part["gain"]["arithmetic"] for part in models),
-        "mean_gain": sum(part["gain"]["arithmetic"] for part in models) / len(models),
-        "geometric_gain": math.expm1(sum(geometric) / len(models)),
+        "gain": {name: to_dict(gain) for name, gain in found.items()},
+        **{f"change_of_{name.replace(' ', '_')}": values for name, values in over_models(found.values()).items()},
         "largest_accuracy_loss": max(part["accuracy"][0] - part["accuracy"][1] for part in models),
         "mean_accuracy_loss": sum(part["accuracy"][0] - part["accuracy"][1] for part in models) / len(models),
         "largest_attack_success_after": max((after for _, after in injected), default=None),
@@ -98,12 +96,24 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def over_models(found: Iterable[Gain]) -> dict[str, dict[str, float]]:
+    """The least, the median and the largest change of each figure; without models that have no pair to compare."""
+    changes: dict[str, list[float]] = {}
+    for gain in found:
+        for name, change in gain.changes:
+            changes.setdefault(name, []).append(change.change)
+    return {
+        name: {"least": min(values), "median": statistics.median(values), "largest": max(values)}
+        for name, values in changes.items()
+    }
+
+
 def line(part: dict[str, Any]) -> str:
     """One model."""
-    gain, accuracy_, attack = part["gain"], part["accuracy"], part["attack_success"]
+    gain, accuracy_, attack = gains(*part["distances"]), part["accuracy"], part["attack_success"]
+    changes = (f"{name} {c.before:.1f} -> {c.after:.1f} pixels, {c.words}" for name, c in gain.changes)
     words = (
-        f"{gain['mean_before']:.1f} -> {gain['mean_after']:.1f} pixels ({gain['arithmetic']:+.0%}, geometric "
-        f"{gain['geometric']:+.0%}, {gain['pairs']} pairs, {gain['shrunk']} shrank), accuracy {accuracy_[0]:.2%} -> "
+        f"{'; '.join(changes)}; {gain.pairs} pairs, {gain.shrunk} shrank, accuracy {accuracy_[0]:.2%} -> "
         f"{accuracy_[1]:.2%}, {part['seconds']:.0f} s"
     )
     return words if attack is None else f"{words}, attack success {attack[0]:.0%} -> {attack[1]:.0%}"

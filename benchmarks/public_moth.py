@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 from contest import Meter, accuracy
-from figures import growth
 from record import Record, parser
 from subjects import Model, model_with_images
 
 from trojai_moth.core.images import ImagePool
+from trojai_moth.core.records import to_dict
 from trojai_moth.core.seeding import derive_seed
 from trojai_moth.core.subject import Subject
+from trojai_moth.eval.gain import size_gains
 from trojai_moth.rounds.reading import read_case
 
 BATCH, FEWEST_STEPS = 128, 10
@@ -66,7 +67,7 @@ def main() -> None:
     meter = Meter(chosen.pairs, chosen.images, chosen.steps, chosen.seed)
     before = record.part("before", lambda: measured(model, meter, model.subject))
     after = record.part("after", lambda: harden(model, meter, chosen))
-    gain = growth(after["sizes"], before["sizes"])
+    gain = to_dict(size_gains(before["sizes"], after["sizes"]))
     record.finish(gain=gain, accuracy_drop=before["accuracy"] - after["accuracy"], seconds=after["seconds"])
     print(record.data["summary"])
 

@@ -22,11 +22,12 @@ from ..core.records import LARGEST_SEED, Field, record, to_dict
 from ..hardeners import Part
 from ..rounds.data_settings import DataSettings
 from ..synthesis.settings import PgdSettings
-from ..triggers.distance_records import CHANNELS, FAST, DistanceSettings
+from ..triggers.distance_records import CHANNELS, FAST, DistanceSettings, unconverged
 from ..triggers.trigger import Pair
-from .gain import gains
+from .gain import Change, gains
 
 Distances = tuple[tuple[float | None, ...], ...]
+_CHANGES = ("mean", "geometric", "smallest")
 
 
 ORIGINAL = "original"
@@ -127,7 +128,10 @@ class Entry:
 
 @record
 class Row:
-    """One line of the table; None where a figure is unknown or does not apply. Gains: 0.5 is +50 %."""
+    """One line of the table; None where a figure is unknown or does not apply.
+
+    mean, geometric, smallest: what became of the original's distances, over the pairs that have one in both.
+    """
 
     method: str
     accuracy: float | None = None
@@ -137,11 +141,9 @@ class Row:
     distance_l1: float | None = None
     pairs: int | None = None
     pairs_tried: int | None = None
-    distance_before_pixels: float | None = None
-    gain: float | None = None
-    geometric_gain: float | None = None
-    geometric_low: float | None = None
-    geometric_high: float | None = None
+    mean: Change | None = None
+    geometric: Change | None = None
+    smallest: Change | None = None
     shrunk: int | None = None
     accuracy_loss: float | None = None
     attack_before: float | None = None
@@ -156,8 +158,8 @@ class Row:
 class Comparison:
     """A whole comparison: what was compared, on what and how, every method's outcome and the table.
 
-    ``pairs`` are the directed (victim, target) pairs that gains cover; ``injected`` are those of the model's triggers,
-    which are measured besides.
+    ``pairs`` are the directed (victim, target) pairs that changes cover; ``injected`` are those of the model's
+    triggers, which are measured besides.
     """
 
     model_id: str
@@ -190,13 +192,14 @@ def _row(entry: Entry, original: Judgement, pairs: Sequence[Pair], injected: Seq
     if judged is None:
         return Row(method=entry.method, minutes=minutes, stopped=entry.stopped, failure=entry.failure)
     found = gains(original.distances, judged.distances, pairs=pairs)
+    pixels = found.mean.after if found.mean else None
     row: dict[str, Any] = {
         "method": entry.method,
         "accuracy": judged.accuracy,
         "robustness": judged.robustness,
         "minutes": minutes,
-        "distance_pixels": found.mean_after,
-        "distance_l1": None if found.mean_after is None else CHANNELS * found.mean_after,
+        "distance_pixels": pixels,
+        "distance_l1": None if pixels is None else CHANNELS * pixels,
         "pairs": found.pairs,
         "pairs_tried": len(pairs),
         "attack_before": original.attack_success,
@@ -207,11 +210,9 @@ def _row(entry: Entry, original: Judgement, pairs: Sequence[Pair], injected: Seq
         return Row(**row)
     return Row(
         **row,
-        distance_before_pixels=found.mean_before,
-        gain=found.arithmetic,
-        geometric_gain=found.geometric,
-        geometric_low=found.low,
-        geometric_high=found.high,
+        mean=found.mean,
+        geometric=found.geometric,
+        smallest=found.smallest,
         shrunk=found.shrunk,
         accuracy_loss=original.accuracy - judged.accuracy,
         attack_after=judged.attack_success,
@@ -226,10 +227,22 @@ def _smallest(distances: Distances, pairs: Sequence[Pair]) -> float | None:
 
 
 def to_frame(table: Sequence[Row]) -> pd.DataFrame:
-    """The table with a column per field of a row, for a CSV file."""
-    columns = [field.name for field in fields(Row)]
-    frame = pd.DataFrame([to_dict(row) for row in table], columns=columns)
+    """The table with a column per field of a row, five for each change, for a CSV file."""
+    five = [field.name for field in fields(Change)]
+    columns = [
+        name
+        for field in fields(Row)
+        for name in ([f"{field.name}_{part}" for part in five] if field.name in _CHANGES else [field.name])
+    ]
+    frame = pd.DataFrame([_flat(row) for row in table], columns=columns)
     return frame.astype({"pairs": "Int64", "pairs_tried": "Int64", "shrunk": "Int64"})
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    values = to_dict(row)
+    for name in _CHANGES:
+        values |= {f"{name}_{part}": value for part, value in (values.pop(name) or {}).items()}
+    return values
 
 
 def legend(comparison: Comparison) -> str:
@@ -245,8 +258,8 @@ def legend(comparison: Comparison) -> str:
         f"that have one both in the original and in this row; L1: as the paper counts, {CHANNELS} times that. At most "
         f"{meter.images_per_class} images, {meter.steps} steps, {len(meter.seeds)} seed(s) a pair. "
         f"{_roughness(meter)}",
-        "gain: mean over pairs of after/before, minus 1, as in the paper; geo.: the same with the geometric mean, "
-        "whose 95 % interval is in the files.",
+        "mean, geo., smallest: how much the arithmetic mean of these sizes (the paper's figure), their geometric mean "
+        "and the smallest of them changed, with 95 % intervals over pairs.",
     ]
     if comparison.poisoned_examples:
         lines.append(
@@ -258,11 +271,12 @@ def legend(comparison: Comparison) -> str:
 
 
 def _roughness(meter: DistanceSettings) -> str:
-    usual = DistanceSettings()
-    less = meter.images_per_class < usual.images_per_class or meter.steps < usual.steps
-    if not less and len(meter.seeds) >= len(usual.seeds):
+    usual, rough = DistanceSettings(), unconverged(meter)
+    fewer = meter.images_per_class < usual.images_per_class or len(meter.seeds) < len(usual.seeds)
+    if not fewer and rough is None:
         return "That is the paper's protocol."
-    return "That is rougher than the paper's protocol: compare rows with each other, not with published figures."
+    words = "That is rougher than the paper's protocol: compare rows with each other, not with published figures."
+    return f"{words} {rough.capitalize()}." if rough else words
 
 
 # Colours that stay apart for the colour-blind.
@@ -270,12 +284,16 @@ _GAIN, _MINUTES, _LOSS, _QUIET = "#0072b2", "#e69f00", "#cc79a7", "#555555"
 
 
 def write_chart(comparison: Comparison, path: Path) -> None:
-    """Write a PNG with a bar per method: geometric gain with its interval, minutes, and accuracy lost."""
+    """Write a PNG with a bar per method: change of the mean distance and its interval, minutes, accuracy lost.
+
+    Beside the bar stand the changes of the mean, of the geometric mean and of the smallest distance.
+    """
     rows = [row for row in comparison.table[1:] if row.failure is None]
     figure = Figure(figsize=(11, 1.6 + 0.42 * max(len(rows), 1)), layout="constrained")
     FigureCanvasAgg(figure)
-    gain, minutes, loss = figure.subplots(1, 3, sharey=True, width_ratios=(5, 3, 3))
-    _bars(gain, [100 * (row.geometric_gain or 0) for row in rows], _GAIN, "gain of distance, geometric mean (%)")
+    gain, minutes, loss = figure.subplots(1, 3, sharey=True, width_ratios=(6, 3, 3))
+    changes = [100 * row.mean.change if row.mean else 0.0 for row in rows]
+    _bars(gain, changes, _GAIN, "change of the mean distance (%)\nin words: mean; geometric mean; smallest")
     _bars(minutes, [row.minutes or 0 for row in rows], _MINUTES, "minutes of hardening")
     _bars(loss, [100 * (row.accuracy_loss or 0) for row in rows], _LOSS, "accuracy lost (points)")
     for place, row in enumerate(rows):
@@ -298,9 +316,10 @@ def _bars(axes: Axes, values: list[float], colour: str, label: str) -> None:
 
 def _gain_text(axes: Axes, place: int, row: Row) -> None:
     """The interval as a line over the bar, and the figure beyond whatever reaches furthest right."""
-    if row.geometric_gain is None:
+    if row.mean is None or row.geometric is None or row.smallest is None:
         axes.text(0, place, " no pair measured", va="center", fontsize=8, color=_QUIET)
         return
-    low, high = (row.geometric_gain if end is None else end for end in (row.geometric_low, row.geometric_high))
+    low, high = (row.mean.change if end is None else end for end in (row.mean.low, row.mean.high))
     axes.plot([100 * low, 100 * high], [place, place], color="black", linewidth=1.2)
-    axes.text(100 * max(high, 0), place, f" {row.geometric_gain:+.0%}", va="center", fontsize=8, color=_QUIET)
+    words = "; ".join(f"{change.change:+.0%}" for change in (row.mean, row.geometric, row.smallest))
+    axes.text(100 * max(high, 0), place, f" {words}", va="center", fontsize=8, color=_QUIET)

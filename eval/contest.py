@@ -84,7 +84,7 @@ class Contest:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """The directed pairs that gains are taken over."""
+        """The directed pairs that changes of distance are taken over."""
         wanted, seed = str(self.settings.judge.pairs), derive_seed(self._seed, "pairs")
         return tuple(choose_pairs(self.judged[0].counts(self._subject.classes), wanted, seed))
 

@@ -16,10 +16,10 @@ from ...rounds.data_settings import DataSettings
 from ...runs.journal import Journal
 from ...triggers.distance_records import DistanceMatrix, protocol, stranger
 from ..distance_bounds.bounds import ClassBounds, PairBounds
-from ..gain import Gain, compare_distances
+from ..gain import Change, Gain, compare_distances
 from ..results import result_rows
 
-FORMAT: Literal["trojai-moth class distances 1"] = "trojai-moth class distances 1"
+FORMAT: Literal["trojai-moth class distances 2"] = "trojai-moth class distances 2"
 RISKIEST = 5
 
 METRICS: Mapping[str, str] = MappingProxyType(
@@ -27,8 +27,9 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "class_distance_mean": "mean class distance in pixels",
         "class_distance_geometric_mean": "geometric mean class distance in pixels",
         "class_distance_minimum": "smallest class distance in pixels",
-        "class_distance_gain": "mean growth of the class distances by hardening",
-        "class_distance_geometric_gain": "geometric mean growth of the class distances by hardening",
+        "class_distance_mean_change": "change of the mean class distance by hardening",
+        "class_distance_geometric_mean_change": "change of the geometric mean class distance by hardening",
+        "class_distance_minimum_change": "change of the smallest class distance by hardening",
         "accuracy_before_hardening": "accuracy before hardening",
         "accuracy_after_hardening": "accuracy after hardening",
         "false_positive_verdict": "verdict after hardening: cleared, kept, clean or not judged",
@@ -61,7 +62,7 @@ class Outcome:
 class CardRecord:
     """class_distances.json."""
 
-    format: Literal["trojai-moth class distances 1"] = FORMAT
+    format: Literal["trojai-moth class distances 2"] = FORMAT
     version: str = __version__
     model_id: str
     labels: tuple[str, ...] = Field(description="names of the classes, else numbers, in the order of rows and columns")
@@ -104,20 +105,35 @@ class CardRecord:
             "class_distance_mean": self.last.mean,
             "class_distance_geometric_mean": self.last.geometric_mean,
             "class_distance_minimum": self.last.minimum,
-            "class_distance_gain": self.gain.arithmetic if self.gain else None,
-            "class_distance_geometric_gain": self.gain.geometric if self.gain else None,
+            **{name: change.change for name, change in self._changes.items()},
             "accuracy_before_hardening": self.outcome.accuracy_before,
             "accuracy_after_hardening": self.outcome.accuracy_after,
             "false_positive_verdict": self.outcome.verdict,
         }
-        known = {name: values[name] for name in METRICS if values[name] is not None}
+        known = {name: values[name] for name in METRICS if values.get(name) is not None}
         return {name: value if isinstance(value, str) else round(float(value), 4) for name, value in known.items()}
 
-    def conditions(self) -> dict[str, object]:
-        """What the distances were measured with, for the evaluation results' arguments."""
+    def conditions(self, metric: str) -> dict[str, object] | None:
+        """What a result about distances was measured with, and a change's interval; None for other results."""
+        if not metric.startswith("class_distance"):
+            return None
         settings = protocol(self.last.settings)
         kept = ("images_per_class", "steps", "success_bound", "seeds")
-        return {"norm": "L1 of the mask in pixels", **{name: settings[name] for name in kept}}
+        found: dict[str, object] = {"norm": "L1 of the mask in pixels", **{name: settings[name] for name in kept}}
+        change = self._changes.get(metric)
+        if change and change.low is not None and change.high is not None:
+            found["interval_95"] = [round(change.low, 4), round(change.high, 4)]
+        return found
+
+    @property
+    def _changes(self) -> dict[str, Change]:
+        """What hardening changed, by the evaluation result's type."""
+        types = {
+            "mean": "class_distance_mean_change",
+            "geometric mean": "class_distance_geometric_mean_change",
+            "smallest": "class_distance_minimum_change",
+        }
+        return {types[name]: change for name, change in (self.gain.changes if self.gain else ())}
 
 
 def make_record(

@@ -10,7 +10,7 @@ from ...core.errors import SettingsError
 from ...core.records import read_record, record
 from ...triggers.distance_records import DistanceMatrix
 from ...triggers.trigger import SIZE_FLOOR, Pair
-from ..gain import compare_distances, gains, pair_changes
+from ..gain import Gain, check_comparable, gains, pair_changes
 from .card import CardRecord
 from .file import KEY, file_hash, read_key, read_scalars
 
@@ -33,7 +33,7 @@ class CardDifference:
     now_at_risk: tuple[Pair, ...]
     no_longer_at_risk: tuple[Pair, ...]
     pairs: tuple[tuple[int, int, float | None, float | None], ...]
-    geometric_gain: float | None
+    gain: Gain
     notes: tuple[str, ...]
 
 
@@ -99,7 +99,7 @@ def difference(one: CardRecord, other: CardRecord, names: tuple[str, str]) -> Ca
         )
     notes = []
     try:
-        compare_distances(first, second, names=names)
+        check_comparable(first, second, names)
     except SettingsError as error:
         notes.append(str(error))
     if first.source_sha256 != second.source_sha256:
@@ -113,9 +113,7 @@ def difference(one: CardRecord, other: CardRecord, names: tuple[str, str]) -> Ca
         now_at_risk=tuple(sorted(risk[1] - risk[0])),
         no_longer_at_risk=tuple(sorted(risk[0] - risk[1])),
         pairs=tuple((c.victim, c.target, c.before, c.after) for c in changes[:LARGEST]),
-        geometric_gain=gains(first.distances, second.distances, pairs=shared, resamples=1).geometric
-        if shared
-        else None,
+        gain=gains(first.distances, second.distances, pairs=shared),
         notes=tuple(notes),
     )
 

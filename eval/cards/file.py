@@ -64,7 +64,7 @@ def results(card: CardRecord) -> list[EvalResult]:
             metric_type=name,
             metric_name=METRICS[name],
             metric_value=value,
-            metric_args=card.conditions() if name.startswith("class_distance") else None,
+            metric_args=card.conditions(name),
         )
         for name, value in card.scalars().items()
     ]

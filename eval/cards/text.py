@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...rounds.class_names import said
+from ...triggers.distance_records import unconverged
 from ..distance_bounds.bounds import PairBounds
 from ..distance_bounds.measures import area_share
 from ..report.markdown import escape
@@ -47,30 +48,36 @@ def _figures(card: CardRecord) -> str:
         head, rule = "| class distance in pixels | |", "|---|---|"
         body = [f"| {name} | {_number(value)} |" for name, value, _ in rows]
     else:
-        head, rule = "| class distance in pixels | before hardening | after |", "|---|---|---|"
-        body = [f"| {name} | {_number(value)} | {_number(later)} |" for name, value, later in rows]
-    return "\n".join([head, rule, *body, *_growth_rows(card), *_more_rows(card)])
+        head = "| class distance in pixels | before hardening | after | change (95 % interval over pairs) |"
+        rule = "|---|---|---|---|"
+        body = _change_rows(card)
+        if first.censored or last.censored:  # before and after are not of the same pairs, then
+            body += [f"| {name} of all found | {_number(value)} | {_number(later)} | |" for name, value, later in rows]
+            body.append(f"| pairs without a trigger | {first.censored} | {last.censored} | |")
+    return "\n".join([head, rule, *body, *_more_rows(card)])
 
 
-def _growth_rows(card: CardRecord) -> list[str]:
-    """Means before and after are of those pairs for which a trigger was found, which need not be the same."""
-    gain = card.gain
-    if gain is None or gain.arithmetic is None or gain.geometric is None:
+def _change_rows(card: CardRecord) -> list[str]:
+    """Of the pairs for which a trigger was found before and after; none where there is no such pair."""
+    if card.gain is None:
         return []
+    whole = card.gain.pairs == len(card.before.pairs)
+    which = "" if whole else f" of the {card.gain.pairs} pairs with both"
     return [
-        f"| mean of the {gain.pairs} pairs with both | {_number(gain.mean_before)} | {_number(gain.mean_after)} |",
-        f"| growth of these | | {gain.arithmetic:+.0%} on average, geometric mean {gain.geometric:+.0%} |",
+        f"| {name}{which} | {_number(change.before)} | {_number(change.after)} | {change.words} |"
+        for name, change in card.gain.changes
     ]
 
 
 def _more_rows(card: CardRecord) -> list[str]:
     outcome, rows = card.outcome, []
+    skip, end = ("| ", " |") if card.after else ("", "")
     if outcome.accuracy_before is not None:
         values = [outcome.accuracy_before, *([outcome.accuracy_after] if card.after else [])]
         cells = " | ".join("" if value is None else f"{value:.1%}" for value in values)
-        rows.append(f"| accuracy on {escape(outcome.images)} | {cells} |")
+        rows.append(f"| accuracy on {escape(outcome.images)} | {cells} |{end}")
     if outcome.verdict:
-        rows.append(f"| verdict of the scan | {'| ' if card.after else ''}{escape(outcome.verdict)} |")
+        rows.append(f"| verdict of the scan | {skip}{escape(outcome.verdict)} |{end}")
     return rows
 
 
@@ -122,7 +129,8 @@ def _picture_words(card: CardRecord) -> str:
 def _limits(card: CardRecord) -> str:
     last = card.last
     censored = f" For {last.censored} of {len(last.pairs)} pairs no trigger was found." if last.censored else ""
-    warnings = "".join(f" Note: {escape(warning)}." for warning in last.warnings)
+    rough = unconverged(last.settings)
+    warnings = "".join(f" Note: {escape(note)}." for note in (*last.warnings, *([rough] if rough else [])))
     seeds, pieces = len(last.settings.seeds), card.bounds.settings
     return (
         "Every distance is the smallest that a search found, so the true one may be smaller, and a pair that is not at "

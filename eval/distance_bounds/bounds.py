@@ -19,7 +19,7 @@ from ...core.records import Field, record
 from ...synthesis.clean_networks import SurrogateSettings
 from ...triggers.distance_records import DistanceMatrix
 from ...triggers.trigger import Pair, pixels_at
-from ..gain import compare_distances
+from ..gain import check_comparable
 
 DEFINITIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -140,7 +140,7 @@ def combine(
     trigger was found. SettingsError if the two matrices cannot be compared.
     """
     if after is not None:
-        compare_distances(before, after)
+        check_comparable(before, after)
     bound = pixels_at(area, settings.risk_pixels)
     pairs = []
     for victim, target in ((pair.victim, pair.target) for pair in before.pairs):

@@ -96,6 +96,15 @@ def test_the_card_is_one_that_the_hub_reads(made):
     assert {name: found[name].metric_value for name in METRICS if name in found} == record.scalars()
     assert found["accuracy"].metric_value == 0.5
     assert found["class_distance_mean"].metric_args["seeds"] == [1]
+    for name, change in zip(
+        ("class_distance_mean_change", "class_distance_geometric_mean_change", "class_distance_minimum_change"),
+        (record.gain.mean, record.gain.geometric, record.gain.smallest),
+        strict=True,
+    ):
+        low, high = found[name].metric_args["interval_95"]
+        assert (low, high) == pytest.approx((change.low, change.high), abs=1e-4)
+        assert change.words in (made / "README.md").read_text()
+    assert found["accuracy_before_hardening"].metric_args is None
     assert record.gain and record.after and len(record.bounds.pairs) == 6 and record.labels == ("0", "1", "2")
 
 
@@ -133,7 +142,9 @@ def test_a_second_card_takes_the_place_of_the_first(copied, made, monkeypatch):
     assert any(pair.surrogate is not None for pair in record.bounds.pairs)
     assert any("the surrogate is right about" in note for note in record.bounds.notes)
     assert record.after is None and record.before == distances  # given, so not measured again
-    assert "class_distance_gain" not in {r.metric_type for r in ModelCard.load(copied / "README.md").data.eval_results}
+    assert "class_distance_mean_change" not in {
+        r.metric_type for r in ModelCard.load(copied / "README.md").data.eval_results
+    }
 
 
 def test_verify_measures_again(made):
@@ -183,7 +194,8 @@ def test_diff_says_what_changed(made, copied):
     file.write_text(json.dumps(data))
     result = call("card", "diff", made / "README.md", file)
     assert result.exit_code == 0, result.output
-    assert "Geometric mean change of the distances: +100.0 %" in result.stdout
+    assert "pairs, with 95 % intervals: mean +100% (+100% to +100%), geometric mean +100% (" in result.stdout
+    assert "smallest +100% (+100% to +100%)\n" in result.stdout
     assert (
         "class_distance_mean" in result.stdout
         and "1000" in result.stdout

@@ -44,25 +44,26 @@ def entry(method, distances, *, seconds=None, **figures):
 
 
 class TestTable:
-    def test_gains_are_over_pairs_with_both_sizes(self):
+    def test_changes_are_over_pairs_with_both_sizes(self):
         entries = [entry("original", BEFORE, attack=0.9), entry("moth", AFTER, seconds=90, accuracy=0.88, attack=0.1)]
         first, row = make_table(entries, ALL)
         assert (row.pairs, row.pairs_tried, row.shrunk) == (4, 6, 1)
-        assert row.gain == pytest.approx((2 + 0.5 + 1 + 4) / 4 - 1)
-        assert row.geometric_gain == pytest.approx(math.sqrt(2) - 1)
-        assert row.geometric_low < row.geometric_gain < row.geometric_high
-        assert row.distance_before_pixels == pytest.approx((2 + 10 + 20 + 8) / 4)
-        assert row.distance_pixels == pytest.approx((4 + 5 + 20 + 32) / 4)
+        assert (row.mean.before, row.mean.after, row.mean.change) == pytest.approx((40 / 4, 61 / 4, 61 / 40 - 1))
+        assert row.geometric.change == pytest.approx(math.sqrt(2) - 1)
+        assert (row.smallest.before, row.smallest.after, row.smallest.change) == (2.0, 4.0, 1.0)
+        for change in (row.mean, row.geometric, row.smallest):
+            assert change.low < change.change <= change.high
+        assert row.distance_pixels == row.mean.after
         assert row.distance_l1 == pytest.approx(3 * row.distance_pixels)
         assert row.minutes == 1.5 and row.accuracy_loss == pytest.approx(0.02)
         assert (row.attack_before, row.attack_after) == (0.9, 0.1)
         assert first.distance_pixels == pytest.approx(44 / 5) and first.pairs == 5
-        assert first.gain is first.accuracy_loss is first.attack_after is first.minutes is None
+        assert first.mean is first.accuracy_loss is first.attack_after is first.minutes is None
 
-    def test_gains_are_over_the_chosen_pairs_and_the_injected_ones_are_apart(self):
+    def test_changes_are_over_the_chosen_pairs_and_the_injected_ones_are_apart(self):
         entries = [entry("original", BEFORE), entry("moth", AFTER)]
         first, row = make_table(entries, [(0, 1), (2, 0)], injected=[(0, 2), (1, 2)])
-        assert (row.pairs, row.pairs_tried, row.gain) == (1, 2, 1.0)
+        assert (row.pairs, row.pairs_tried, row.mean.change) == (1, 2, 1.0)
         assert (row.injected_before_pixels, row.injected_after_pixels) == (10.0, 5.0)
         assert first.injected_before_pixels == 10.0 and first.injected_after_pixels is None
         assert make_table(entries, ALL, injected=[(2, 0)])[1].injected_after_pixels is None
@@ -70,12 +71,12 @@ class TestTable:
     def test_a_failed_method_is_a_row_without_figures(self):
         entries = [entry("original", BEFORE), Entry(method="pgd", failure="no room")]
         row = make_table(entries, ALL)[1]
-        assert row.failure == "no room" and row.accuracy is row.gain is row.distance_pixels is None
+        assert row.failure == "no room" and row.accuracy is row.mean is row.distance_pixels is None
 
-    def test_a_method_that_leaves_no_pair_to_measure_has_no_gain(self):
+    def test_a_method_that_leaves_no_pair_to_measure_has_no_change(self):
         nothing = ((None,) * 3,) * 3
         row = make_table([entry("original", BEFORE), entry("uap", nothing)], ALL)[1]
-        assert row.pairs == 0 and row.gain is row.distance_l1 is None and row.accuracy == 0.9
+        assert row.pairs == 0 and row.mean is row.smallest is row.distance_l1 is None and row.accuracy == 0.9
 
     def test_a_table_needs_the_original(self):
         for entries in ([], [Entry(method="moth", failure="x")]):
@@ -86,7 +87,8 @@ class TestTable:
         entries = [entry("original", BEFORE), entry("moth", AFTER), Entry(method="pgd", failure="x")]
         lines = to_frame(make_table(entries, ALL)).to_csv(index=False).splitlines()
         assert lines[0].startswith("method,accuracy,robustness,minutes,distance_pixels,distance_l1,pairs,pairs_tried,")
-        assert ",4,6," in lines[2] and lines[3].startswith("pgd,,") and lines[3].endswith(",x")
+        assert "mean_before,mean_after,mean_change,mean_low,mean_high,geometric_before," in lines[0]
+        assert ",4,6,10.0,15.25,0.52" in lines[2] and lines[3].startswith("pgd,,") and lines[3].endswith(",x")
 
 
 def test_methods_once_each_then_the_ablation():
@@ -151,7 +153,7 @@ def test_erasing_a_planted_backdoor_shows_in_distance_and_attack_success(exact):
     assert [after[1][t] for t in (0, 2)] == pytest.approx([before[1][t] for t in (0, 2)], rel=0.01)
     assert (original.attack_before, erased.attack_after, idle.attack_after) == (1.0, 0.0, 1.0)
     assert (original.injected_before_pixels, erased.injected_after_pixels) == (before[0][2], after[0][2])
-    assert idle.gain == idle.accuracy_loss == 0 and erased.gain > 0.2
+    assert idle.mean.change == idle.accuracy_loss == 0 and erased.smallest.change > 0.2
     assert original.accuracy == 1.0 and 0 <= original.robustness <= 1
     assert len({seed for _, _, seed in Scale.calls}) == 1
 

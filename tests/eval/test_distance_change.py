@@ -53,8 +53,8 @@ AFTER = matrix(lambda v, t: 2 * old(v, t), weights_sha256="c" * 64)
 
 def test_the_gain_and_the_smallest_pairs():
     change = compare_distances(BEFORE, AFTER)
-    assert change.gain.geometric == pytest.approx(1) and change.gain.pairs == 12
-    smallest = [(pair.victim, pair.target, pair.before, pair.after) for pair in change.smallest]
+    assert [figure.change for _, figure in change.gain.changes] == pytest.approx([1.0] * 3) and change.gain.pairs == 12
+    smallest = [(pair.victim, pair.target, pair.before, pair.after) for pair in change.smallest_pairs]
     assert smallest == [(v, t, old(v, t), 2 * old(v, t)) for v, t in [(0, 1), (0, 2), (0, 3), (1, 0), (1, 2)]]
     assert change.notes == () and change.settings["steps"] == 1000
     assert from_json(DistanceChange, to_json(change)) == change
@@ -94,7 +94,15 @@ def test_what_is_not_comparable_is_refused_in_one_line(other, words):
 
 def test_settings_of_speed_do_not_matter():
     faster = dataclasses.replace(DistanceSettings(), batch_images=7, rows_per_group=9)
-    assert compare_distances(BEFORE, matrix(old, settings=faster)).gain.geometric == pytest.approx(0)
+    assert compare_distances(BEFORE, matrix(old, settings=faster)).gain.mean.change == 0
+
+
+def test_distances_of_a_search_that_was_cut_short_are_said_to_be_too_large():
+    few = [dataclasses.replace(DistanceSettings(), **short) for short in ({"steps": 250}, {"stall_steps": 60})]
+    words = ["at most 250 steps (paper: 1000)", "at most 1000 steps, or 60 without progress (paper: 1000)"]
+    for settings, said in zip(few, words, strict=True):
+        (note,) = compare_distances(matrix(old, settings=settings), dataclasses.replace(AFTER, settings=settings)).notes
+        assert said in note and note.endswith("distances come out too large")
 
 
 def test_what_should_be_known_is_noted():

@@ -179,8 +179,11 @@ def diff_cards(first: Path, second: Path) -> None:
         table.add_row(f"{victim}->{target}, pixels", _value(old), _value(new))
     console = make_console()
     console.print(table)
-    gain = "none" if found.geometric_gain is None else f"{100 * found.geometric_gain:+.1f} %"
-    lines = [f"Geometric mean change of the distances: {gain}", _risk("At risk in B only", found.now_at_risk)]
+    changes = ", ".join(f"{name} {change.words}" for name, change in found.gain.changes)
+    lines = [
+        f"Change of the distances over {found.gain.pairs} pairs, with 95 % intervals: {changes or 'none'}",
+        _risk("At risk in B only", found.now_at_risk),
+    ]
     lines += [_risk("At risk in A only", found.no_longer_at_risk), *(f"note: {note}" for note in found.notes)]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..rounds.model import FolderModel
 
 _COLUMNS = (
-    *("method", "accuracy", "robust", "minutes", "px", "L1", "pairs", "gain", "geo.", "loss"),
-    *("attack", "injected"),
+    *("method", "accuracy", "robust", "minutes", "px", "L1", "pairs", "mean", "geo.", "smallest"),
+    *("loss", "attack", "injected"),
 )
 
 
@@ -169,8 +169,7 @@ def _cells(row: Row) -> list[str]:
         _number(row.distance_pixels),
         _number(row.distance_l1, ".0f"),
         "" if row.pairs is None else f"{row.pairs}/{row.pairs_tried}",
-        _signed(row.gain),
-        _signed(row.geometric_gain),
+        *("" if change is None else change.words for change in (row.mean, row.geometric, row.smallest)),
         _number(None if row.accuracy_loss is None else 100 * row.accuracy_loss, ".2f"),
         " -> ".join(attack),
         " -> ".join(injected),
@@ -183,7 +182,3 @@ def _number(value: float | None, form: str = ".1f") -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.0%}"

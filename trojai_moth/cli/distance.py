@@ -205,20 +205,15 @@ def _compare(files: tuple[Path, Path], out: Path | None, plot: Path | None) -> N
 
 def _change_text(change: DistanceChange, channels: int) -> list[str]:
     gain = change.gain
-    lines = [f"{change.model_id}: {gain.pairs} pairs with a distance before and after"]
+    lines = [f"{change.model_id}: {gain.pairs} pairs with a distance before and after; 95 % intervals over pairs"]
+    for name, figure in gain.changes:
+        sizes = f"{_pixels(figure.before, channels)} -> {_pixels(figure.after, channels)}"
+        lines.append(f"{name} distance: {figure.words}, {sizes}")
     if gain.pairs:
-        lines.append(f"mean distance: {_pixels(gain.mean_before, channels)} -> {_pixels(gain.mean_after, channels)}")
-        lines.append(f"arithmetic mean gain: {_percent(gain.arithmetic)}")
-        interval = f" (95 % interval over pairs {_percent(gain.low)} to {_percent(gain.high)})"
-        lines.append(f"geometric mean gain: {_percent(gain.geometric)}{interval if gain.low is not None else ''}")
         lines.append(f"pairs that shrank: {gain.shrunk}")
     lines.append(f"censored: {gain.censored_before} before, {gain.censored_after} after; in none of these figures")
     lines.append("smallest before:")
-    for pair in change.smallest:
+    for pair in change.smallest_pairs:
         sizes = " -> ".join("censored" if size is None else f"{size:.1f}" for size in (pair.before, pair.after))
         lines.append(f"  {pair.victim}->{pair.target}: {sizes} pixels")
     return [*lines, *(f"note: {note}" for note in change.notes)]
-
-
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{100 * share:+.1f} %"

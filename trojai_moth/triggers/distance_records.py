@@ -72,6 +72,19 @@ def protocol(settings: DistanceSettings) -> dict[str, Any]:
     return {name: value for name, value in to_dict(settings).items() if name not in _SPEED}
 
 
+def unconverged(settings: DistanceSettings) -> str | None:
+    """What to say of sizes from a search that ends earlier than the paper's; None where it does not.
+
+    >>> unconverged(DistanceSettings(steps=250))
+    'searched for at most 250 steps (paper: 1000): distances come out too large'
+    """
+    paper = DistanceSettings().steps
+    if min(settings.steps, settings.stall_steps) >= paper:
+        return None
+    stall = f", or {settings.stall_steps} without progress" if settings.stall_steps < settings.steps else ""
+    return f"searched for at most {settings.steps} steps{stall} (paper: {paper}): distances come out too large"
+
+
 def stranger(pairs: Iterable[tuple[int, int]], classes: int) -> str | None:
     """The first pair with a class that is none, in words."""
     odd = (pair for pair in pairs if not all(0 <= label < classes for label in pair))
