@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from paper_data import NETWORKS, authors_images, network, published_distances
 from record import Record, parser
+from scipy.stats import bootstrap
 from subjects import random_order
 
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.subject import Subject
-from trojai_moth.eval.gain import bootstrap_mean
 from trojai_moth.rounds.model import wrap
 from trojai_moth.triggers.distance import measure_distances
 from trojai_moth.triggers.distance_records import DistanceSettings
@@ -74,6 +74,7 @@ def beside(parts: dict[str, Any], kind: str) -> dict[str, Any] | None:
         return None
     ours, theirs = (np.array([part[name] for part in own]) for name in ("l1", "paper"))
     apart = np.log(ours / theirs)
+    ends = bootstrap((apart,), np.mean, rng=np.random.default_rng(0)).confidence_interval
     return {
         "pairs": len(own),
         "median_ln": float(np.median(apart)),
@@ -82,7 +83,7 @@ def beside(parts: dict[str, Any], kind: str) -> dict[str, Any] | None:
         "mean": float(ours.mean()),
         "paper_mean": float(theirs.mean()),
         "ratio_of_means": float(ours.mean() / theirs.mean()),
-        "geometric_ratio_95": [math.exp(end) for end in bootstrap_mean(apart) or ()],
+        "geometric_ratio_95": [math.exp(end) for end in ends],
     }
 
 
