@@ -103,8 +103,9 @@ def _opened(out: Path, settings: MakeRoundSettings, made_with: dict[str, str], p
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunDirectoryError(f"{out}: is not empty and not a round made here; choose another folder")
     recipes = {name: recipe_for(name, settings.epochs) for name in settings.architectures}
-    chosen = [plan.sign_set for plan in plans if plan.sign_set is not None]
-    summary = RoundSummary(settings=settings, versions=made_with, recipes=recipes, sign_sets=chosen)
+    chosen = {i: plan.pictures for plan in plans if plan.pictures for i in (plan.clean_id, plan.poisoned_id)}
+    signs = dict(sorted(chosen.items()))
+    summary = RoundSummary(settings=settings, versions=made_with, recipes=recipes, signs=signs)
     write_text(file, to_json(summary))
     return summary
 

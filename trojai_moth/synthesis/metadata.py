@@ -213,10 +213,10 @@ def metadata_row(
     row |= dict(stats)
     pairs = " ".join(f"{a}-{b}" for a, b in plan.lookalikes)
     row |= {"converged": 1, "twin_group": plan.group, "lookalike_pairs": pairs}
-    if plan.sign_set is None:
+    if plan.pictures is None:
         return row
-    closest = "-".join(map(str, plan.sign_set.closest_pair))
-    return row | {"closest_pair": closest, "closest_distance": plan.sign_set.closest_distance}
+    closest = "-".join(map(str, plan.pictures.closest_pair))
+    return row | {"closest_pair": closest, "closest_distance": plan.pictures.closest_distance}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

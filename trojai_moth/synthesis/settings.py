@@ -217,13 +217,15 @@ class DroppedModel:
 
 @record
 class SignSet:
-    """Which pictures of a folder the twins of one group tell apart, in the order of the classes."""
+    """Which pictures of a folder a model tells apart, in the order of its classes.
 
-    twin_group: int
-    model_ids: tuple[str, str]
-    files: tuple[str, ...] = Field(description="Paths below the folder of signs.")
+    ``files`` are paths below the folder; ``near_twins`` and ``closest_pair``, the two that are least far apart, are
+    classes; ``closest_distance`` is in [0, 1].
+    """
+
+    files: tuple[str, ...]
     near_twins: tuple[tuple[int, int], ...]
-    closest_pair: tuple[int, int] = Field(description="The two classes whose signs are least far apart.")
+    closest_pair: tuple[int, int]
     closest_distance: float
 
 
@@ -234,6 +236,6 @@ class RoundSummary:
     settings: MakeRoundSettings
     versions: dict[str, str]
     recipes: dict[str, Recipe]
-    sign_sets: list[SignSet] = Field(default_factory=list)
+    signs: dict[str, SignSet] = Field(default_factory=dict)
     dropped: list[DroppedModel] = Field(default_factory=list)
     seconds: float = 0.0

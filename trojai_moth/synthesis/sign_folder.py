@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..core.errors import SettingsError, UnreadableModelError
 from ..core.image_file import KINDS, RefusedImage, find_files, is_image, open_image, read_rgb
+from .settings import SignSet
 
 # Pixels a side: what is read at all, what is kept of a sign, and at what size signs are compared at most.
 _LONGEST, _KEPT, _COMPARED = 4096, 512, 64
@@ -39,13 +40,10 @@ class SignFolder:
     closest: float
     apart: float
 
-    def choose(
-        self, classes: int, twins: int, rng: np.random.Generator
-    ) -> tuple[list[Path], list[tuple[int, int]], np.ndarray]:
-        """Draw ``classes`` pictures of which the first 2 * ``twins`` are pairs of near-twins.
+    def choose(self, classes: int, twins: int, rng: np.random.Generator) -> SignSet:
+        """Draw ``classes`` pictures with ``twins`` pairs of near-twins; no other two are less than ``apart`` apart.
 
-        No other two are less than ``apart`` from each other. Returns the files, the pairs as positions in the list, and
-        the distances (classes, classes) between them. Raises SettingsError where the folder has no such set.
+        Raises SettingsError where the folder has no such set.
         """
         if classes > len(self.files):
             raise SettingsError(
@@ -61,8 +59,7 @@ class SignFolder:
             chosen = self._filled(chosen, classes, rng)
             most = max(most, len(chosen))
             if len(chosen) == classes:
-                pairs = [(2 * i, 2 * i + 1) for i in range(twins)]
-                return [self.files[i] for i in chosen], pairs, self.distances[np.ix_(chosen, chosen)]
+                return self._as_set(chosen, twins)
         if most_pairs < twins:
             raise SettingsError(
                 f"{self.folder}: only {most_pairs} pairs of near-twins at once, not {twins}, at distances from "
@@ -92,6 +89,22 @@ class SignFolder:
             if len(chosen) < classes and not near[one, chosen].any():
                 chosen = [*chosen, one]
         return chosen
+
+    def _as_set(self, chosen: list[int], twins: int) -> SignSet:
+        order = sorted(chosen, key=lambda i: class_file(self.files[i]))
+        pairs = sorted(sorted(map(order.index, chosen[2 * i : 2 * i + 2])) for i in range(twins))
+        one, other, distance = closest_pair(self.distances[np.ix_(order, order)])
+        return SignSet(
+            files=tuple(self.files[i].relative_to(self.folder).as_posix() for i in order),
+            near_twins=tuple((low, high) for low, high in pairs),
+            closest_pair=(one, other),
+            closest_distance=distance,
+        )
+
+
+def class_file(picture: Path) -> str:
+    """What a picture is called in a model's folder; classes go by the order of these names."""
+    return f"{picture.stem}.png"
 
 
 def read_sign_folder(folder: Path, side: int, *, closest: float, apart: float) -> SignFolder:

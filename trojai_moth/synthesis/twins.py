@@ -15,7 +15,7 @@ from ..core.seeding import derive_seed
 from .photo_filters import FILTERS
 from .polygon import COLOURS, QUADRANTS
 from .settings import Condition, SignSet
-from .sign_folder import SignFolder, closest_pair, colours_of
+from .sign_folder import SignFolder, class_file, colours_of
 from .traffic_signs import FACES, Sign, sign_set
 
 _SIDES = ((3, 4), (8, 9))
@@ -47,7 +47,7 @@ class Trigger:
 class TwinPlan:
     """Everything that is decided about two twins before anything is drawn or trained; classes are list positions.
 
-    A sign is one to be drawn, or a picture of a folder; the latter's ``distances`` say how far each two are apart.
+    A sign is one to be drawn, or the picture of a folder; ``pictures`` then says how far these are apart.
     """
 
     group: int
@@ -59,7 +59,7 @@ class TwinPlan:
     lookalikes: tuple[tuple[int, int], ...]
     trigger: Trigger
     seed: int
-    sign_set: SignSet | None = None
+    pictures: SignSet | None = None
 
 
 def plan_twins(
@@ -135,39 +135,40 @@ def _plan(
     colours: Literal["named", "any"],
 ) -> TwinPlan:
     rng = np.random.default_rng(derive_seed(seed, "twins", group))
-    drawn: Sequence[Sign | Path]
+    signs: tuple[Sign | Path, ...]
+    pictures = None
     if folder is None:
-        drawn, pairs = sign_set(classes, lookalikes, rng)
-        drawn_names = _file_names(classes, pairs, rng)
+        signs, names, twins = _drawn(classes, lookalikes, rng)
     else:
-        drawn, pairs, distances = folder.choose(classes, lookalikes, rng)
-        drawn_names = [f"{path.stem}.png" for path in drawn]
-    order = sorted(range(classes), key=lambda i: drawn_names[i])
-    position = {old: new for new, old in enumerate(order)}
-    signs = tuple(drawn[i] for i in order)
-    alone = sorted(position[i] for i in range(2 * lookalikes, classes))
+        pictures = folder.choose(classes, lookalikes, rng)
+        files = [folder.folder / file for file in pictures.files]
+        signs, names, twins = tuple(files), tuple(map(class_file, files)), pictures.near_twins
+    alone = sorted(set(range(classes)) - {label for pair in twins for label in pair})
     victim, target = (int(i) for i in rng.choice(alone, 2, replace=False))
-    twins = tuple(sorted((min(pair), max(pair)) for pair in ((position[i], position[j]) for i, j in pairs)))
-    chosen = None
-    if folder is not None:
-        one, other, distance = closest_pair(distances[np.ix_(order, order)])
-        chosen = SignSet(
-            twin_group=group, model_ids=(clean_id, poisoned_id), near_twins=twins,
-            files=tuple(path.relative_to(folder.folder).as_posix() for path in signs),
-            closest_pair=(one, other), closest_distance=distance,
-        )  # fmt: skip
     return TwinPlan(
         group=group,
         architecture=architecture,
         clean_id=clean_id,
         poisoned_id=poisoned_id,
         signs=signs,
-        names=tuple(drawn_names[i] for i in order),
+        names=names,
         lookalikes=twins,
         trigger=_trigger(victim, target, signs[victim], sizes, colours, rng),
         seed=derive_seed(seed, "group", group),
-        sign_set=chosen,
+        pictures=pictures,
     )
+
+
+def _drawn(
+    classes: int, lookalikes: int, rng: np.random.Generator
+) -> tuple[tuple[Sign, ...], tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """Drawn signs in the order of the classes, their files' names, and the pairs of look-alikes."""
+    drawn, pairs = sign_set(classes, lookalikes, rng)
+    names = _file_names(classes, pairs, rng)
+    order = sorted(range(classes), key=lambda i: names[i])
+    position = {old: new for new, old in enumerate(order)}
+    twins = sorted((min(pair), max(pair)) for pair in ((position[i], position[j]) for i, j in pairs))
+    return tuple(drawn[i] for i in order), tuple(names[i] for i in order), tuple(twins)
 
 
 def _trigger(
