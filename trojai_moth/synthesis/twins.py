@@ -23,7 +23,7 @@ _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40
 
 # Composing makes signs about twice as bright, so that two bright colours may become one. A trigger of any colour
 # differs after that by so much, of 255, in one channel at least from so large a share of its sign.
-_BRIGHTER, _VISIBLE, _VISIBLE_ON = 2, 100, 0.8
+_BRIGHTER, _VISIBLE, _VISIBLE_ON, _DRAWS = 2, 100, 0.8, 1000
 
 
 @record
@@ -196,12 +196,17 @@ def _trigger(
 
 def _any_colour(own: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
     """Any colour that can be seen on most of a sign of the colours (M, 3); of many the best where none can."""
-    drawn = rng.integers(256, size=(1000, 3))
-    lit, background = (np.minimum(_BRIGHTER * colours, 255) for colours in (drawn, own))
-    seen = (np.abs(lit[:, None] - background[None]).max(2) >= _VISIBLE).mean(1)
-    first = int(np.argmax(seen >= _VISIBLE_ON)) if (seen >= _VISIBLE_ON).any() else int(seen.argmax())
-    red, green, blue = drawn[first].tolist()
-    return red, green, blue
+    background = np.minimum(_BRIGHTER * own, 255)
+    best, most = (0, 0, 0), -1.0
+    for _ in range(_DRAWS):
+        red, green, blue = rng.integers(256, size=3).tolist()
+        lit = np.minimum(_BRIGHTER * np.array([red, green, blue]), 255)
+        seen = float((np.abs(lit - background).max(1) >= _VISIBLE).mean())
+        if seen > most:
+            best, most = (red, green, blue), seen
+        if most >= _VISIBLE_ON:
+            break
+    return best
 
 
 def _file_names(classes: int, pairs: Sequence[tuple[int, int]], rng: np.random.Generator) -> list[str]:
