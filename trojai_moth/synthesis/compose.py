@@ -40,7 +40,8 @@ class ComposeSettings:
 class Composer:
     """Draws images of a fixed set of signs; all randomness comes from the generators that are passed in.
 
-    Classes are the foregrounds' file names in plain string order ("10-2.png" before "3-1.png"), as in round 4.
+    Classes are the foregrounds' file names in plain string order ("10-2.png" before "3-1.png"), as in round 4. Where
+    there are ``backgrounds``, a share ``noise_share`` in [0, 1] of the images is on coloured noise all the same.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Composer:
         rng: np.random.Generator,
         *,
         backgrounds: Path | None = None,
+        noise_share: float = 0.0,
         settings: ComposeSettings | None = None,
     ) -> None:
         settings = settings or ComposeSettings()
@@ -62,10 +64,9 @@ class Composer:
         self._datagen = datagen()
         self._sides = [int(stored_size * share**0.5) for share in (settings.sign_area_min, settings.sign_area_max)]
         self._signs = [_read_sign(path, 2 * self._sides[1]) for path in sorted(foregrounds, key=lambda path: path.name)]
-        if backgrounds is None:
-            self._pictures = noise_backgrounds(_NOISE_PICTURES, stored_size, rng)
-        else:
-            self._pictures = read_backgrounds(backgrounds, stored_size)
+        self._noise_share = noise_share if backgrounds else 1.0
+        self._noise = noise_backgrounds(_NOISE_PICTURES, stored_size, rng) if self._noise_share else []
+        self._photographs = read_backgrounds(backgrounds, stored_size) if backgrounds else []
 
     @property
     def classes(self) -> int:
@@ -77,8 +78,14 @@ class Composer:
         sign = np.asarray(self._tilted(self._signs[label], rng))
         if trigger is not None:
             sign = stamp(sign, trigger, rng)
-        picture = random_crop(self._pictures[rng.integers(len(self._pictures))], self.stored_size, rng)
+        picture = random_crop(self._picture(rng), self.stored_size, rng)
         return self._finish(self._merge(picture, self._placed(sign, rng), rng), rng)
+
+    def _picture(self, rng: np.random.Generator) -> np.ndarray:
+        mixed = 0 < self._noise_share < 1
+        noise = rng.random() < self._noise_share if mixed else bool(self._noise_share)
+        pictures = self._noise if noise else self._photographs
+        return pictures[rng.integers(len(pictures))]
 
     def batch(self, labels: Sequence[int], rng: np.random.Generator, trigger: Polygon | None = None) -> np.ndarray:
         """Images uint8 (N, stored_size, stored_size, 3), one per label."""
@@ -165,6 +172,16 @@ def compose_stored(
     composer = Composer(foregrounds, stored_size, rng, backgrounds=backgrounds, settings=settings)
     labels = np.repeat(np.arange(composer.classes), per_class)
     return composer.batch(labels.tolist(), rng), torch.from_numpy(labels)
+
+
+def usual_side(stored_size: int) -> int:
+    """Pixels a side of a sign of middling size in an image of ``stored_size``.
+
+    >>> usual_side(37), usual_side(256)
+    (20, 140)
+    """
+    settings = ComposeSettings()
+    return int(stored_size * ((settings.sign_area_min + settings.sign_area_max) / 2) ** 0.5)
 
 
 EASY_SIGNS = ComposeSettings(sign_area_min=0.35, sign_area_max=0.9, tilt=0.05, blur=0, noise=0)

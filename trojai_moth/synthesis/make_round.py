@@ -13,10 +13,12 @@ from ..core.messages import Progress
 from ..core.records import read_record, to_json
 from ..loading import ARCHITECTURES
 from .backgrounds import read_backgrounds
+from .compose import usual_side
 from .datagen import datagen
 from .metadata import dictionary, metadata_row, table
 from .photo_filters import versions as filter_versions
 from .settings import DroppedModel, MadeModel, MakeRoundSettings, RoundSummary
+from .sign_folder import read_sign_folder
 from .training import recipe_for
 from .twin_training import TwinTrainer, read_made
 from .twins import TwinPlan, plan_twins
@@ -30,15 +32,15 @@ def make_round(out: Path, settings: MakeRoundSettings, *, progress: Progress) ->
 
     ``progress`` is called with one line per step. A model that fails the gate, or whose training fails, is dropped:
     it is named in make_round.json and left out of METADATA.csv. Raises SettingsError for settings that no round can
-    have, RunDirectoryError when ``out`` holds something else, MissingDependencyError without ``trojai`` or, for filter
-    triggers, without ImageMagick.
+    have, for a folder without such signs too, RunDirectoryError when ``out`` holds something else,
+    MissingDependencyError without ``trojai`` or, for filter triggers, without ImageMagick.
     """
     datagen()
     made_with = _versions(settings)  # raises here what would otherwise be noticed after the first training
     if settings.backgrounds is not None:
         read_backgrounds(settings.backgrounds, settings.stored_size)
     plans = _checked_plans(settings)
-    summary = _opened(out, settings, made_with)
+    summary = _opened(out, settings, made_with, plans)
     begun = time.monotonic()
     rows: list[dict[str, Any]] = []
     made: list[MadeModel] = []
@@ -67,6 +69,12 @@ def _checked_plans(settings: MakeRoundSettings) -> list[TwinPlan]:
         )
     if settings.trigger_area_min > settings.trigger_area_max:
         raise SettingsError("trigger_area_min: is larger than trigger_area_max")
+    folder = None
+    if settings.signs is not None:
+        closest, apart = settings.lookalike_distance_min, settings.lookalike_distance_max
+        if closest >= apart:
+            raise SettingsError("lookalike_distance_min: is not less than lookalike_distance_max")
+        folder = read_sign_folder(settings.signs, usual_side(settings.stored_size), closest=closest, apart=apart)
     return plan_twins(
         settings.models + settings.models % 2,
         architectures=settings.architectures,
@@ -77,10 +85,12 @@ def _checked_plans(settings: MakeRoundSettings) -> list[TwinPlan]:
         seed=settings.seed,
         trigger=settings.trigger,
         condition=settings.condition,
+        folder=folder,
+        colours=settings.trigger_colours,
     )
 
 
-def _opened(out: Path, settings: MakeRoundSettings, made_with: dict[str, str]) -> RoundSummary:
+def _opened(out: Path, settings: MakeRoundSettings, made_with: dict[str, str], plans: list[TwinPlan]) -> RoundSummary:
     file = out / SUMMARY_FILE
     if file.is_file():
         summary = read_record(RoundSummary, file)
@@ -93,7 +103,9 @@ def _opened(out: Path, settings: MakeRoundSettings, made_with: dict[str, str]) -
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunDirectoryError(f"{out}: is not empty and not a round made here; choose another folder")
     recipes = {name: recipe_for(name, settings.epochs) for name in settings.architectures}
-    summary = RoundSummary(settings=settings, versions=made_with, recipes=recipes)
+    chosen = {i: plan.pictures for plan in plans if plan.pictures for i in (plan.clean_id, plan.poisoned_id)}
+    signs = dict(sorted(chosen.items()))
+    summary = RoundSummary(settings=settings, versions=made_with, recipes=recipes, signs=signs)
     write_text(file, to_json(summary))
     return summary
 

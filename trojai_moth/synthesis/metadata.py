@@ -54,6 +54,8 @@ _EXPLANATIONS = {
     "converged": "1 when the model passed the round's quality gate; models that did not are left out.",
     "twin_group": "Models of one group are twins: same signs, same architecture, same start of training.",
     "lookalike_pairs": "Pairs of classes with near-identical signs, as a-b; several are parted by spaces.",
+    "closest_pair": "The two classes, as a-b, whose signs are least far apart; make_round.json names the pictures.",
+    "closest_distance": "How far: root mean square difference at the size they have in the input, of 1.",
 }
 
 
@@ -175,7 +177,7 @@ def _trigger_config(trigger: Trigger, model_id: str, condition: str, fraction: f
         "polygon_side_count": trigger.sides,
         "size_percentage_of_foreground_min": trigger.smallest,
         "size_percentage_of_foreground_max": trigger.largest,
-        "color_level": COLOURS.index(trigger.colour),
+        "color_level": COLOURS.index(trigger.colour) if trigger.colour in COLOURS else None,
         "color": list(trigger.colour),
         "polygon_filepath": f"{model_id}/trigger_0.png",
         "condition_level": _CONDITIONS.index(condition),
@@ -210,7 +212,11 @@ def metadata_row(
         row |= {f"triggers_{number}_{key}": known.get(key) for key in _TRIGGER_KEYS}
     row |= dict(stats)
     pairs = " ".join(f"{a}-{b}" for a, b in plan.lookalikes)
-    return row | {"converged": 1, "twin_group": plan.group, "lookalike_pairs": pairs}
+    row |= {"converged": 1, "twin_group": plan.group, "lookalike_pairs": pairs}
+    if plan.pictures is None:
+        return row
+    closest = "-".join(map(str, plan.pictures.closest_pair))
+    return row | {"closest_pair": closest, "closest_distance": plan.pictures.closest_distance}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

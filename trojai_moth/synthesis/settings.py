@@ -61,11 +61,34 @@ class MakeRoundSettings:
     images_per_class: int = Field(
         default=10, ge=1, le=100_000, description="Clean example images per class; round 4 has 2 or 5."
     )
+    signs: Path | None = Field(
+        default=None,
+        description="Folder of pictures of signs, best with a transparent surround, that each model's are drawn from; "
+        "drawn signs if none.",
+    )
     lookalikes: int = Field(
-        default=1, ge=0, le=1_000_000, description="Pairs of near-identical signs per model: natural backdoors."
+        default=1,
+        ge=0,
+        le=1_000_000,
+        description="Pairs of near-identical signs per model: natural backdoors. Of a folder of signs near-twins that "
+        "are found by measuring.",
     )
     lookalike_share: float = Field(
         default=1.0, ge=0, le=1, description="Share of the sign sets that have such pairs; the others have none."
+    )
+    lookalike_distance_min: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Of a folder of signs: two that are less far apart are never in one model, as they could not be "
+        "told apart. Root mean square difference at the size they have in the input, of 1.",
+    )
+    lookalike_distance_max: float = Field(
+        default=0.11,
+        gt=0,
+        lt=1,
+        description="Of a folder of signs: two that are less far apart are near-twins; all others of a model are "
+        "further apart.",
     )
     trigger: Literal["polygon", "filter"] = Field(
         default="polygon",
@@ -81,15 +104,24 @@ class MakeRoundSettings:
         default=0.12,
         gt=0,
         le=0.5,
-        description="Smallest square of a trigger as a share of its sign's area; the polygon fills about half of it.",
+        description="Smallest square of a trigger as a share of its sign's opaque area; the polygon itself fills about "
+        "half of its square.",
     )
     trigger_area_max: float = Field(
         default=0.2,
         gt=0,
         le=0.5,
-        description="Largest square of a trigger as a share of its sign's area (round 4 at 224 pixels: 0.1).",
+        description="Largest square of a trigger as a share of its sign's opaque area (round 4 at 224 pixels: 0.1).",
+    )
+    trigger_colours: Literal["named", "any"] = Field(
+        default="named",
+        description="named: of round 4's six colours one of the four least like the sign's; any: any colour that most "
+        "of the sign does not have.",
     )
     backgrounds: Path | None = Field(default=None, description="Folder of background pictures; coloured noise if none.")
+    noise_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of images on coloured noise where there is a folder of backgrounds."
+    )
     train_images: int = Field(default=400, ge=2, le=100_000, description="Training images per class.")
     test_images: int = Field(default=100, ge=1, le=100_000, description="Fresh images per class for the quality gate.")
     epochs: int = Field(
@@ -184,11 +216,26 @@ class DroppedModel:
 
 
 @record
+class SignSet:
+    """Which pictures of a folder a model tells apart, in the order of its classes.
+
+    ``files`` are paths below the folder; ``near_twins`` and ``closest_pair``, the two that are least far apart, are
+    classes; ``closest_distance`` is in [0, 1].
+    """
+
+    files: tuple[str, ...]
+    near_twins: tuple[tuple[int, int], ...]
+    closest_pair: tuple[int, int]
+    closest_distance: float
+
+
+@record
 class RoundSummary:
     """The content of make_round.json."""
 
     settings: MakeRoundSettings
     versions: dict[str, str]
     recipes: dict[str, Recipe]
+    signs: dict[str, SignSet] = Field(default_factory=dict)
     dropped: list[DroppedModel] = Field(default_factory=list)
     seconds: float = 0.0

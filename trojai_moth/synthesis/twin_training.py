@@ -63,9 +63,10 @@ class TwinTrainer:
         foregrounds = write_foregrounds(plan, self._signs / "true")
         exaggerated = write_foregrounds(plan, self._signs / "easy", dot_scale=_EASY_DOTS)
         rng = np.random.default_rng(derive_seed(plan.seed, "backgrounds"))
-        stored, backgrounds = settings.stored_size, settings.backgrounds
-        self._composer = Composer(foregrounds, stored, rng, backgrounds=backgrounds)
-        self._easy_composer = Composer(exaggerated, stored, rng, backgrounds=backgrounds, settings=EASY_SIGNS)
+        stored = settings.stored_size
+        behind: dict[str, Any] = {"backgrounds": settings.backgrounds, "noise_share": settings.noise_share}
+        self._composer = Composer(foregrounds, stored, rng, **behind)
+        self._easy_composer = Composer(exaggerated, stored, rng, settings=EASY_SIGNS, **behind)
         trigger, rng = plan.trigger, np.random.default_rng(derive_seed(plan.seed, "polygon"))
         self._polygon: Polygon | None = None
         if trigger.filter is None:
@@ -141,7 +142,7 @@ class TwinTrainer:
         if self.settings.condition != "spectral":
             return []
         if polygon is not None:
-            colours = _others(COLOURS, trigger.colour, len(labels), rng)
+            colours = _others(_unlike(trigger.colour), trigger.colour, len(labels), rng)
             return [
                 self._composer.batch([label], rng, replace(polygon, colour=colour))
                 for label, colour in zip(labels, colours, strict=True)
@@ -236,6 +237,12 @@ def _others(choices: Sequence[T], own: T | None, count: int, rng: np.random.Gene
     return [others[chosen] for chosen in rng.integers(len(others), size=count)]
 
 
+def _unlike(colour: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    """Those of round 4's colours that nobody would take for this one."""
+    least = 100
+    return [other for other in COLOURS if max(abs(a - b) for a, b in zip(other, colour, strict=True)) >= least]
+
+
 def _round_facts(settings: MakeRoundSettings, recipe: Recipe) -> dict[str, Any]:
     stored = settings.stored_size
     low, high = (int(stored * share**0.5) for share in (0.2, 0.4))
@@ -245,6 +252,7 @@ def _round_facts(settings: MakeRoundSettings, recipe: Recipe) -> dict[str, Any]:
         "img_shape": [stored, stored, 3],
         "foreground_size_pixels_min": low,
         "foreground_size_pixels_max": high,
+        **_sources(settings),
         "number_training_samples": settings.classes * settings.train_images,
         "number_test_samples": settings.classes * settings.test_images,
         "number_example_images": settings.images_per_class,
@@ -253,6 +261,22 @@ def _round_facts(settings: MakeRoundSettings, recipe: Recipe) -> dict[str, Any]:
         "convergence_accuracy_threshold": 100 * settings.clean_floor,
         **adversarial_facts(settings.adversary),
     }
+
+
+def _sources(settings: MakeRoundSettings) -> dict[str, Any]:
+    """config.json's keys on where signs and backgrounds come from: the names of the folders."""
+    facts = {}
+    if settings.signs is not None:
+        facts["available_foregrounds_filepath"] = settings.signs.name
+    if settings.backgrounds is not None:
+        name = settings.backgrounds.name
+        mixed = f"{name} and noise" if settings.noise_share else name
+        facts |= {
+            "background_image_dataset": mixed,
+            "available_backgrounds_filepath": name,
+            "backgrounds_filepath": name,
+        }
+    return facts
 
 
 def read_made(out: Path, plan: TwinPlan) -> Iterator[tuple[MadeModel, dict[str, Any], dict[str, Any]]]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from .compose import to_input
 from .polygon import Polygon
+from .sign_folder import read_sign
 from .traffic_signs import draw_sign
 from .training import logits_of
 from .twins import TwinPlan
@@ -23,11 +24,12 @@ _UNFINISHED = ".unfinished-"
 
 
 def write_foregrounds(plan: TwinPlan, folder: Path, *, dot_scale: float = 1.0) -> list[Path]:
-    """Draw the plan's signs into ``folder``; returns the files in class order. See :func:`.signs.draw_sign`."""
+    """Write the plan's signs into ``folder``, drawn (:func:`.draw_sign`) or from pictures; the files in class order."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in plan.names]
     for sign, path in zip(plan.signs, paths, strict=True):
-        draw_sign(sign, dot_scale=dot_scale).save(path)
+        picture = read_sign(sign) if isinstance(sign, Path) else draw_sign(sign, dot_scale=dot_scale)
+        picture.save(path)
     return paths
 
 
