@@ -30,7 +30,7 @@ from .trainer import PairVisit, Trainer, cross_entropy
 class FtSamSettings(FitSettings):
     """The step up the loss, and how long is fine-tuned."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, le=1e12, description="rate at the start")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1e12, description="rate at the start")
     train_batch_norm: bool = Field(
         default=True, description="update batch-norm statistics and use dropout while training (BackdoorBench: yes)"
     )
@@ -38,7 +38,7 @@ class FtSamSettings(FitSettings):
         default=0.02, ge=0, le=1, description="largest drop of held-back accuracy, as a share"
     )
     epochs: int = Field(
-        default=20, gt=0, le=1_000_000, description="epochs, the guard looks after each (BackdoorBench: 100)"
+        default=15, gt=0, le=1_000_000, description="epochs, the guard looks after each (BackdoorBench: 100)"
     )
     rho: float = Field(
         default=2.0, ge=0, le=1e12, description="length of the step up, in shares of the weights (BackdoorBench: 2)"
