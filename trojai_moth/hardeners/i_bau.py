@@ -32,6 +32,7 @@ from .trainer import PairVisit, Trainer, cross_entropy, split_share
 class IBauSettings(FitSettings):
     """The shared change, the two losses, and how long the game is."""
 
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e12, description="rate at the start (code: 1e-3)")
     accuracy_limit: float = Field(
         default=0.02, ge=0, le=1, description="largest drop of held-back accuracy, as a share"
     )
@@ -52,10 +53,10 @@ class IBauSettings(FitSettings):
         description="length of such a step, as a share of the largest change (ours)",
     )
     unlearning_steps: int = Field(
-        default=15, gt=0, le=1_000_000, description="training steps per round (code: an epoch)"
+        default=20, gt=0, le=1_000_000, description="training steps per round (code: an epoch)"
     )
     changed_share: float = Field(
-        default=0.5, gt=0, le=1, description="share of a training batch that carries the change (code: 0.01)"
+        default=0.2, gt=0, le=1, description="share of a training batch that carries the change (code: 0.01)"
     )
     iterations: int = Field(default=5, gt=0, le=1_000_000, description="fixed-point iterations K (I-BAU: 5)")
     inner_batch: int = Field(
