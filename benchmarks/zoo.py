@@ -29,7 +29,7 @@ from trojai_moth.core.subject import Subject
 from trojai_moth.rounds.model import Model
 
 SCANNERS = ("neural-cleanse", "k-arm", "stamps", "filter")
-HARDENERS = ("nc-unlearn", "moth", "universal", "pairwise", "uap", "pgd", "nad")
+HARDENERS = ("nc-unlearn", "moth", "universal", "pairwise", "uap", "pgd", "nad", "seam", "i-bau", "ft-sam")
 # Images of each class that a model is given, and those that only the figures are of.
 _GIVEN, _UNSEEN = 240, 60
 _SQUEEZENETS = ("headout", "art", "leaforia")

@@ -18,11 +18,14 @@ from trojai_moth.testing.contract import SEED
 NAMES = sorted(hardeners())
 # Settings with which each hardener is done in a second or two.
 SMALL = {
+    "ft-sam": {"epochs": 2, "recovery_steps": 4, "train_batch_norm": False},
+    "i-bau": {"rounds": 2, "ascent_steps": 2, "unlearning_steps": 3, "inner_batch": 16, "recovery_steps": 4},
     "moth": {"rounds": 2, "pairs_per_round": 2, "sgd_steps": 4, "recovery_steps": 4, "batch": 32},
     "nad": {"teacher_epochs": 1, "epochs": 2, "recovery_steps": 4},
     "nc-unlearn": {"images_per_class": 4, "inversion_steps": 30, "rounds": 2, "recovery_steps": 4},
     "pairwise": {"passes": 1, "pairs_per_round": 2, "sgd_steps": 4, "recovery_steps": 4, "largest_share": 1.0},
     "pgd": {"rounds": 2, "sgd_steps": 4, "steps": 2, "recovery_steps": 4},
+    "seam": {"recovery_epochs": 2, "forgetting_steps": 4, "recovery_steps": 4, "train_batch_norm": False},
     "uap": {"rounds": 2, "sgd_steps": 4, "recovery_steps": 4},
     "universal": {"passes": 1, "targets_per_round": 2, "sgd_steps": 4, "recovery_steps": 4, "largest_share": 1.0},
 }
@@ -215,7 +218,8 @@ def test_a_hardener_that_hangs_is_a_typed_error(trained):
 
 
 def test_an_unknown_hardener_lists_the_known():
-    with pytest.raises(SettingsError, match="moth, nad, nc-unlearn, pairwise, pgd, uap, universal"):
+    names = "ft-sam, i-bau, moth, nad, nc-unlearn, pairwise, pgd, seam, uap, universal"
+    with pytest.raises(SettingsError, match=names):
         make_hardener("nonsense", {})
 
 

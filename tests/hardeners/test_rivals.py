@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from rewritings import backdoored_subject, patched
 from toys import SIZE, make_samples, square_images, square_samples, trained_subject
 
-from trojai_moth.hardeners import nad, nc_unlearn, pgd, trainer, trigger_batches, uap
+from trojai_moth.core.seeding import generator
+from trojai_moth.hardeners import ft_sam, i_bau, nad, nc_unlearn, pgd, seam, trainer, trigger_batches, uap
+from trojai_moth.hardeners.ft_sam import FtSam, FtSamSettings, sharp_loss
+from trojai_moth.hardeners.i_bau import IBau, IBauSettings, changed, hypergradient_loss, shared_change, unlearning_loss
 from trojai_moth.hardeners.nad import (
     Nad,
     NadSettings,
@@ -21,7 +24,8 @@ from trojai_moth.hardeners.nad import (
 from trojai_moth.hardeners.nc_unlearn import NcUnlearn, NcUnlearnSettings, outliers
 from trojai_moth.hardeners.pairwise import Pairwise, PairwiseSettings
 from trojai_moth.hardeners.pgd import Pgd, PgdTrainingSettings
-from trojai_moth.hardeners.trainer import Trainer
+from trojai_moth.hardeners.seam import Seam, SeamSettings, forget
+from trojai_moth.hardeners.trainer import Trainer, cross_entropy
 from trojai_moth.hardeners.trigger_batches import TriggerSettings
 from trojai_moth.hardeners.uap import Uap, UapSettings
 from trojai_moth.hardeners.universal import Universal, UniversalSettings
@@ -316,3 +320,168 @@ def make_few():
 
 def test_invert_is_the_shared_one():
     assert trigger_batches.invert is invert
+
+
+def test_seam_falls_below_the_bound_and_comes_back(trained, monkeypatch):
+    calls = record(monkeypatch, seam, "forget").calls
+    settings = SeamSettings(recovery_epochs=12, batch=32, learning_rate=3e-3)
+    hardened = Seam(settings)(trained, square_samples(), seed=0)
+    ((_, _, accuracies),) = calls
+    assert accuracies[0] > 0.9 and accuracies[-1] < settings.forgetting_bound <= min(accuracies[:-1])
+    (done,) = hardened.trace.rounds
+    assert not done.taken_back and done.accuracy >= hardened.trace.accuracy_before - settings.accuracy_limit
+
+
+def test_seam_forgets_by_labels_that_are_all_wrong(trained, monkeypatch):
+    settings, drawn = SeamSettings(forgetting_steps=3, forgetting_bound=0.0, forgetting_images=20, batch=16), []
+    ours = Trainer(trained.clone(), square_samples(), settings, generator(0, "test"))
+    monkeypatch.setattr(ours, "random", lambda *given: drawn.append(Trainer.random(ours, *given)) or drawn[-1])
+    shown = record(monkeypatch, F, "cross_entropy").calls
+    assert len(forget(ours, settings)) == 3
+    assert len({tuple(image.flatten().tolist()) for pool in drawn for image in pool.x}) <= 20
+    for pool, ((_, labels), _, _) in zip(drawn, shown, strict=True):
+        assert (labels != pool.y).all() and labels.min() >= 0 and labels.max() <= 2
+    assert len({tuple(labels.tolist()) for (_, labels), _, _ in shown}) == 3
+
+
+def test_seam_keeps_nothing_that_has_not_recovered(trained):
+    settings = SeamSettings(recovery_epochs=1, recovery_steps=0, learning_rate=0.1, forgetting_steps=20, part_ways=())
+    hardened = Seam(settings)(trained, square_samples(), seed=0)
+    assert hardened.trace.rounds[0].taken_back
+    for a, b in zip(trained.module.parameters(), hardened.subject.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+I_BAU = IBauSettings(
+    rounds=6, unlearning_steps=10, ascent_steps=8, ascent_share=0.5, size=0.3, iterations=2, inner_batch=16,
+    batch=32, learning_rate=5e-3, recovery_steps=10,
+)  # fmt: skip
+
+
+def change_of(subject, settings=I_BAU):
+    return shared_change(Trainer(subject.clone(), square_samples(), settings, generator(3, "test")), settings)
+
+
+def test_i_baus_change_is_bounded_and_goes_up_the_loss(trained):
+    change, images = change_of(trained), square_images(20, seed=1)
+    assert change.shape == trained.shape
+    assert change.square().mean().sqrt() == pytest.approx(I_BAU.size, rel=1e-4)
+    moved = changed(images, change)
+    assert moved.x.min() >= 0 and moved.x.max() <= 1 and torch.equal(moved.y, images.y)
+    plain, attacked = (float(F.cross_entropy(trained.logits(pool.x), pool.y)) for pool in (images, moved))
+    assert attacked > plain + 1
+    assert trained.module.body[0].weight.grad is None
+
+
+def test_i_bau_makes_new_changes_harmless_and_unlearns_the_backdoor(backdoored):
+    hardened, images = IBau(I_BAU)(backdoored, square_samples(), seed=0), square_images(20, seed=1)
+    losses = []
+    for subject in (backdoored, hardened.subject):
+        moved = changed(images, change_of(subject))
+        losses.append(float(F.cross_entropy(subject.logits(moved.x), moved.y)))
+    assert losses[1] < 0.7 * losses[0]
+    assert attack_success(backdoored) > 0.95 and attack_success(hardened.subject) < 0.3
+
+
+@pytest.mark.parametrize("share, moved", [(1.0, 8), (0.25, 2)])
+def test_i_baus_batches_carry_the_change_on_a_share(trained, monkeypatch, share, moved):
+    calls = record(monkeypatch, i_bau, "changed").calls
+    images, settings = square_images(4, seed=1).take(torch.arange(8)), IBauSettings(changed_share=share)
+    value = unlearning_loss(trained.module, images, images, torch.zeros(trained.shape), settings)
+    assert [len(given[0]) for given, _, _ in calls] == [moved, 8]
+    assert float(value.detach()) == pytest.approx(float(F.cross_entropy(trained.logits(images.x), images.y)), rel=1e-5)
+
+
+class TinyGame:
+    """A network of 35 weights in double precision, and losses of a change that it answers with its own best one."""
+
+    def __init__(self):
+        stream = torch.Generator().manual_seed(0)
+        self.x, *self.weights = (
+            torch.randn(*shape, generator=stream, dtype=torch.float64) for shape in ((6, 4), (5, 4), (3, 5))
+        )
+        for weight in self.weights:
+            weight.requires_grad_()
+
+    def loss(self, change):
+        first, second = self.weights
+        return F.cross_entropy(F.softplus((self.x + change) @ first.T) @ second.T, torch.tensor([0, 1, 2, 0, 1, 2]))
+
+    def inner(self, change):
+        return 2.0 * change.square().sum() - self.loss(change)
+
+    def outer(self, change):
+        return self.loss(1.5 * change)
+
+    def answer(self):
+        change = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        for _ in range(100):
+            (slope,) = torch.autograd.grad(self.inner(change), change)
+            change = (change - 0.1 * slope).detach().requires_grad_()
+        return change
+
+    def outer_with(self, weight, at, step):
+        with torch.no_grad():
+            weight.view(-1)[at] += step
+        value = float(self.outer(self.answer()).detach())
+        with torch.no_grad():
+            weight.view(-1)[at] -= step
+        return value
+
+
+def test_the_hypergradient_is_a_finite_difference_through_the_best_answer():
+    game, step = TinyGame(), 1e-5
+    value = hypergradient_loss(game.outer, game.inner, game.answer(), rate=0.1, iterations=100)
+    found = torch.autograd.grad(value, game.weights)
+    direct = torch.autograd.grad(game.outer(game.answer()), game.weights)
+    assert float(value.detach()) == pytest.approx(float(game.outer(game.answer()).detach()))
+    for weight, ours, partial in zip(game.weights, found, direct, strict=True):
+        for at in range(0, weight.numel(), 4):
+            expected = (game.outer_with(weight, at, step) - game.outer_with(weight, at, -step)) / (2 * step)
+            assert float(ours.flatten()[at]) == pytest.approx(expected, abs=1e-6)
+        assert not torch.allclose(partial, ours, atol=1e-3)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_ft_sams_gradient_is_that_of_weights_moved_by_hand(trained, adaptive):
+    images, rho = square_images(4, seed=1), 0.3
+    module = trained.clone().module.eval()
+    sharp_loss(module, images, rho, adaptive).backward()
+    by_hand = trained.clone().module.eval()
+    weights = list(by_hand.parameters())
+    slopes = torch.autograd.grad(cross_entropy(by_hand, images), weights)
+    scale = [weight.detach().abs() if adaptive else 1.0 for weight in weights]
+    length = sum(float((size * slope).square().sum()) for size, slope in zip(scale, slopes, strict=True)) ** 0.5
+    with torch.no_grad():
+        for weight, size, slope in zip(weights, scale, slopes, strict=True):
+            weight += rho * size * size * slope / length
+    cross_entropy(by_hand, images).backward()
+    before = trained.module.parameters()
+    for ours, moved, first in zip(module.parameters(), weights, before, strict=True):
+        assert torch.allclose(ours.grad, moved.grad, atol=1e-6) and torch.equal(ours, first)
+        assert not torch.equal(moved, first)
+
+
+def test_ft_sam_without_a_step_is_plain_and_updates_statistics_once(trained):
+    images = square_images(4, seed=1)
+    ours, plain = (trained.clone().module for _ in range(2))
+    for module in (ours, plain):
+        module.train()
+        module.body[7].p = 0.0
+    sharp_loss(ours, images, 0.0, True).backward()
+    cross_entropy(plain, images).backward()
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)
+    for a, b in zip(ours.buffers(), plain.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_ft_sam_trains_on_the_sharp_loss_at_a_falling_rate(trained, monkeypatch):
+    calls = record(monkeypatch, ft_sam, "sharp_loss").calls
+    rates, set_rate = [], Trainer.set_rate
+    monkeypatch.setattr(Trainer, "set_rate", lambda ours, rate=1.0: rates.append(rate) or set_rate(ours, rate))
+    settings = FtSamSettings(epochs=2, rho=0.5, adaptive=False, batch=32, rate_decay=0.01, recovery_steps=0)
+    hardened = FtSam(settings)(trained, square_samples(), seed=0)
+    assert len(hardened.trace.rounds) == 2 and len(calls) == 2 * 3
+    assert all(given[2:] == (0.5, False) for given, _, _ in calls)
+    assert rates[::2] == pytest.approx([1.0, 0.1])  # the guard sets it back after each round

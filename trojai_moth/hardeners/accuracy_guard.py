@@ -34,6 +34,10 @@ class AccuracyGuard:
         self.last, self._good = accuracies, copy_weights(self.subject)
         return True
 
+    def is_back(self) -> bool:
+        """Whether the accuracy is now as high as at first on every pool; nothing is kept."""
+        return all(new >= old for old, new in zip(self.before, self._measure(), strict=True))
+
     def passes_part_way(self, shares: Sequence[float]) -> bool:
         """Go back only so far that the accuracy is kept: the first of these shares of the way forward that passes.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +32,17 @@ Draw = Callable[[], ImagePool]
 Loss = Callable[[nn.Module, ImagePool], Tensor]
 
 
-def cross_entropy(module: nn.Module, batch: ImagePool) -> Tensor:
-    """The loss of a classifier on a batch under its labels."""
-    output = module(batch.x)
+def class_logits(module: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """Images (N, C, H, W) -> logits (N, K) in fp32, with gradients."""
+    output = module(x)
     # GoogLeNet and Inception give their side outputs too while they train; the first is the classifier's.
-    return F.cross_entropy((output[0] if isinstance(output, tuple) else output).float(), batch.y)
+    logits: Tensor = output[0] if isinstance(output, tuple) else output
+    return logits.float()
+
+
+def cross_entropy(module: Callable[[Tensor], Any], batch: ImagePool) -> Tensor:
+    """The loss of a classifier on a batch under its labels."""
+    return F.cross_entropy(class_logits(module, batch.x), batch.y)
 
 
 class Trainer:
@@ -107,14 +114,18 @@ class Trainer:
         if self.guard.passes() or self._recovered() or self.guard.passes_part_way(self.settings.part_ways):
             self.back_offs = 0
             self.learning_rate = min(self.settings.learning_rate, self.learning_rate * self.settings.rate_growth)
-            for group in self._optimiser.param_groups:
-                group["lr"] = self.learning_rate * group["own_scale"]
+            self.set_rate()
             return True
         self.guard.go_back()
         self.learning_rate /= 2
         self.back_offs += 1
         self._optimiser = self._fresh_optimiser()
         return False
+
+    def set_rate(self, factor: float = 1.0) -> None:
+        """Let steps have ``factor`` times the learning rate, until a round is settled."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.learning_rate * factor * group["own_scale"]
 
     def fit(self, draw: Draw, steps: int, loss: Loss = cross_entropy) -> float:
         """``steps`` steps of the optimiser on the batches that ``draw`` gives; the mean loss."""
