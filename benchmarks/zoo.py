@@ -23,6 +23,7 @@ from benchmarks import zoo_networks
 from benchmarks.record import Record, parser
 from benchmarks.zoo_data import ENTRIES, Entry, images
 from trojai_moth.core.errors import MothError
+from trojai_moth.core.files import write_text
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.subject import Subject
@@ -172,7 +173,12 @@ def main() -> None:
                 name = " ".join(filter(None, (kind, way, entry.name)))
                 record.part(name, lambda e=entry, w=way, m=measure: m(Visit(e, chosen.real, chosen.seed), w))
     record.finish(**summary(record.data["parts"]))
-    print(*tables(record.data["parts"]), sep="\n")
+    text = "\n".join(tables(record.data["parts"]))
+    write_text(
+        record.path.with_suffix(".md"),
+        f"# Strangers' networks\n\nMade from {record.path.name} by benchmarks/zoo.py.\n\n{text}\n",
+    )
+    print(text)
 
 
 def summary(parts: dict[str, Any]) -> dict[str, Any]:
@@ -195,28 +201,56 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def tables(parts: dict[str, Any]) -> list[str]:
-    """The record as Markdown."""
-    lines = ["| network | accuracy | attack success | scanner | seconds |", "|---|---|---|---|---|"]
-    for entry in ENTRIES:
-        load = parts.get(f"load {entry.name}")
-        for scanner in SCANNERS if load else ():
-            scan = parts.get(f"scan {scanner} {entry.name}")
-            if scan:
-                attack = "" if load["attack_success"] is None else f"{load['attack_success']:.1%}"
-                right = {True: ", the true target", False: ", another target", None: ""}[scan["true_target"]]
-                said = f"{scanner}: {scan['outcome']}{right if scan['outcome'] == 'flagged' else ''} ({scan['reason']})"
-                lines.append(f"| {entry.name} | {load['accuracy']:.1%} | {attack} | {said} | {scan['seconds']:.0f} |")
-    lines += ["", "| network | hardener | attack success | accuracy | minutes |", "|---|---|---|---|---|"]
-    for entry in ENTRIES:
-        for hardener in HARDENERS:
-            part = parts.get(f"harden {hardener} {entry.name}")
-            if part:
-                attack, accuracy = (
-                    f"{part['before'][name]:.1%} -> {part['after'][name]:.1%}"
-                    for name in ("attack_success", "accuracy")
-                )
-                lines.append(f"| {entry.name} | {hardener} | {attack} | {accuracy} | {part['minutes']:.1f} |")
-    return lines
+    """The record as two Markdown tables: what each scanner says, and what each hardener leaves."""
+    names = [entry.name for entry in ENTRIES if f"load {entry.name}" in parts]
+    scanners = [way for way in SCANNERS if any(name.startswith(f"scan {way} ") for name in parts)]
+    hardeners = [way for way in HARDENERS if any(name.startswith(f"harden {way} ") for name in parts)]
+    scans = {name: [said(parts.get(f"scan {way} {name}")) for way in scanners] for name in names}
+    left = {name: [cost(parts.get(f"harden {way} {name}")) for way in hardeners] for name in names}
+    return [
+        *markdown(
+            ["network", "accuracy", "attack success", *scanners],
+            [[name, *given(parts[f"load {name}"]), *row] for name, row in scans.items()],
+        ),
+        "",
+        *markdown(
+            ["attack success left, accuracy, minutes", *hardeners],
+            [[name, *row] for name, row in left.items() if any(row)],
+        ),
+    ]
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def given(load: dict[str, Any]) -> list[str]:
+    """Accuracy and attack success of a network as it came."""
+    attack = load["attack_success"]
+    return [f"{load['accuracy']:.1%}", "" if attack is None else f"{attack:.1%}"]
+
+
+def said(scan: dict[str, Any] | None) -> str:
+    """A scanner's verdict, its pair and seconds."""
+    if scan is None:
+        return ""
+    if scan["outcome"] != "flagged":
+        return f"{scan['outcome']} ({scan['seconds']:.0f} s)"
+    pair, right = (
+        scan["smallest"],
+        {True: "the true target", False: "**another target**", None: ""}[scan["true_target"]],
+    )
+    words = [f"{'any' if pair['victim'] is None else pair['victim']}->{pair['target']}", *filter(None, [right])]
+    return f"flagged {', '.join(words)} ({scan['seconds']:.0f} s)"
+
+
+def cost(part: dict[str, Any] | None) -> str:
+    """What a hardener leaves of the backdoor, the change of accuracy in points, and minutes."""
+    if part is None:
+        return ""
+    points = 100 * (part["after"]["accuracy"] - part["before"]["accuracy"])
+    return f"{part['after']['attack_success']:.1%}, {points:+.1f}, {part['minutes']:.1f}"
 
 
 if __name__ == "__main__":
