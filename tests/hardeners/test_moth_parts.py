@@ -87,7 +87,24 @@ def test_without_the_scheduler_pairs_are_picked_blindly(watched, monkeypatch):
     watched()
     watched("scheduler")
     assert [scheduler.random_share for scheduler in schedulers] == [SETTINGS.random_share, 1.0]
-    assert all(scheduler.visits.sum() == 4 for scheduler in schedulers)
+    assert all(sum(scheduler.picked.values()) > 0 for scheduler in schedulers)
+
+
+def test_rounds_follow_the_number_of_pairs(watched, monkeypatch):
+    sizes = iter(range(1, 99))
+    monkeypatch.setattr(module.PairScheduler, "smallest", lambda *_: float(next(sizes)))
+    _, trace = watched(rounds=0, visits=3, pairs_per_round=1)
+    assert len(trace.rounds) == 1 + 3 * 3 and trace.stopped == "all rounds done"
+    visited = {frozenset(pair[:2]) for part in trace.rounds for pair in part.pairs}
+    assert len(visited) == 3
+
+
+def test_it_ends_when_the_smallest_triggers_stop_growing(watched, monkeypatch):
+    sizes = iter([10.0, 20.0, 20.1, 99.0])  # after the second sweep of three rounds, the third, the fourth
+    monkeypatch.setattr(module.PairScheduler, "smallest", lambda *_: next(sizes))
+    _, trace = watched(rounds=0, visits=6, pairs_per_round=1)
+    assert len(trace.rounds) == 1 + 4 * 3
+    assert trace.stopped == "the smallest triggers stopped growing: 20.0 and 20.1 pixels"
 
 
 def test_an_unknown_part_is_refused():

@@ -10,6 +10,7 @@ guard takes back every round that costs too much.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,9 @@ from .trace import HardeningRound
 from .trainer import PairVisit, Trainer
 from .trigger_batches import small_enough
 
+# Of all directed pairs, those whose triggers count as a model's smallest.
+_SMALLEST_SHARE = 0.1
+
 
 class Moth(Hardener):
     """Model orthogonalization: train on freshly inverted pair triggers under their true labels."""
@@ -49,7 +53,7 @@ class Moth(Hardener):
         """Round 0 is the warm-up; the accuracy guard ends what keeps costing too much."""
         trainer = Trainer(work, samples, self.settings, generator(seed, self.name))
         course = _Course(work, trainer, self.settings, seed)
-        return trainer.run(self.settings.rounds, course.round, progress, first=0)
+        return trainer.run(course.rounds, course.round, progress, first=0, enough=course.enough)
 
 
 class _Course:
@@ -60,15 +64,42 @@ class _Course:
         self.engine = Engine(subject, settings.precision)
         self.warm = self._warm_up()
         random_share = 1.0 if "scheduler" in settings.without else settings.random_share
-        self.scheduler = PairScheduler(self.warm.speed, random_share, settings.ramp_rounds)
+        self.scheduler = PairScheduler(self.warm.speed, random_share)
+        self.smallest = math.nan
         # Starts are kept per directed pair: (victim, target) is never swapped, and tensors are copied, not shared.
         self.starts: dict[Pair, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def sweep(self) -> int:
+        """Rounds in which as many pairs have their turn as there are."""
+        return -(-len(self.scheduler.pairs) // self._per_round)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds after the warm-up."""
+        return self.settings.rounds or -(-self.settings.visits * len(self.scheduler.pairs) // self._per_round)
+
+    def enough(self, number: int) -> str | None:
+        """Why to end before the number of rounds that was worked out: the last sweep did not make the smallest grow.
+
+        The first sweep's sizes do not count: they are of triggers from another start, and come out larger.
+        """
+        if self.settings.rounds or number < 2 * self.sweep or number % self.sweep:
+            return None
+        before, self.smallest = self.smallest, self.scheduler.smallest(_SMALLEST_SHARE)
+        if not self.smallest < (1 + self.settings.least_growth) * before:
+            return None
+        return f"the smallest triggers stopped growing: {before:.1f} and {self.smallest:.1f} pixels"
+
+    @property
+    def _per_round(self) -> int:
+        return self.settings.pairs_per_round or self.subject.classes
 
     def round(self, number: int) -> tuple[Sequence[PairVisit], float | None]:
         """Pick pairs, then turns of inversion and training on them. Round 0 trains on the universal triggers."""
         if number == 0:
             return [], self._train_on_universal()
-        directed = self._pick(number)
+        directed = self._pick()
         images = self.trainer.per_class(sorted({victim for victim, _ in directed}), self.settings.images_per_direction)
         visits: list[PairVisit] = []
         losses = []
@@ -87,16 +118,15 @@ class _Course:
                 losses.append(self.trainer.fit(draw, self.settings.sgd_steps))
         return visits, sum(losses) / len(losses) if losses else None
 
-    def _pick(self, number: int) -> list[Pair]:
+    def _pick(self) -> list[Pair]:
         """The round's directed pairs: both directions of the scheduler's, or one of each of twice as many."""
-        settings = self.settings
-        count = settings.pairs_per_round or self.subject.classes
+        settings, count = self.settings, self._per_round
         present = set(self.trainer.present)
         if "symmetric" not in settings.without:
-            pairs = self.scheduler.pick(count, number, self.trainer.stream)
+            pairs = self.scheduler.pick(count, self.trainer.stream)
             directed = [way for a, b in pairs for way in ((a, b), (b, a))]
         else:
-            pairs = self.scheduler.pick(2 * count, number, self.trainer.stream)
+            pairs = self.scheduler.pick(2 * count, self.trainer.stream)
             turned = torch.rand(len(pairs), generator=self.trainer.stream) < 0.5
             directed = [(b, a) if turn else (a, b) for (a, b), turn in zip(pairs, turned.tolist(), strict=True)]
         return [pair for pair in directed if pair[0] in present]

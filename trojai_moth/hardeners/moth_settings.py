@@ -11,7 +11,25 @@ from .fit_settings import FitSettings
 class MothSettings(FitSettings):
     """A round hardens some pairs for several turns; a turn is a little inversion and a little training."""
 
-    rounds: int = Field(default=8, gt=0, le=1_000_000, description="rounds; each picks its pairs anew")
+    rounds: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="rounds; each picks its pairs anew. 0: by the number of pairs, see visits",
+    )
+    visits: int = Field(
+        default=4,
+        gt=0,
+        le=1_000_000,
+        description="where rounds is 0: turns of a pair on average; all have one, the others go to small triggers",
+    )
+    least_growth: float = Field(
+        default=0.02,
+        ge=0,
+        le=1e12,
+        description="where rounds is 0: ends, after three turns of a pair on average, when the smallest triggers grow "
+        "by less than this share while as many pairs have their turn as there are",
+    )
     pairs_per_round: int = Field(
         default=0,
         ge=0,
@@ -59,9 +77,6 @@ class MothSettings(FitSettings):
         "sees them all, so that warm-up grows with the square of the classes (public code: no bound)",
     )
     random_share: float = Field(default=0.3, ge=0, le=1, description="chance that the scheduler takes a random pair")
-    ramp_rounds: int = Field(
-        default=20, gt=0, le=1_000_000, description="rounds until the scheduler goes by gain alone"
-    )
     largest_share: float = Field(
         default=0.1, gt=0, le=1, description="a trigger over this share of the image is not stamped (code: 0.25)"
     )

@@ -83,10 +83,11 @@ class Trainer:
         progress: Progress,
         *,
         first: int = 1,
+        enough: Callable[[int], str | None] = lambda _: None,
     ) -> tuple[list[HardeningRound], str]:
         """Rounds ``first`` to ``count``: play gives what was visited and the loss, the guard keeps it or takes it back.
 
-        Ends early once more rounds in a row were taken back than the settings allow.
+        Ends early once more rounds in a row were taken back than the settings allow, or ``enough`` gives a reason.
         """
         rounds = []
         for number in range(first, count + 1):
@@ -106,6 +107,8 @@ class Trainer:
             if self.back_offs > self.settings.back_offs:
                 limit = self.settings.accuracy_limit
                 return rounds, f"accuracy guard: {self.back_offs} rounds cost more than {limit:.1%}"
+            if reason := enough(number):
+                return rounds, reason
         return rounds, "all rounds done"
 
     def settle(self) -> bool:
