@@ -74,7 +74,7 @@ def beside(parts: dict[str, Any], kind: str) -> dict[str, Any] | None:
         return None
     ours, theirs = (np.array([part[name] for part in own]) for name in ("l1", "paper"))
     apart = np.log(ours / theirs)
-    ends = bootstrap((apart,), np.mean, rng=np.random.default_rng(0)).confidence_interval
+    ends = bootstrap((apart,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
     return {
         "pairs": len(own),
         "median_ln": float(np.median(apart)),
