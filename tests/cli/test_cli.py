@@ -199,7 +199,7 @@ def test_lists(call):
         (["scan", "."], ["model.pt"]),
         (["scan", "nothing"], ["nothing", "does not exist"]),
         (["harden", "MODEL", "--out", "w.json"], ["w.json", ".safetensors"]),
-        (["harden", "MODEL", "--out", "w.safetensors", "--set", "hardener.rounds=0"], ["rounds", "got 0"]),
+        (["harden", "MODEL", "--out", "w.safetensors", "--set", "hardener.visits=0"], ["visits", "got 0"]),
         (["harden", "MODEL", "--out", "w.safetensors", "--without", "magic"], ["--without", "symmetric"]),
         (
             ["harden", "MODEL", "--out", "w.safetensors", "--hardener", "uap", "--without", "warmup"],
@@ -207,7 +207,7 @@ def test_lists(call):
         ),
         (["distance", "MODEL", "--set", "distance.seeds=[]"], ["seed"]),
         (["distance", "MODEL", "--set", "distance.steps=-1"], ["steps", "got -1"]),
-        (["rescan", "ROUND", "--out", "r", "--set", "hardener.rounds=0"], ["hardener moth: rounds", "got 0"]),
+        (["rescan", "ROUND", "--out", "r", "--set", "hardener.visits=0"], ["hardener moth: visits", "got 0"]),
         (["rescan", "ROUND", "--out", "r", "--set", "hardener.nonsense=0"], ["hardener moth: nonsense"]),
         (["rescan", "ROUND", "--out", "r", "--set", "scanner.nonsense=0"], ["nonsense"]),
         (["rescan", "ROUND", "--out", "r", "--set", "data.held_fraction=2"], ["data.held_fraction", "got 2"]),
