@@ -195,7 +195,7 @@ def test_work_grows_with_what_the_settings_ask_for():
     assert first.scan == 30 * scan.screen_images * scan.screen_steps + 8 * scan.images_per_class * scan.steps
     more = work(12, scan, moth, images, None)
     assert more.scan > 2 * first.scan and more.harden > first.harden and more.made == 2 * first.made
-    twice = MothSettings(rounds=2 * moth.rounds, warmup_steps=2 * moth.warmup_steps)
+    twice = MothSettings(visits=2 * moth.visits, warmup_steps=2 * moth.warmup_steps)
     assert work(6, scan, twice, images, None).harden == pytest.approx(2 * first.harden)
     universal = work(6, NeuralCleanseSettings(mode="universal"), moth, images, None)
     assert universal.scan == 30 * scan.images_per_class * scan.steps

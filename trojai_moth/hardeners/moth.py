@@ -53,7 +53,9 @@ class Moth(Hardener):
         """Round 0 is the warm-up; the accuracy guard ends what keeps costing too much."""
         trainer = Trainer(work, samples, self.settings, generator(seed, self.name))
         course = _Course(work, trainer, self.settings, seed)
-        return trainer.run(course.rounds, course.round, progress, first=0, enough=course.enough)
+        return trainer.run(
+            self.settings.planned_rounds(work.classes), course.round, progress, first=0, enough=course.enough
+        )
 
 
 class _Course:
@@ -65,19 +67,12 @@ class _Course:
         self.warm = self._warm_up()
         random_share = 1.0 if "scheduler" in settings.without else settings.random_share
         self.scheduler = PairScheduler(self.warm.speed, random_share)
+        self.per_round = settings.pairs_at_once(subject.classes)
+        # Rounds in which as many pairs have their turn as there are.
+        self.sweep = math.ceil(len(self.scheduler.pairs) / self.per_round)
         self.smallest = math.nan
         # Starts are kept per directed pair: (victim, target) is never swapped, and tensors are copied, not shared.
         self.starts: dict[Pair, tuple[Tensor, Tensor]] = {}
-
-    @property
-    def sweep(self) -> int:
-        """Rounds in which as many pairs have their turn as there are."""
-        return -(-len(self.scheduler.pairs) // self._per_round)
-
-    @property
-    def rounds(self) -> int:
-        """Rounds after the warm-up."""
-        return self.settings.rounds or -(-self.settings.visits * len(self.scheduler.pairs) // self._per_round)
 
     def enough(self, number: int) -> str | None:
         """Why to end before the number of rounds that was worked out: the last sweep did not make the smallest grow.
@@ -90,10 +85,6 @@ class _Course:
         if not self.smallest < (1 + self.settings.least_growth) * before:
             return None
         return f"the smallest triggers stopped growing: {before:.1f} and {self.smallest:.1f} pixels"
-
-    @property
-    def _per_round(self) -> int:
-        return self.settings.pairs_per_round or self.subject.classes
 
     def round(self, number: int) -> tuple[Sequence[PairVisit], float | None]:
         """Pick pairs, then turns of inversion and training on them. Round 0 trains on the universal triggers."""
@@ -120,7 +111,7 @@ class _Course:
 
     def _pick(self) -> list[Pair]:
         """The round's directed pairs: both directions of the scheduler's, or one of each of twice as many."""
-        settings, count = self.settings, self._per_round
+        settings, count = self.settings, self.per_round
         present = set(self.trainer.present)
         if "symmetric" not in settings.without:
             pairs = self.scheduler.pick(count, self.trainer.stream)

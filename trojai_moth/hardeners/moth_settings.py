@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..core.records import Field, record
 from . import Part
 from .fit_settings import FitSettings
@@ -82,3 +84,16 @@ class MothSettings(FitSettings):
     )
     without: tuple[Part, ...] = Field(default=(), description="design parts to leave out: symmetric, dynamic, warmup, "
                                       "scheduler (the paper's ablation)")  # fmt: skip
+
+    def pairs_at_once(self, classes: int) -> int:
+        """Class pairs that a round hardens together, of a model of so many classes."""
+        return max(1, min(self.pairs_per_round or classes, classes * (classes - 1) // 2))
+
+    def planned_rounds(self, classes: int) -> int:
+        """Rounds after the warm-up for so many classes, unless accuracy or the smallest triggers end it.
+
+        >>> MothSettings().planned_rounds(5), MothSettings().planned_rounds(45), MothSettings(rounds=3).planned_rounds(9)
+        (8, 88, 3)
+        """
+        pairs = classes * (classes - 1) // 2
+        return self.rounds or math.ceil(self.visits * pairs / self.pairs_at_once(classes))

@@ -66,12 +66,12 @@ def work(
 
 def _hardening(classes: int, hardener: MothSettings, data: DataSettings) -> float:
     warm = classes * min(hardener.warmup_images, classes * hardener.warmup_per_class) * hardener.warmup_steps
-    directions = 2 * (hardener.pairs_per_round or classes)
+    directions = 2 * hardener.pairs_at_once(classes)
     steps = hardener.first_steps + (hardener.turns - 1) * hardener.turn_steps
     trained = hardener.turns * hardener.sgd_steps * hardener.batch * _TRAINING
     looked = classes * data.held_per_class * _LOOK
     a_round = directions * hardener.images_per_direction * steps + trained + looked
-    return warm + hardener.rounds * a_round
+    return warm + hardener.planned_rounds(classes) * a_round
 
 
 def _evidence(classes: int, settings: EvidenceSettings, data: DataSettings) -> float:
