@@ -45,7 +45,7 @@ def main() -> None:
         images_per_class=chosen.images,
         seeds=usual.seeds[: chosen.seeds],
     )
-    record = Record("paper meter", chosen, distance=to_dict(settings))
+    record = Record("paper meter", chosen, dated=True, distance=to_dict(settings))
     images = authors_images(chosen.real)
     pairs = random_order(10, chosen.seed)[: chosen.pairs]
     for kind in networks:
