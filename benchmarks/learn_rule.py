@@ -17,7 +17,7 @@ from set_records import Record, read_set
 
 from trojai_moth import __version__
 from trojai_moth.core.files import write_text
-from trojai_moth.core.records import fingerprint, from_dict, to_json
+from trojai_moth.core.records import fingerprint, from_dict, to_dict, to_json
 from trojai_moth.eval.calibration.blind_runs import LabelledModel
 from trojai_moth.eval.calibration.fit_rule import RuleSettings, RuleSource, fit_rule
 from trojai_moth.eval.calibration.rule_weights import WeightSettings
@@ -29,6 +29,8 @@ from trojai_moth.verdict.learned_rule import LearnedRule, RuleRound
 FEATURES = ("stamp_peak", "clean_conviction", "stamp_breadth", "removal_success")
 # The threshold lies where a normal distribution of the poisoned scores has this share below.
 TAIL_LOSS = 0.01
+# Settings of make-round that came after the rounds that are learned from, all of which have their defaults.
+_LATER = {"signs", "lookalike_distance_min", "lookalike_distance_max", "trigger_colours", "noise_share"}
 # Twins are few: ten parts leave more to learn from than five.
 FOLDS = 10
 
@@ -51,7 +53,8 @@ def source() -> RuleSource:
     for name in LEARNED:
         for stratum in SETS[name].strata:
             made = SETS[name].settings(stratum)
-            sha256 = fingerprint(made)
+            # As the rounds' own records have it, which are of before these settings.
+            sha256 = fingerprint({name: value for name, value in to_dict(made).items() if name not in _LATER})
             rounds.append(
                 RuleRound(round=f"{name}/{stratum}", seed=made.seed, settings_sha256=sha256, version=__version__)
             )

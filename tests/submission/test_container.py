@@ -85,7 +85,7 @@ def test_a_mitigation_folder_has_its_own_commands(tmp_path, wheel):
     code, output = container("mitigate", tmp_path / "out", "--wheel", wheel, "--commit", "abc")
     assert code == 0, output
     values = json.loads((tmp_path / "out" / "metaparameters.json").read_text())
-    assert "scanner" not in values and values["hardener_rounds"] > 0
+    assert "scanner" not in values and values["hardener_visits"] > 0
     assert "--model_output_name mitigated.pt" in (tmp_path / "out" / "README.md").read_text()
 
 
