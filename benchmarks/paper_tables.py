@@ -22,6 +22,7 @@ from trojai_moth.core.records import to_dict
 from trojai_moth.core.subject import Subject
 from trojai_moth.eval.comparison import Method, methods_of
 from trojai_moth.eval.gain import size_gains
+from trojai_moth.eval.report import markdown
 from trojai_moth.synthesis.pgd import pgd_accuracy
 from trojai_moth.synthesis.settings import PgdSettings
 from trojai_moth.triggers.distance import measure_distances
@@ -81,8 +82,7 @@ def main() -> None:
         for method in methods_of(names, ablation):
             record.part(f"{kind} {method.label}", lambda m=model, way=method: hardened(m, way, judge))
         record.finish(**table(record.data["parts"]))
-    for line in lines(record.data["summary"]):
-        print(line)
+    print(text(record.data["summary"]))
 
 
 def hardened(model: tm.Model, method: Method, judge: Judge) -> dict[str, Any]:
@@ -109,23 +109,23 @@ def table(parts: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def lines(rows: dict[str, Any]) -> list[str]:
+def text(rows: dict[str, Any]) -> str:
     """The same as Markdown."""
-    made = [
-        "| network, method | mean distance | geometric mean | smallest | accuracy | PGD | minutes |",
-        "|---|---|---|---|---|---|---|",
+    head = ["network, method", "mean distance", "geometric mean", "smallest", "accuracy", "PGD", "minutes"]
+    return markdown.table(head, [cells(name, row) for name, row in rows.items()])
+
+
+def cells(name: str, row: dict[str, Any]) -> list[str]:
+    """A line of it."""
+    changes = [
+        f"{row[way]['after']:.1f} ({row[way]['change']:+.0%}; {row[way]['low']:+.0%} to {row[way]['high']:+.0%})"
+        if row[way] and row[way]["low"] is not None
+        else ""
+        for way in ("mean", "geometric", "smallest")
     ]
-    for name, row in rows.items():
-        changes = [
-            f"{row[way]['after']:.1f} ({row[way]['change']:+.0%}; {row[way]['low']:+.0%} to {row[way]['high']:+.0%})"
-            if row[way] and row[way]["low"] is not None
-            else ""
-            for way in ("mean", "geometric", "smallest")
-        ]
-        minutes = "" if row["minutes"] is None else f"{row['minutes']:.1f}"
-        cost = f"{row['accuracy']:.2%} ({100 * row['accuracy_change']:+.2f})"
-        made.append(f"| {name} | {' | '.join(changes)} | {cost} | {row['pgd_accuracy']:.1%} | {minutes} |")
-    return made
+    minutes = "" if row["minutes"] is None else f"{row['minutes']:.1f}"
+    accuracy = f"{row['accuracy']:.2%} ({100 * row['accuracy_change']:+.2f})"
+    return [name, *changes, accuracy, f"{row['pgd_accuracy']:.1%}", minutes]
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from trojai_moth.core.files import write_text
 from trojai_moth.core.images import ImagePool
 from trojai_moth.core.records import to_dict
 from trojai_moth.core.subject import Subject
+from trojai_moth.eval.report.markdown import table
 from trojai_moth.rounds.model import Model
 
 SCANNERS = ("neural-cleanse", "k-arm", "stamps", "filter")
@@ -173,7 +174,7 @@ def main() -> None:
                 name = " ".join(filter(None, (kind, way, entry.name)))
                 record.part(name, lambda e=entry, w=way, m=measure: m(Visit(e, chosen.real, chosen.seed), w))
     record.finish(**summary(record.data["parts"]))
-    text = "\n".join(tables(record.data["parts"]))
+    text = tables(record.data["parts"])
     write_text(
         record.path.with_suffix(".md"),
         f"# Strangers' networks\n\nMade from {record.path.name} by benchmarks/zoo.py.\n\n{text}\n",
@@ -200,29 +201,19 @@ def summary(parts: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def tables(parts: dict[str, Any]) -> list[str]:
+def tables(parts: dict[str, Any]) -> str:
     """The record as two Markdown tables: what each scanner says, and what each hardener leaves."""
     names = [entry.name for entry in ENTRIES if f"load {entry.name}" in parts]
     scanners = [way for way in SCANNERS if any(name.startswith(f"scan {way} ") for name in parts)]
     hardeners = [way for way in HARDENERS if any(name.startswith(f"harden {way} ") for name in parts)]
-    scans = {name: [said(parts.get(f"scan {way} {name}")) for way in scanners] for name in names}
-    left = {name: [cost(parts.get(f"harden {way} {name}")) for way in hardeners] for name in names}
-    return [
-        *markdown(
-            ["network", "accuracy", "attack success", *scanners],
-            [[name, *given(parts[f"load {name}"]), *row] for name, row in scans.items()],
-        ),
-        "",
-        *markdown(
-            ["attack success left, accuracy, minutes", *hardeners],
-            [[name, *row] for name, row in left.items() if any(row)],
-        ),
+    scans = [
+        [name, *given(parts[f"load {name}"]), *(said(parts.get(f"scan {way} {name}")) for way in scanners)]
+        for name in names
     ]
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a table."""
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    left = [[name, *(cost(parts.get(f"harden {way} {name}")) for way in hardeners)] for name in names]
+    first = table(["network", "accuracy", "attack success", *scanners], scans)
+    second = table(["attack success left, accuracy, minutes", *hardeners], [row for row in left if any(row[1:])])
+    return f"{first}\n\n{second}"
 
 
 def given(load: dict[str, Any]) -> list[str]:

@@ -1,3 +1,4 @@
+import importlib
 import logging
 import os
 import sys
@@ -59,3 +60,11 @@ def extra_data():
     if not folder.is_dir():
         pytest.skip("set TROJAI_MOTH_DATA to a folder with legacy/ and pilot-round/ to run this")
     return folder
+
+
+@pytest.fixture(scope="module")
+def script():
+    """A script of benchmarks/ by name, as a module; they import each other as in a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield importlib.import_module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -125,7 +126,7 @@ def _scores(scores: Scores) -> str:
 
 def _model_table(rows: pd.DataFrame) -> str:
     head = ["model", "architecture", "label", "verdict", "pair", "size", "accuracy", "P(poisoned)", "seconds", "reason"]
-    return _table(head, [_model_cells(row) for row in rows.to_dict("records")])
+    return table(head, [_model_cells(row) for row in rows.to_dict("records")])
 
 
 def _model_cells(row: dict[str, object]) -> list[str]:
@@ -159,10 +160,11 @@ def _comparison(summary: Summary) -> str:
         "The published numbers are of NIST's own test sets, with other models than this run's: "
         "they say what is usual, not which is better."
     )
-    return f"{note}\n\n{_table(head, lines)}"
+    return f"{note}\n\n{table(head, lines)}"
 
 
-def _table(head: list[str], lines: list[list[str]]) -> str:
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Cells as a Markdown table; they stay as they are, see ``escape``."""
     grid = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in grid)
 

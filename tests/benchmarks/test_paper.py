@@ -1,41 +1,31 @@
 """The benchmarks on the paper's own networks and on strangers': what their tables say of made-up parts."""
 
-import importlib
 import math
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    """A module of benchmarks/ by name; they import each other as in a run of a script."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield importlib.import_module
-
-
-def test_published_matrices_leave_the_diagonal_out(benchmark, tmp_path):
+def test_published_matrices_leave_the_diagonal_out(script, tmp_path):
     (tmp_path / "paper").mkdir()
     np.save(tmp_path / "paper" / "cifar10_resnet20_nat.npy", np.arange(90.0).reshape(10, 9))
-    distances = benchmark("paper_data").published_distances(tmp_path, "nat")
+    distances = script("paper_data").published_distances(tmp_path, "nat")
     assert len(distances) == 90
     assert (distances[0, 1], distances[1, 0], distances[1, 2], distances[9, 8]) == (0.0, 9.0, 10.0, 89.0)
 
 
-def test_the_meter_is_compared_pair_by_pair(benchmark):
+def test_the_meter_is_compared_pair_by_pair(script):
     ours = {"nat 0->1": 11.0, "nat 1->0": 22.0, "nat 2->1": 44.0, "nat 3->1": None, "adv 0->1": 500.0}
     paper = {"nat 0->1": 10.0, "nat 1->0": 20.0, "nat 2->1": 40.0, "nat 3->1": 50.0, "adv 0->1": 5.0}
     parts = {name: {"l1": ours[name], "paper": paper[name]} for name in ours}
-    found = benchmark("paper_meter").beside(parts, "nat")
+    found = script("paper_meter").beside(parts, "nat")
     assert found["pairs"] == 3 and found["ratio_of_means"] == pytest.approx(1.1)
     assert found["median_ln"] == pytest.approx(math.log(1.1)) and found["correlation_of_logs"] == pytest.approx(1)
-    assert benchmark("paper_meter").beside(parts, "adv") is None  # of one pair
+    assert script("paper_meter").beside(parts, "adv") is None  # of one pair
 
 
-def test_a_method_is_compared_with_the_original_of_its_network(benchmark):
-    tables = benchmark("paper_tables")
+def test_a_method_is_compared_with_the_original_of_its_network(script):
+    tables = script("paper_tables")
     rest = {"pgd_accuracy": 0.5}
     parts = {
         "nat original": {"sizes": [10.0, 20.0], "accuracy": 0.9, **rest},
@@ -48,11 +38,11 @@ def test_a_method_is_compared_with_the_original_of_its_network(benchmark):
     assert found["nat moth without warmup"]["censored_after"] == 1
     assert found["nat moth without warmup"]["accuracy_change"] == pytest.approx(-0.01)
     assert found["adv moth"]["smallest"]["change"] == pytest.approx(0.1)
-    assert "| adv moth | 165.0 (+10%" in "\n".join(tables.lines(found))
+    assert "| adv moth | 165.0 (+10%" in tables.text(found)
 
 
-def test_the_zoo_says_what_is_left_of_a_backdoor_and_of_the_accuracy(benchmark):
-    zoo = benchmark("zoo")
+def test_the_zoo_says_what_is_left_of_a_backdoor_and_of_the_accuracy(script):
+    zoo = script("zoo")
     part = {
         "before": {"accuracy": 0.95, "attack_success": 1.0},
         "after": {"accuracy": 0.93, "attack_success": 0.125},
@@ -63,6 +53,6 @@ def test_the_zoo_says_what_is_left_of_a_backdoor_and_of_the_accuracy(benchmark):
     assert zoo.said(scan) == "flagged any->4, **another target** (3 s)"
     assert zoo.said({**scan, "outcome": "clean"}) == "clean (3 s)"
     load = {"accuracy": 0.95, "attack_success": 1.0}
-    lines = zoo.tables({"load verazuo": load, "harden moth verazuo": part, "scan k-arm verazuo": scan})
+    lines = zoo.tables({"load verazuo": load, "harden moth verazuo": part, "scan k-arm verazuo": scan}).splitlines()
     assert lines[0] == "| network | accuracy | attack success | k-arm |"
     assert lines[-1] == "| verazuo | 12.5%, -2.0, 3.1 |"

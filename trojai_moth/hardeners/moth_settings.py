@@ -87,7 +87,7 @@ class MothSettings(FitSettings):
 
     def pairs_at_once(self, classes: int) -> int:
         """Class pairs that a round hardens together, of a model of so many classes."""
-        return max(1, min(self.pairs_per_round or classes, classes * (classes - 1) // 2))
+        return max(1, min(self.pairs_per_round or classes, math.comb(classes, 2)))
 
     def planned_rounds(self, classes: int) -> int:
         """Rounds after the warm-up for so many classes, unless accuracy or the smallest triggers end it.
@@ -95,5 +95,4 @@ class MothSettings(FitSettings):
         >>> [MothSettings().planned_rounds(classes) for classes in (5, 20, 45)]
         [8, 38, 88]
         """
-        pairs = classes * (classes - 1) // 2
-        return self.rounds or math.ceil(self.visits * pairs / self.pairs_at_once(classes))
+        return self.rounds or math.ceil(self.visits * math.comb(classes, 2) / self.pairs_at_once(classes))

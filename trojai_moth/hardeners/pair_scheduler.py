@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -72,4 +73,4 @@ class PairScheduler:
         """Geometric mean in pixels of this share of the known sizes, the smallest and at least one; nan without any."""
         known = np.sort(self.size[~np.isnan(self.size)])
         few = known[: max(1, round(share * len(known)))]
-        return float(np.exp(np.log(np.maximum(few, SIZE_FLOOR)).mean())) if len(few) else math.nan
+        return statistics.geometric_mean(np.maximum(few, SIZE_FLOOR).tolist()) if len(few) else math.nan

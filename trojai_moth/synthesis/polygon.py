@@ -14,6 +14,8 @@ from ..core.errors import MothError
 from .datagen import datagen, legacy_stream
 
 # Round 4's six trigger colours.
+# Two colours are not taken for each other if they differ by so much, of 255, in one channel at least.
+VISIBLE = 100
 COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200), (200, 0, 200))
 # Round 4's numbers for the quarters of a sign: upper right, upper left, lower left, lower right.
 QUADRANTS = (1, 2, 3, 4)

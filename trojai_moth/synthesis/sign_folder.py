@@ -127,7 +127,6 @@ def read_sign_folder(folder: Path, side: int, *, closest: float, apart: float) -
             raise SettingsError(f"{path}: has the name of {other.relative_to(folder)}; give one of them another")
     small = [_on_grey(read_sign(path), min(side, _COMPARED)) for path in files]
     distances = _distances(np.stack(small))
-    np.fill_diagonal(distances, 0)
     return SignFolder(folder=folder, files=tuple(files), distances=distances, closest=closest, apart=apart)
 
 
@@ -175,10 +174,9 @@ def _on_grey(sign: Image.Image, side: int) -> np.ndarray:
 
 def _distances(pictures: np.ndarray) -> np.ndarray:
     """Root mean square differences float32 (N, N) between rows (N, D)."""
-    squares = (pictures.astype(np.float64) ** 2).sum(1)
-    products = pictures @ pictures.T
-    mean = (squares[:, None] + squares[None] - 2 * products) / pictures.shape[1]
-    return np.sqrt(mean.clip(0)).astype(np.float32)
+    from sklearn.metrics import euclidean_distances  # not above: it takes a second, and drawn signs need none of it
+
+    return np.asarray(euclidean_distances(pictures) / pictures.shape[1] ** 0.5, dtype=np.float32)
 
 
 def closest_pair(distances: np.ndarray) -> tuple[int, int, float]:

@@ -21,7 +21,7 @@ from ..loading import build_architecture
 from .compose import EASY_SIGNS, Composer, to_input
 from .metadata import adversarial_facts, model_config
 from .photo_filters import FILTERS, apply_filter
-from .polygon import COLOURS, QUADRANTS, Polygon, draw_polygon
+from .polygon import COLOURS, QUADRANTS, VISIBLE, Polygon, draw_polygon
 from .settings import Adversary, DroppedModel, MadeModel, MakeRoundSettings, Recipe
 from .training import fit, recipe_for, share_of
 from .twins import TwinPlan
@@ -239,8 +239,7 @@ def _others(choices: Sequence[T], own: T | None, count: int, rng: np.random.Gene
 
 def _unlike(colour: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     """Those of round 4's colours that nobody would take for this one."""
-    least = 100
-    return [other for other in COLOURS if max(abs(a - b) for a, b in zip(other, colour, strict=True)) >= least]
+    return [other for other in COLOURS if max(abs(a - b) for a, b in zip(other, colour, strict=True)) >= VISIBLE]
 
 
 def _round_facts(settings: MakeRoundSettings, recipe: Recipe) -> dict[str, Any]:

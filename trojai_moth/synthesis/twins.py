@@ -13,7 +13,7 @@ from ..core.errors import SettingsError
 from ..core.records import record
 from ..core.seeding import derive_seed
 from .photo_filters import FILTERS
-from .polygon import COLOURS, QUADRANTS
+from .polygon import COLOURS, QUADRANTS, VISIBLE
 from .settings import Condition, SignSet
 from .sign_folder import SignFolder, class_file, colours_of
 from .traffic_signs import FACES, Sign, sign_set
@@ -21,9 +21,9 @@ from .traffic_signs import FACES, Sign, sign_set
 _SIDES = ((3, 4), (8, 9))
 _NAMES_BEFORE_DASH, _NAMES_AFTER_DASH = 100, 40
 
-# Composing makes signs about twice as bright, so that two bright colours may become one. A trigger of any colour
-# differs after that by so much, of 255, in one channel at least from so large a share of its sign.
-_BRIGHTER, _VISIBLE, _VISIBLE_ON, _DRAWS = 2, 100, 0.8, 1000
+# Composing makes signs about twice as bright, so that two bright colours may become one. A trigger of any colour can
+# be seen after that on so large a share of its sign.
+_BRIGHTER, _VISIBLE_ON, _DRAWS = 2, 0.8, 1000
 
 
 @record
@@ -201,7 +201,7 @@ def _any_colour(own: np.ndarray, rng: np.random.Generator) -> tuple[int, int, in
     for _ in range(_DRAWS):
         red, green, blue = rng.integers(256, size=3).tolist()
         lit = np.minimum(_BRIGHTER * np.array([red, green, blue]), 255)
-        seen = float((np.abs(lit - background).max(1) >= _VISIBLE).mean())
+        seen = float((np.abs(lit - background).max(1) >= VISIBLE).mean())
         if seen > most:
             best, most = (red, green, blue), seen
         if most >= _VISIBLE_ON:
